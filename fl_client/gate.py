@@ -1,0 +1,499 @@
+"""The one door. Everything that leaves a node has passed these steps, in this order, straight down.
+
+    1 decode   verify the signature, then parse strictly
+    2 admit    coordinator, purpose, analysis, columns, build, veto, roster, order
+    3 reserve  the loss of the whole question, before any data is read
+    4 open     only what the analysis needs, clamped to public ranges
+    5 summarise  the only line that sees people
+    6 check    against what the analysis declared would leave
+    7 protect  noise (private)
+    8 mask     secure summing (exact), or sealing to the coordinator (private)
+    9 record   reply, ledger and journal line; only then does the reply leave
+
+The same request is answered with the same stored bytes. A refusal carries a closed reason code and public numbers;
+what else there is to say stays in the node's own log.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fl_client.ledger import Ledger, OverBudgetError, Session, Slot
+from fl_client.policy import NodeConfig, Policy
+from fl_client.readers import Dataset
+from strategies.analysis import Analysis, Frame, Total, parameters
+from strategies.errors import DataError, UsageError
+from strategies.federation import Federation, Identity
+from strategies.privacy import Loss, Regime, stacked
+from strategies.protections import noise, secure_sum
+from strategies.study import Question, Study, is_name
+from strategies.summary import SumOverflowError, Summary, check, check_range
+from strategies.version import package_version
+from strategies.wire import (
+    Answered,
+    Ask,
+    Close,
+    Closed,
+    Message,
+    Open,
+    Opened,
+    Reason,
+    Refused,
+    Unmask,
+    Unmasked,
+    WireError,
+    digest_of,
+    open_envelope,
+    pack_arrays,
+    seal,
+    seal_envelope,
+    unpack_arrays,
+    unpack_parts,
+)
+
+log = logging.getLogger("genosum.node")
+
+VETO_FILE = "VETO"
+"""While a file of this name lies in the node's state folder, every request is refused."""
+
+
+class RefusalError(Exception):
+    """A reason to say no. `public` may hold numbers of the policy or of the request, nothing else."""
+
+    def __init__(self, reason: Reason, **public: float) -> None:
+        super().__init__(reason.value)
+        self.reason, self.public = reason, public
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What step 2 hands on: the question's round as the node itself derived it."""
+
+    ask: Ask
+    question: Question
+    analysis: Analysis
+    frame: Frame
+    span: slice
+    session: Session
+    peers: Mapping[str, str]
+
+
+class Gate:
+    """A node's door, in front of one data set."""
+
+    def __init__(
+        self, config: NodeConfig, federation: Federation, identity: Identity, dataset: Dataset | None, ledger: Ledger
+    ) -> None:
+        """`dataset` is None while the data cannot be read: the node then refuses everything alike."""
+        self.name, self.policy, self.dataset_config = config.name, config.policy, config.dataset
+        self.federation, self.identity, self.dataset, self.ledger = federation, identity, dataset, ledger
+        self._study: tuple[str, Study] | None = None
+
+    @staticmethod
+    def build(config: NodeConfig) -> Gate:
+        """A gate from a node's file.
+
+        Raises:
+            UsageError: if federation file, key or policy are not as they must be.
+        """
+        federation = Federation.read(config.folder / config.federation)
+        identity = Identity.read(config.folder / config.identity)
+        known = federation.nodes.get(config.name)
+        if known is None or known.identity != identity.public:
+            raise UsageError(
+                "A node is known to the federation by its name and key.",
+                f"{config.name} with this key is not in {config.federation}",
+                "have the coordinator add it and pin the new file.",
+            )
+        ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+        try:
+            dataset = Dataset.open(config.dataset, config.folder)
+        except DataError as error:
+            log.error("the data set cannot be read: %s", error)
+            dataset = None
+        return Gate(config, federation, identity, dataset, ledger)
+
+    def answer(self, envelope: bytes) -> bytes:
+        """One message in, one message out, whatever happens."""
+        request = digest_of(envelope)
+        coordinators = {name: c.identity for name, c in self.federation.coordinators.items()}
+        message: Message | None = None
+        try:
+            message = open_envelope(envelope, coordinators)  # 1 decode
+            with self.ledger.exclusive():
+                return self._answer(message)
+        except RefusalError as refusal:
+            return self._refuse(request, message, refusal.reason, refusal.public)
+        except WireError as error:
+            return self._refuse(request, message, error.reason, {})
+        except Exception as error:
+            # The text of an exception may hold data: neither the wire nor the log sees it, only where it happened.
+            where = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+            log.error("internal: %s at %s", type(error).__name__, " < ".join(reversed(where)))
+            return self._refuse(request, message, Reason.INTERNAL, {})
+
+    def _refuse(self, request: str, message: Message | None, reason: Reason, public: Mapping[str, float]) -> bytes:
+        line = {"event": "refuse", "reason": reason.value, "coordinator": message.signer if message else ""}
+        header = message.header if message else None
+        if isinstance(header, Ask):
+            line |= {"session": header.session, "study": header.study, "question": header.question}
+        self.ledger.note(line)
+        log.info("refused: %s", reason.value)
+        return seal_envelope(Refused(request, self.name, reason, dict(public)), b"", self.identity)
+
+    def _answer(self, message: Message) -> bytes:
+        handlers: Mapping[type, Callable[[Message, Any], bytes]] = {
+            Open: self._open,
+            Ask: self._ask,
+            Unmask: self._unmask,
+            Close: self._close,
+        }
+        step = handlers.get(type(message.header))
+        if step is None:
+            raise RefusalError(Reason.MALFORMED)
+        return step(message, message.header)
+
+    # -- one question's slice -------------------------------------------------------------------------------------
+
+    def _ask(self, message: Message, ask: Ask) -> bytes:
+        if (stored := self.ledger.reply(message.digest)) is not None:
+            return stored
+        admitted = self._admit(message, ask)  # 2
+        question, dataset = admitted.question, self._dataset()
+        self._reserve(ask, question)  # 3
+        cohort = dataset.cohort(admitted.analysis.needs(), admitted.frame[admitted.span])  # 4 open
+        summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
+        fields = admitted.analysis.leaves(admitted.frame[admitted.span])
+        check(summary, fields)  # 6
+        if question.regime is Regime.PRIVATE:
+            assert question.budget is not None
+            loss = Loss(question.budget.loss.rho * admitted.analysis.fraction())
+            noised = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
+            body, seed = seal(pack_arrays(noised), admitted.session.sealing, message.digest), None  # 8 mask
+        else:
+            body, seed = self._mask(message.digest, admitted, summary)  # 8
+        reply = seal_envelope(Answered(message.digest, self.name), body, self.identity)
+        slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
+        line = {
+            "coordinator": message.signer,
+            "session": ask.session,
+            "study": ask.study,
+            "question": ask.question,
+            "analysis": question.analysis.analysis,
+            "regime": question.regime.value,
+            "round": ask.round,
+            "slice": ask.slice,
+            "roster": list(ask.roster),
+            "policy": self.policy.identifier,
+            "data": dataset.version,
+        }
+        self.ledger.record(message.digest, slot, reply, line, seed, admitted.peers)  # 9
+        return reply
+
+    def _admit(self, message: Message, ask: Ask) -> Admitted:
+        session = self._session(message, ask.session)
+        if session.study != ask.study:
+            raise RefusalError(Reason.SESSION_CONFLICT)
+        self._not_expired(ask.expires)
+        study = self._opened_study(session)
+        question = study.question(ask.question)
+        if question is None:
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        if (reason := self.objection(message.signer, study, question)) is not None:
+            raise RefusalError(reason[0], **reason[1])
+        self._admit_roster(ask, question)
+        analysis = self._derive(message, ask, study, question)
+        frame = study.frame(question)
+        cut = analysis.slices(frame)
+        if not (ask.slices == len(cut) and 0 <= ask.slice < len(cut)):
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
+        if self.ledger.occupant(slot) is not None:
+            raise RefusalError(Reason.ALREADY_ANSWERED)
+        peers = self._peers(ask, session) if question.regime is Regime.EXACT else {}
+        return Admitted(ask, question, analysis, frame, cut[ask.slice], session, peers)
+
+    def objection(self, coordinator: str, study: Study, question: Question) -> tuple[Reason, dict[str, float]] | None:
+        """Why this node would not answer the question, from policy and public facts alone; None if it would.
+
+        In the exact regime the number of people counts as well. In the private regime nothing about the data does,
+        or the refusal itself would be a release without noise.
+        """
+        policy = self.policy
+        if coordinator not in policy.coordinators:
+            return Reason.COORDINATOR_NOT_ALLOWED, {}
+        if study.purpose not in policy.purposes:
+            return Reason.PURPOSE_NOT_ALLOWED, {}
+        if question.regime not in policy.analyses.get(question.analysis.analysis, ()):
+            return Reason.ANALYSIS_NOT_ALLOWED, {}
+        if self.dataset is None:
+            return Reason.DATASET_UNAVAILABLE, {}
+        columns = columns_of(question)
+        if any(c not in policy.columns or c not in self.dataset.columns for c in columns):
+            return Reason.COLUMN_NOT_ALLOWED, {}
+        for name in columns:
+            asked, allowed = study.columns[name], policy.ranges[name]
+            if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum:
+                return Reason.RANGE_OUTSIDE_POLICY, {}
+        if study.frame(question).panel is not None and study.assembly != self.dataset_config.assembly:
+            return Reason.WRONG_ASSEMBLY, {}
+        if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
+            return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
+        return None
+
+    def _admit_roster(self, ask: Ask, question: Question) -> None:
+        if self.name not in ask.roster or len(set(ask.roster)) != len(ask.roster):
+            raise RefusalError(Reason.NOT_IN_ROSTER)
+        if any(site not in self.federation.nodes for site in ask.roster):
+            raise RefusalError(Reason.NOT_IN_ROSTER)
+        if question.regime is Regime.EXACT:
+            self._enough_sites(ask.roster)
+            self._not_isolating(ask.roster)
+
+    def _enough_sites(self, sites: tuple[str, ...]) -> None:
+        if len(sites) < self.policy.minimum_sites:
+            raise RefusalError(Reason.TOO_FEW_SITES, minimum_sites=self.policy.minimum_sites)
+
+    def _not_isolating(self, sites: tuple[str, ...]) -> None:
+        alone = secure_sum.isolated([*self.ledger.rosters(), sites])
+        if any(site not in self.federation.nodes or not self.federation.nodes[site].own_total for site in alone):
+            raise RefusalError(Reason.ROSTER_ISOLATES)
+
+    def _derive(self, message: Message, ask: Ask, study: Study, question: Question) -> Analysis:
+        """The round's analysis, recomputed from the signed study and the earlier rounds' totals."""
+        if not 1 <= ask.round <= question.analysis.rounds() or ask.attempt < 1:
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        if question.regime is Regime.PRIVATE and ask.attempt != 1:
+            raise RefusalError(Reason.OUT_OF_ORDER)  # another attempt would be a second draw of the noise
+        sums = [unpack_arrays(part) for part in unpack_parts(message.body)]
+        if len(sums) != ask.round - 1:
+            raise RefusalError(Reason.NOT_DERIVED)
+        frame, analysis = study.frame(question), question.analysis
+        spends = [(analysis.needs().part.start, analysis.needs().part.stop, analysis.fraction())]
+        for earlier in sums:
+            try:
+                check(earlier, analysis.leaves(frame))
+                following = analysis.conclude(Total(earlier, ask.roster), frame)
+            except Exception:  # totals are the coordinator's word: whatever they break is its fault
+                raise RefusalError(Reason.NOT_DERIVED) from None
+            if not isinstance(following, Analysis):
+                raise RefusalError(Reason.NOT_DERIVED)
+            analysis = following
+            spends.append((analysis.needs().part.start, analysis.needs().part.stop, analysis.fraction()))
+        if parameters(analysis) != dict(ask.parameters) or stacked(spends) > 1 + 1e-9:
+            raise RefusalError(Reason.NOT_DERIVED)
+        return analysis
+
+    def _reserve(self, ask: Ask, question: Question) -> None:
+        if question.budget is None:
+            return
+        try:
+            self.ledger.reserve(ask.session, ask.question, question.budget.loss, self.policy.budget)
+        except OverBudgetError as over:
+            raise RefusalError(Reason.BUDGET_EXHAUSTED, rho_asked=over.asked.rho, rho_left=over.left.rho) from None
+
+    def _mask(self, request: str, admitted: Admitted, summary: Summary) -> tuple[bytes, bytes]:
+        try:
+            check_range(summary, len(admitted.ask.roster))
+        except SumOverflowError:
+            raise RefusalError(Reason.SUM_OVERFLOW) from None
+        seeds = self._pair_seeds(admitted.session, admitted.peers, request)
+        own = os.urandom(secure_sum.SEED_BYTES)
+        vector = secure_sum.mask(summary, self.name, own, seeds)
+        return vector.astype("<u8", copy=False).tobytes(), own
+
+    def _pair_seeds(self, session: Session, peers: Mapping[str, str], request: str) -> dict[str, bytes]:
+        if session.key is None:
+            raise RefusalError(Reason.NOT_ANSWERED)
+        key = X25519PrivateKey.from_private_bytes(session.key)
+        try:
+            secrets = {
+                site: secure_sum.pair_secret(key, bytes.fromhex(public), session.session, self.name, site)
+                for site, public in peers.items()
+            }
+        except ValueError:
+            raise RefusalError(Reason.KEYS_INVALID) from None
+        return {site: secure_sum.pair_seed(secret, bytes.fromhex(request)) for site, secret in secrets.items()}
+
+    def _peers(self, ask: Ask, session: Session) -> dict[str, str]:
+        """The other sites' study keys, each from an envelope that the site itself signed for this session."""
+        peers = {}
+        if set(ask.keys) != set(ask.roster):
+            raise RefusalError(Reason.KEYS_INVALID)
+        for site in ask.roster:
+            try:
+                certificate = open_envelope(
+                    base64.b64decode(ask.keys[site], validate=True), {site: self.federation.nodes[site].identity}
+                )
+            except (WireError, ValueError):
+                raise RefusalError(Reason.KEYS_INVALID) from None
+            opened = certificate.header
+            if not isinstance(opened, Opened) or (opened.node, opened.session, opened.study) != (site, ask.session, ask.study):
+                raise RefusalError(Reason.KEYS_INVALID)
+            if site == self.name:
+                if base64.b64decode(ask.keys[site]) != session.reply:
+                    raise RefusalError(Reason.KEYS_INVALID)
+            else:
+                peers[site] = opened.key
+        return peers
+
+    # -- opening, unmasking, closing ------------------------------------------------------------------------------
+
+    def _open(self, message: Message, opening: Open) -> bytes:
+        known = self.ledger.session(opening.session)
+        if known is not None:
+            if known.request != message.digest:
+                raise RefusalError(Reason.SESSION_CONFLICT)
+            return known.reply
+        self._not_expired(opening.expires)
+        self._not_vetoed()
+        if opening.version != package_version():
+            raise RefusalError(Reason.VERSION_MISMATCH)
+        document, panels = _study_parts(message.body)
+        try:
+            study = Study.from_document(document, panels)
+        except UsageError:
+            raise RefusalError(Reason.STUDY_INVALID) from None
+        if study.digest != opening.study:
+            raise RefusalError(Reason.STUDY_INVALID)
+        refuses = {}
+        for question in study.questions:
+            if (objection := self.objection(message.signer, study, question)) is not None:
+                refuses[question.name] = objection[0].value
+                self.ledger.note(
+                    {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
+                     "session": opening.session, "study": opening.study, "question": question.name}
+                )  # fmt: skip
+        key = X25519PrivateKey.generate()
+        public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        policy: Policy = self.policy
+        reply = seal_envelope(
+            Opened(
+                request=message.digest,
+                node=self.name,
+                session=opening.session,
+                study=opening.study,
+                key=public.hex(),
+                version=package_version(),
+                minimum_cell=policy.minimum_cell,
+                minimum_people=policy.minimum_people,
+                minimum_sites=policy.minimum_sites,
+                policy=policy.identifier,
+                epsilon=policy.epsilon,
+                delta=policy.delta,
+                refuses=refuses,
+            ),
+            b"",
+            self.identity,
+        )
+        private = key.private_bytes(
+            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+        )
+        self.ledger.open_session(
+            Session(opening.session, opening.study, message.signer, message.digest, document, opening.sealing, private, reply),
+            panels,
+        )
+        return reply
+
+    def _unmask(self, message: Message, unmask: Unmask) -> bytes:
+        session = self._session(message, unmask.session)
+        survivors = unmask.survivors
+        if self.name not in survivors or len(set(survivors)) != len(survivors):
+            raise RefusalError(Reason.NOT_IN_ROSTER)
+        answered = [self.ledger.stored(request) for request in unmask.requests]
+        own, missing = [], {}
+        fresh = []
+        for stored in answered:
+            if stored is None or stored.seed is None or stored.slot.session != unmask.session:
+                raise RefusalError(Reason.NOT_ANSWERED)
+            if stored.survivors is None:
+                fresh.append(stored.request)
+            elif stored.survivors != tuple(sorted(survivors)):
+                raise RefusalError(Reason.SURVIVORS_CONFLICT)
+            if not set(survivors) <= {self.name, *stored.peers}:
+                raise RefusalError(Reason.NOT_IN_ROSTER)
+            own.append(stored.seed.hex())
+            lost = {site: key for site, key in stored.peers.items() if site not in survivors}
+            for site, seed in self._pair_seeds(session, lost, stored.request).items():
+                missing.setdefault(site, []).append(seed.hex())
+        if fresh:
+            self._not_expired(unmask.expires)
+            self._enough_sites(survivors)
+            self._not_isolating(survivors)
+            line = {"coordinator": message.signer, "session": unmask.session, "study": session.study, "requests": len(fresh)}
+            self.ledger.survive(fresh, survivors, line)
+        lists = {site: tuple(seeds) for site, seeds in missing.items()}
+        return seal_envelope(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.identity)
+
+    def _close(self, message: Message, close: Close) -> bytes:
+        known = self.ledger.session(close.session)
+        if known is not None and known.coordinator != message.signer:
+            raise RefusalError(Reason.SESSION_CONFLICT)
+        self.ledger.close_session(close.session)
+        return seal_envelope(Closed(message.digest, self.name), b"", self.identity)
+
+    # -- shared conditions ----------------------------------------------------------------------------------------
+
+    def _session(self, message: Message, name: str) -> Session:
+        """The open session of this coordinator. The operator's veto holds in mid-study as well."""
+        self._not_vetoed()
+        session = self.ledger.session(name)
+        if session is None or session.document is None:
+            raise RefusalError(Reason.NOT_OPENED)
+        if session.coordinator != message.signer:
+            raise RefusalError(Reason.SESSION_CONFLICT)
+        return session
+
+    def _opened_study(self, session: Session) -> Study:
+        """The session's study; the latest one is kept decoded, since a study's slices come one after another."""
+        if self._study is None or self._study[0] != session.session:
+            assert session.document is not None
+            self._study = session.session, Study.from_document(session.document, self.ledger.panels(session.session))
+        return self._study[1]
+
+    def _not_vetoed(self) -> None:
+        if (self.ledger.folder / VETO_FILE).exists():
+            raise RefusalError(Reason.VETOED)
+
+    def _not_expired(self, expires: int) -> None:
+        if expires < time.time():
+            raise RefusalError(Reason.EXPIRED)
+
+    def _dataset(self) -> Dataset:
+        if self.dataset is None:
+            raise RefusalError(Reason.DATASET_UNAVAILABLE)
+        return self.dataset
+
+
+def columns_of(question: Question) -> tuple[str, ...]:
+    """Every column that a question may read in any of its rounds: those that its parameters name."""
+    out: list[str] = []
+    for f in fields(question.analysis):  # type: ignore[arg-type]
+        if f.metadata.get("names") == "column":
+            value = getattr(question.analysis, f.name)
+            out += value if isinstance(value, tuple) else [value]
+    return tuple(out)
+
+
+def _study_parts(body: bytes) -> tuple[bytes, dict[str, bytes]]:
+    parts = unpack_parts(body)
+    if len(parts) % 2 != 1:
+        raise RefusalError(Reason.MALFORMED)
+    try:
+        names = [p.decode("ascii") for p in parts[1::2]]
+    except UnicodeDecodeError:
+        raise RefusalError(Reason.MALFORMED) from None
+    if len(set(names)) != len(names) or not all(map(is_name, names)):
+        raise RefusalError(Reason.MALFORMED)
+    return parts[0], dict(zip(names, parts[2::2], strict=True))

@@ -1,0 +1,118 @@
+"""What a node's operator allows, as versioned data. Read from the node's own file; nothing on the wire changes it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fl_client.readers import DatasetConfig
+from strategies.analysis import Range
+from strategies.catalogue import CATALOGUE
+from strategies.codec import canonical, decode
+from strategies.errors import UsageError
+from strategies.privacy import Budget, Regime
+from strategies.protections.secure_sum import LEAST_SITES
+from strategies.study import Purpose
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of a node.
+
+    Attributes:
+        coordinators: names (in the federation file) that are answered.
+        purposes: purposes that are served.
+        analyses: analysis -> regimes in which it runs.
+        epsilon, delta: the lifetime budget of the data set, per person, over all private questions of everybody.
+        columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
+        minimum_people: an exact question is refused below this many people. A public number.
+        minimum_sites: an exact sum covers at least this many sites.
+        minimum_cell: smallest number of people that an exact total's cell may show; 0 only for public data.
+    """
+
+    coordinators: tuple[str, ...]
+    purposes: tuple[Purpose, ...]
+    analyses: Mapping[str, tuple[Regime, ...]]
+    epsilon: float
+    delta: float
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    minimum_people: int = 20
+    minimum_sites: int = 3
+    minimum_cell: int = 5
+
+    def __post_init__(self) -> None:
+        Budget(self.epsilon, self.delta)
+        known = {a.analysis for a in CATALOGUE}
+        for name in self.analyses:
+            if name not in known:
+                raise ValueError(f"analyses must name installed ones ({', '.join(sorted(known))}), got {name!r:.40}.")
+        for name, span in self.columns.items():
+            if len(span) != 2 or not span[0] < span[1]:
+                raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
+        if self.minimum_sites < LEAST_SITES:
+            raise ValueError(f"minimum_sites must be at least {LEAST_SITES}: with two, each learns the other's part.")
+        if self.minimum_people < 1 or self.minimum_cell < 0:
+            raise ValueError("minimum_people must be at least 1 and minimum_cell at least 0.")
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.epsilon, self.delta)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        return {name: Range(*span) for name, span in self.columns.items()}
+
+    @property
+    def identifier(self) -> str:
+        """A digest of the rules, named in every report, so that two versions of a policy are told apart."""
+        return hashlib.sha256(canonical(asdict(self))).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where the node's SuperNode finds its SuperLink.
+
+    Attributes:
+        superlink: host:port of the fleet port.
+        root_certificates: file of the authority that signed its certificate.
+        node_key: file of the key by which the SuperNode is registered.
+        runtime_port: loopback port on which the node's own executor takes its work.
+    """
+
+    superlink: str
+    root_certificates: str
+    node_key: str
+    runtime_port: int
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """A node's file, with all its paths relative to the file's folder."""
+
+    name: str
+    federation: str
+    identity: str
+    state: str
+    dataset: DatasetConfig
+    policy: Policy
+    link: Link | None = None
+    folder: Path = Path()
+
+    @staticmethod
+    def read(path: Path) -> NodeConfig:
+        """Read a node's file strictly.
+
+        Raises:
+            UsageError: if it is missing or not as it must be.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError("A node's file is readable.", f"{path}: {error.strerror}", "correct the path.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError("A node's file is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+        config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
+        return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})

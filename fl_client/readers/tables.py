@@ -1,0 +1,137 @@
+"""Tables of people: one line per person, tab-separated, or comma-separated if the name ends in .csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_client.readers.calls import distinct, lines
+from strategies.errors import DataError
+
+MISSING_CODES = frozenset({"", "NA", "NaN", ".", "?"})
+"""What a table writes for a value that was not observed. -9 is a number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """N people and their numbers.
+
+    Attributes:
+        name: the file's name, for errors.
+        people: N identifiers, in the table's order.
+        columns: name -> (N,) float64, NaN where missing, read-only.
+        words: name of each column that is not numeric -> where and what its first other cell is.
+    """
+
+    name: str
+    people: tuple[str, ...] = field(repr=False)
+    columns: Mapping[str, NDArray[np.float64]] = field(repr=False)
+    words: Mapping[str, str] = field(repr=False)
+
+    @staticmethod
+    def open(path: Path, person: str = "person") -> Table:
+        """Read a table whose first column, named `person`, is the identifier.
+
+        A column with a cell that is neither a finite number nor a missing code is not numeric; that is no error until
+        somebody asks for it.
+
+        Raises:
+            DataError: for a missing or empty file, a header that is wrong or names a column twice, a line with another
+                number of cells, or a person who has no identifier or stands there twice.
+        """
+        separator, quoting = (",", csv.QUOTE_MINIMAL) if path.suffix == ".csv" else ("\t", csv.QUOTE_NONE)
+        reader = csv.reader(lines(path), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            _check(header, path, person)
+            cells: list[list[str]] = []
+            for line in reader:
+                if len(line) != len(header):
+                    raise DataError(
+                        "Each line of a people table has as many cells as its header.",
+                        f"{path.name}, line {reader.line_num}: {len(line)} instead of {len(header)}",
+                        "correct the line; empty lines are not allowed either.",
+                    )
+                cells.append([cell.strip() for cell in line])
+        except csv.Error as error:
+            raise DataError(
+                "A people table is plain tab-separated or comma-separated text.",
+                f"{path.name}, line {reader.line_num}: {error}",
+                "correct the line.",
+            ) from None
+        people = distinct([line[0] for line in cells], path.name)
+        columns: dict[str, NDArray[np.float64]] = {}
+        words: dict[str, str] = {}
+        for k, name in enumerate(header[1:], start=1):
+            values = np.empty(len(cells))
+            for i, line in enumerate(cells):
+                value = _number(line[k])
+                if value is None:
+                    words[name] = f"{line[k][:40]!r} for person {i + 1}"
+                    break
+                values[i] = value
+            else:
+                values.setflags(write=False)
+                columns[name] = values
+        return Table(path.name, people, MappingProxyType(columns), MappingProxyType(words))
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """(N,) values of a column, NaN where missing.
+
+        Raises:
+            DataError: if the table has no such column, or it is not numeric.
+        """
+        if name in self.words:
+            raise DataError(
+                "A column that is asked for holds numbers, or one of the missing codes NA, NaN, '.', '?' and nothing.",
+                f"{self.name}, column {name!r}: {self.words[name]}",
+                "write the values as numbers, for example 0 and 1.",
+            )
+        if name not in self.columns:
+            raise DataError(
+                "A column that is asked for is in the people table.",
+                f"{self.name} has no column {name!r}",
+                "add it, or correct its name in the policy or the study.",
+            )
+        return self.columns[name]
+
+
+def _check(header: list[str], path: Path, person: str) -> None:
+    if not header:
+        raise DataError(
+            "A people table starts with a header.", f"{path.name} is empty", "name the file with the people."
+        )
+    if header[0] != person:
+        raise DataError(
+            f"The first column of the people table is the identifier and is called {person!r}.",
+            f"{path.name}: {header[0][:40]!r}",
+            "rename the column, or set `person` in the [dataset] table.",
+        )
+    twice = sorted({name for name in header if header.count(name) > 1 or not name})
+    if twice:
+        raise DataError(
+            "Each column of the people table has a name of its own.",
+            f"{path.name}: {', '.join(map(repr, twice))[:120]} is empty or stands there twice",
+            "rename or remove one of the two.",
+        )
+
+
+def _number(cell: str) -> float | None:
+    """The number in a cell, NaN for a missing code, None for anything else, infinities among it."""
+    if cell in MISSING_CODES:
+        return math.nan
+    # float() would also take 1_000 and digits of other scripts.
+    if not cell.isascii() or "_" in cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

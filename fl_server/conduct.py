@@ -1,0 +1,609 @@
+"""The loop: while the answer is a question, ask it. Slices, quorum, restarts and checkpoints live here, and no statistics.
+
+Everything that matters is on the coordinator's disk before it is sent: requests are signed once and sent again as the
+same bytes after a crash, so nodes answer from their stores and nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from strategies.analysis import Analysis, Answer, Frame, Total, parameters
+from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
+from strategies.federation import Federation, Identity, write_secret
+from strategies.privacy import Loss, Regime
+from strategies.protections import noise, secure_sum
+from strategies.study import Question, Study
+from strategies.summary import NotAsDeclaredError, Summary, add, check, join
+from strategies.version import package_version
+from strategies.wire import (
+    MEANING,
+    Answered,
+    Ask,
+    Close,
+    Header,
+    Open,
+    Opened,
+    Reason,
+    Refused,
+    Unmask,
+    Unmasked,
+    WireError,
+    digest_of,
+    open_envelope,
+    pack_arrays,
+    pack_parts,
+    seal_envelope,
+    unpack_arrays,
+    unseal,
+)
+
+SLICES_PER_EXCHANGE = 4
+"""Exchanges are dear, restarts too: this many slices travel in one message and are checkpointed together."""
+
+LIFETIME_S = 24 * 3600
+"""How long a request may be answered for the first time."""
+
+
+class Link(Protocol):
+    """How bytes reach nodes and come back. An address is whatever the link uses; who answers is known by signature."""
+
+    def addresses(self) -> Sequence[int]:
+        """The nodes that can be reached now."""
+        ...
+
+    def exchange(self, messages: Mapping[int, Sequence[bytes]], timeout_s: float) -> Mapping[int, Sequence[bytes]]:
+        """Send each node its envelopes and return what came back in time. A node that failed is simply absent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What was promised about one answer, in numbers.
+
+    Attributes:
+        sites: who is in the answer.
+        absent: who is not, and why.
+        minimum_cell, minimum_people, minimum_sites: the strictest of the sites' policies.
+        noise: field -> standard deviation in a site's release, in the field's unit.
+        rho: zCDP loss of the question per person at each site; 0 when exact.
+        bytes_left: site -> bytes of signed replies.
+        policies: site -> digest of the policy it answered under.
+    """
+
+    regime: Regime
+    sites: tuple[str, ...]
+    absent: Mapping[str, str]
+    minimum_cell: int
+    minimum_people: int
+    minimum_sites: int
+    noise: Mapping[str, float]
+    rho: float
+    bytes_left: Mapping[str, int]
+    policies: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One question's answer over all sites together, for each site where the analysis gives that, and its statement."""
+
+    question: Question
+    answer: Answer
+    by_site: Mapping[str, Answer]
+    statement: Statement
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands: question number `question` of `questions`, `done` of about `steps` exchanges of it."""
+
+    name: str
+    question: int
+    questions: int
+    done: int
+    steps: int
+    note: str = ""
+
+
+class _SitesLostError(Exception):
+    """Sites that answered a question's first exchange did not answer a later one."""
+
+    def __init__(self, lost: Mapping[str, str]) -> None:
+        super().__init__("sites lost")
+        self.lost = lost
+
+
+class Checkpoint:
+    """A run's folder: session, keys, signed requests, totals. Every file appears whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+
+    def read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, name: str, data: bytes) -> bytes:
+        path = self.folder / name
+        partial = path.with_name(f"{path.name}.partial")
+        partial.unlink(missing_ok=True)
+        write_secret(partial, data)
+        partial.replace(path)
+        return data
+
+    def once(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The file's content; made and written first if it is not there."""
+        known = self.read(name)
+        return self.write(name, make()) if known is None else known
+
+
+T = TypeVar("T", bound=Header)
+
+
+@dataclass
+class Conductor:
+    """Asks a study's questions over a link."""
+
+    study: Study
+    federation: Federation
+    coordinator: str
+    identity: Identity
+    link: Link
+    checkpoint: Checkpoint
+    timeout_s: float = 600.0
+    wait_s: float = 10.0
+    progress: Callable[[Progress], None] = lambda _: None
+    _sites: dict[str, int] = field(default_factory=dict)
+    _opened: dict[str, Opened] = field(default_factory=dict)
+    _certificates: dict[str, bytes] = field(default_factory=dict)
+    _absent: dict[str, str] = field(default_factory=dict)
+    _bytes: dict[str, int] = field(default_factory=dict)
+    _at: Progress = field(default_factory=lambda: Progress("", 0, 0, 0, 0))
+
+    def __post_init__(self) -> None:
+        known = self.federation.coordinators.get(self.coordinator)
+        if known is None or known.identity != self.identity.public:
+            raise UsageError(
+                "A coordinator is known to the federation by its name and key.",
+                f"{self.coordinator!r} with this key is not in the federation file",
+                "use the key of that coordinator, or have the nodes pin a file that names this one.",
+            )
+
+    # -- the study ------------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[Result, ...]:
+        """Open the study, ask its questions in order, close it.
+
+        Raises:
+            RefusedError: if nodes refused and too few are left.
+            TooFewSitesError: if too few sites answered.
+            UsageError: if the checkpoint belongs to another study.
+        """
+        stamp = {"study": self.study.digest, "version": package_version()}
+        run = json.loads(
+            self.checkpoint.once("run.json", lambda: json.dumps({**stamp, "session": secrets.token_hex(16)}).encode())
+        )
+        if {key: run[key] for key in stamp} != stamp:
+            raise UsageError(
+                "A run is resumed with the same study and the same version.",
+                f"the run in {self.checkpoint.folder.name} was started with another",
+                "start a new run.",
+            )
+        self._session = run["session"]
+        self._sealing = X25519PrivateKey.from_private_bytes(
+            self.checkpoint.once(
+                "sealing.key",
+                lambda: X25519PrivateKey.generate().private_bytes(
+                    serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+                ),
+            )
+        )
+        self._open()
+        results = tuple(self._answer(number, question) for number, question in enumerate(self.study.questions, start=1))
+        self._close()
+        return results
+
+    def _open(self) -> None:
+        public = self._sealing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        envelope = self.checkpoint.once(
+            "open.request",
+            lambda: seal_envelope(
+                Open(self._session, self.study.digest, package_version(), public.hex(), self._expires()),
+                pack_parts([self.study.document, *_flat((n.encode(), p.encode()) for n, p in self.study.panels.items())]),
+                self.identity,
+            ),
+        )
+        asked: set[int] = set()
+        deadline = time.monotonic() + self.wait_s
+        while True:
+            fresh = [a for a in self.link.addresses() if a not in asked]
+            asked.update(fresh)
+            for address, replies in self._exchange({a: [envelope] for a in fresh}).items():
+                self._admit(address, replies, digest_of(envelope))
+            if len(self._sites) == len(self.federation.nodes) or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        for site in self.federation.nodes:
+            if site not in self._opened:
+                self._absent.setdefault(site, "did not answer")
+
+    def _admit(self, address: int, replies: Sequence[bytes], request: str) -> None:
+        identities = {name: node.identity for name, node in self.federation.nodes.items()}
+        try:
+            message = open_envelope(replies[0], identities)
+        except (WireError, IndexError):
+            return  # not a node of this federation
+        header, site = message.header, message.signer
+        if isinstance(header, Refused) and header.request == request:
+            self._absent[site] = f"refused: {header.reason}"
+            self._sites[site] = address
+        elif isinstance(header, Opened) and (header.request, header.node, header.version) == (request, site, package_version()):
+            self._sites[site], self._opened[site], self._certificates[site] = address, header, replies[0]
+            self._absent.pop(site, None)
+
+    def _close(self) -> None:
+        close = seal_envelope(Close(self._session, self._expires()), b"", self.identity)
+        self._exchange({self._sites[site]: [close] for site in self._opened})
+
+    # -- one question ---------------------------------------------------------------------------------------------
+
+    def _answer(self, number: int, question: Question) -> Result:
+        started = time.monotonic()
+        self._bytes = json.loads(self.checkpoint.read(f"{question.name}.bytes") or b"{}")
+        self._at = Progress(question.name, number, len(self.study.questions), 0, self._steps(question))
+        self.progress(self._at)
+        frame = self.study.frame(question)
+        roster = tuple(sorted(site for site in self._opened if question.name not in self._opened[site].refuses))
+        refusing = {s: f"refused: {o.refuses[question.name]}" for s, o in self._opened.items() if question.name in o.refuses}
+        if question.regime is Regime.EXACT:
+            sites, sums, analysis = self._exact(question, frame, roster, refusing)
+            total = Total(sums, sites, {}, max(self._opened[s].minimum_cell for s in sites))
+            answer, by_site, sds = self._final(analysis, total, frame), {}, {}
+        else:
+            sites, parts, analysis = self._private(question, frame, roster, refusing)
+            assert question.budget is not None
+            loss = Loss(question.budget.loss.rho * analysis.fraction())
+            sds = noise.scales(analysis.leaves(frame), loss)
+            together = {name: sd * len(sites) ** 0.5 for name, sd in sds.items()}
+            answer = self._final(analysis, Total(_sum(parts.values()), sites, together), frame)
+            each = parts.items() if analysis.by_site else ()
+            by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in each}
+        policies = [self._opened[site] for site in sites]
+        statement = Statement(
+            regime=question.regime,
+            sites=sites,
+            absent={**self._absent, **refusing},
+            minimum_cell=max(o.minimum_cell for o in policies),
+            minimum_people=max(o.minimum_people for o in policies),
+            minimum_sites=max(o.minimum_sites for o in policies),
+            noise=sds,
+            rho=question.budget.loss.rho if question.budget else 0.0,
+            bytes_left={site: self._bytes.get(site, 0) for site in sites},
+            policies={site: self._opened[site].policy for site in sites},
+            seconds=time.monotonic() - started,
+        )
+        return Result(question, answer, by_site, statement)
+
+    def _final(self, analysis: Analysis, total: Total, frame: Frame) -> Answer:
+        answer = analysis.conclude(total, frame)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _exact(
+        self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], Summary, Analysis]:
+        """The last round's total under secure summing, and the sites that are in it."""
+        attempt = 1
+        while self.checkpoint.read(f"{question.name}.{attempt}.lost") is not None:
+            lost = json.loads(self.checkpoint.read(f"{question.name}.{attempt}.lost") or b"{}")
+            self._absent.update(lost)
+            roster = tuple(site for site in roster if site not in self._absent)
+            attempt += 1
+        while True:
+            roster = tuple(site for site in roster if site not in self._absent)
+            self._quorum(question, roster, refusing)
+            try:
+                return self._rounds(question, frame, attempt, roster, refusing)
+            except _SitesLostError as error:
+                self.checkpoint.write(f"{question.name}.{attempt}.lost", json.dumps(dict(error.lost)).encode())
+                self._absent.update(error.lost)
+                attempt += 1
+
+    def _rounds(
+        self, question: Question, frame: Frame, attempt: int, roster: tuple[str, ...], refusing: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], Summary, Analysis]:
+        analysis, earlier, first = question.analysis, list[Summary](), True
+        for number in range(1, question.analysis.rounds() + 1):
+            cut = analysis.slices(frame)
+            totals: list[Summary] = []
+            for start in range(0, len(cut), SLICES_PER_EXCHANGE):
+                numbers = range(start, min(start + SLICES_PER_EXCHANGE, len(cut)))
+                place = f"{question.name}.{attempt}.{number}.{start}"
+                asks = self._requests(place, question, analysis, number, numbers, len(cut), attempt, roster, earlier)
+                fields = [analysis.leaves(frame[cut[n]]) for n in numbers]
+                survivors, vectors = self._summed(place, asks, roster, [sum(f.size for f in fs.values()) for fs in fields], first)
+                if first:
+                    # Whoever answered the first exchange is the roster of all that follows.
+                    roster, first = survivors, False
+                    self._quorum(question, roster, refusing)
+                totals += [secure_sum.unflatten(v, f) for v, f in zip(vectors, fields, strict=True)]
+                self._advance()
+            try:
+                total = join(totals, analysis.leaves(frame))
+            except NotAsDeclaredError as error:
+                raise GenosumError(
+                    "A site's data must not change in mid-question.", str(error), "run the study again once its data are still."
+                ) from None
+            if number == question.analysis.rounds():
+                return roster, total, analysis
+            following = analysis.conclude(Total(total, roster), frame)
+            if not isinstance(following, Analysis):
+                return roster, total, analysis
+            earlier.append(total)
+            analysis = following
+        raise AssertionError("unreachable: rounds() bounds the loop")
+
+    def _summed(
+        self, place: str, asks: Sequence[bytes], roster: tuple[str, ...], lengths: Sequence[int], first: bool
+    ) -> tuple[tuple[str, ...], list[np.ndarray[Any, np.dtype[np.uint64]]]]:
+        """The totals of one exchange's slices and the sites in them: ask, then open the survivors' masks once."""
+        done = self.checkpoint.read(f"{place}.total")
+        if done is not None:
+            names = tuple(json.loads(self.checkpoint.read(f"{place}.survivors") or b"[]"))
+            arrays = unpack_arrays(done)
+            return names, [arrays[str(i)].view(np.uint64) for i in range(len(asks))]
+        digests = [digest_of(a) for a in asks]
+        masked, lost = self._masked(asks, roster, lengths)
+        planned = self.checkpoint.read(f"{place}.survivors")
+        survivors = tuple(json.loads(planned)) if planned else tuple(sorted(masked))
+        gone = {s: lost.get(s, "did not answer") for s in survivors if s not in masked}
+        if gone or (not first and set(survivors) != set(roster)):
+            raise _SitesLostError(gone or lost)
+        if first:
+            self._absent.update(lost)
+            if len(survivors) < max(secure_sum.LEAST_SITES, self.study.minimum_sites):
+                return survivors, [np.zeros(n, dtype=np.uint64) for n in lengths]  # the quorum check that follows says why
+        self.checkpoint.once(f"{place}.survivors", lambda: json.dumps(survivors).encode())
+        unmask = self.checkpoint.once(
+            f"{place}.unmask",
+            lambda: seal_envelope(
+                Unmask(self._session, tuple(digests), survivors, self._expires()), b"", self.identity
+            ),
+        )
+        seeds, lost = self._seeds(unmask, survivors, [s for s in roster if s not in survivors], len(asks))
+        if lost:
+            raise _SitesLostError(lost)
+        vectors = []
+        for i in range(len(asks)):
+            own = {site: bytes.fromhex(seeds[site].own[i]) for site in survivors}
+            pairs = {
+                site: {m: bytes.fromhex(values[i]) for m, values in seeds[site].missing.items()} for site in survivors
+            }
+            vectors.append(secure_sum.unmask({site: masked[site][i] for site in survivors}, own, pairs))
+        self.checkpoint.write(f"{place}.total", pack_arrays({str(i): v.view(np.int64) for i, v in enumerate(vectors)}))
+        return survivors, vectors
+
+    def _masked(
+        self, asks: Sequence[bytes], roster: tuple[str, ...], lengths: Sequence[int]
+    ) -> tuple[dict[str, list[np.ndarray[Any, np.dtype[np.uint64]]]], dict[str, str]]:
+        answers, lost = self._collect(asks, roster, Answered)
+        masked = {}
+        for site, messages in answers.items():
+            vectors = [np.frombuffer(body, dtype="<u8").astype(np.uint64) for _, body in messages if len(body) % 8 == 0]
+            if [len(v) for v in vectors] != list(lengths):
+                lost[site] = "sent another shape than declared"
+            else:
+                masked[site] = vectors
+        return masked, lost
+
+    def _seeds(
+        self, unmask: bytes, survivors: tuple[str, ...], missing: Sequence[str], count: int
+    ) -> tuple[dict[str, Unmasked], dict[str, str]]:
+        answers, lost = self._collect([unmask], survivors, Unmasked)
+        seeds = {}
+        for site, ((header, _),) in answers.items():
+            lists = [header.own, *header.missing.values()]
+            if set(header.missing) != set(missing) or any(
+                len(values) != count or any(not _is_seed(v) for v in values) for values in lists
+            ):
+                lost[site] = "sent seeds of another shape"
+            else:
+                seeds[site] = header
+        return seeds, lost
+
+    def _private(
+        self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], dict[str, Summary], Analysis]:
+        """The last round's noised parts, site by site."""
+        analysis, earlier = question.analysis, list[Summary]()
+        rounds = question.analysis.rounds()
+        for number in range(1, rounds + 1):
+            cut = analysis.slices(frame)
+            place = f"{question.name}.1.{number}.0"
+            asks = self._requests(place, question, analysis, number, range(len(cut)), len(cut), 1, roster, earlier)
+            parts = self._parts(place, asks, roster, analysis, frame)
+            roster = tuple(sorted(parts))
+            self._quorum(question, roster, refusing)
+            self._advance()
+            if number < rounds:
+                total = _sum(parts.values())
+                following = analysis.conclude(Total(total, roster), frame)
+                if isinstance(following, Analysis):
+                    earlier.append(total)
+                    analysis = following
+                    continue
+            return roster, parts, analysis
+        raise AssertionError("unreachable: rounds() bounds the loop")
+
+    def _parts(
+        self, place: str, asks: Sequence[bytes], roster: tuple[str, ...], analysis: Analysis, frame: Frame
+    ) -> dict[str, Summary]:
+        done = self.checkpoint.read(f"{place}.total")
+        if done is not None:
+            arrays = unpack_arrays(done)
+            sites = sorted({key.split("/")[0] for key in arrays})
+            return {site: {k.split("/")[1]: a for k, a in arrays.items() if k.startswith(f"{site}/")} for site in sites}
+        cut, digests = analysis.slices(frame), [digest_of(a) for a in asks]
+        answers, lost = self._collect(asks, roster, Answered)
+        parts: dict[str, Summary] = {}
+        for site, messages in answers.items():
+            try:
+                slices = []
+                for digest, span, (_, body) in zip(digests, cut, messages, strict=True):
+                    opened = unpack_arrays(unseal(body, self._sealing, digest))
+                    check(opened, analysis.leaves(frame[span]))
+                    slices.append(opened)
+                parts[site] = join(slices, analysis.leaves(frame))
+            except (WireError, NotAsDeclaredError):
+                lost[site] = "sent another shape than declared"
+        self._absent.update(lost)
+        arrays = {f"{site}/{name}": a for site, part in parts.items() for name, a in part.items()}
+        self.checkpoint.write(f"{place}.total", pack_arrays(arrays))
+        return parts
+
+    # -- messages -------------------------------------------------------------------------------------------------
+
+    def _requests(
+        self,
+        place: str,
+        question: Question,
+        analysis: Analysis,
+        number: int,
+        slices: Iterable[int],
+        of: int,
+        attempt: int,
+        roster: tuple[str, ...],
+        earlier: Sequence[Summary],
+    ) -> list[bytes]:
+        keys = (
+            {site: base64.b64encode(self._certificates[site]).decode() for site in roster}
+            if question.regime is Regime.EXACT
+            else {}
+        )
+        body = pack_parts([pack_arrays(total) for total in earlier])
+        out = []
+        for n in slices:
+            header = Ask(
+                session=self._session,
+                study=self.study.digest,
+                question=question.name,
+                round=number,
+                slice=n,
+                slices=of,
+                attempt=attempt,
+                roster=roster,
+                parameters=parameters(analysis),
+                keys=keys,
+                expires=self._expires(),
+            )
+            out.append(self.checkpoint.once(f"{place}.{n}.request", lambda h=header: seal_envelope(h, body, self.identity)))  # type: ignore[misc]
+        return out
+
+    def _collect(
+        self, requests: Sequence[bytes], sites: Iterable[str], kind: type[T]
+    ) -> tuple[dict[str, list[tuple[T, bytes]]], dict[str, str]]:
+        """Send the requests to each site; its verified replies in order, or why it has none."""
+        sites = list(sites)
+        digests = [digest_of(r) for r in requests]
+        came = self._exchange({self._sites[site]: requests for site in sites})
+        answers: dict[str, list[tuple[T, bytes]]] = {}
+        lost: dict[str, str] = {}
+        for site in sites:
+            replies = came.get(self._sites[site])
+            if replies is None or len(replies) != len(requests):
+                lost[site] = "did not answer"
+                continue
+            read: list[tuple[T, bytes]] = []
+            for digest, reply in zip(digests, replies, strict=True):
+                try:
+                    message = open_envelope(reply, {site: self.federation.nodes[site].identity})
+                except WireError:
+                    lost[site] = "sent a reply that it did not sign"
+                    break
+                header = message.header
+                if isinstance(header, Refused):
+                    lost[site] = f"refused: {header.reason}"
+                    break
+                if not isinstance(header, kind) or (header.request, header.node) != (digest, site):  # type: ignore[attr-defined]
+                    lost[site] = "answered another request"
+                    break
+                read.append((header, message.body))
+            else:
+                answers[site] = read
+                self._bytes[site] = self._bytes.get(site, 0) + sum(len(r) for r in replies)
+        return answers, lost
+
+    def _exchange(self, messages: Mapping[int, Sequence[bytes]]) -> Mapping[int, Sequence[bytes]]:
+        return self.link.exchange(messages, self.timeout_s) if messages else {}
+
+    def _expires(self) -> int:
+        return int(time.time()) + LIFETIME_S
+
+    # -- quorum and progress --------------------------------------------------------------------------------------
+
+    def _quorum(self, question: Question, sites: Sequence[str], refusing: Mapping[str, str]) -> None:
+        need = self.study.minimum_sites
+        if question.regime is Regime.EXACT:
+            asked = [self._opened[s].minimum_sites for s in sites]
+            need = max(need, secure_sum.LEAST_SITES, *asked)
+        if len(sites) >= need:
+            return
+        reasons = {**self._absent, **refusing}
+        found = f"{len(sites)} of {len(self.federation.nodes)} answer"
+        if reasons:
+            found += "; " + ", ".join(f"{site} {why}" for site, why in sorted(reasons.items()))
+        codes = [why.removeprefix("refused: ") for why in reasons.values() if why.startswith("refused: ")]
+        if codes:
+            rule, remedy = MEANING[Reason(codes[0])]
+            raise RefusedError(
+                codes[0], f"Question {question.name!r} needs {need} sites, and nodes refused. {rule}", found, remedy + "."
+            )
+        raise TooFewSitesError(
+            f"Question {question.name!r} needs {need} sites.", found, "wait until more are up, then run with --resume."
+        )
+
+    def _steps(self, question: Question) -> int:
+        """About how many exchanges a question takes."""
+        frame = self.study.frame(question)
+        last = 1
+        if frame.panel is not None and question.regime is Regime.EXACT:
+            last = -(-len(frame.panel) // (4096 * SLICES_PER_EXCHANGE))
+        return question.analysis.rounds() - 1 + last
+
+    def _advance(self, note: str = "") -> None:
+        self.checkpoint.write(f"{self._at.name}.bytes", json.dumps(self._bytes).encode())
+        at = self._at
+        self._at = Progress(at.name, at.question, at.questions, min(at.done + 1, at.steps), at.steps, note)
+        self.progress(self._at)
+
+
+def _sum(parts: Iterable[Summary]) -> Summary:
+    parts = iter(parts)
+    total = next(parts)
+    for part in parts:
+        total = add(total, part)
+    return total
+
+
+def _flat(pairs: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    return [item for pair in pairs for item in pair]
+
+
+def _is_seed(text: str) -> bool:
+    try:
+        return len(bytes.fromhex(text)) == secure_sum.SEED_BYTES
+    except ValueError:
+        return False

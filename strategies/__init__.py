@@ -1,0 +1,1 @@
+"""The shared language: how a question is answered together. Imported by nodes, coordinators and laptops alike."""

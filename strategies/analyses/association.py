@@ -1,0 +1,273 @@
+"""Association of a quantitative trait with each variant: linear regression, complete-case per variant.
+
+    y = a + g b + X c + e,   one regression per variant, over the people in whom y, X and g are all observed.
+
+Round 1 sums the columns and their squares, so that all sites standardise with the same pooled mean and deviation.
+Round 2 sums, for each variant, g'X, g'y, genotype counts and the products of the people whose genotype is missing;
+subtracting those from the whole cohort's products gives the complete-case normal equations exactly [1, section 2].
+No person's values leave, but at a variant with one missing genotype the subtracted products *are* one person's: they
+may travel only under secure summing, and a variant whose pooled number of missing genotypes or of minor alleles lies
+below the minimum is withheld.
+
+Not for related people or strong population structure beyond the covariates.
+
+[1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.2: partitioned normal equations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from strategies.analyses.allele_frequency import variant_columns
+from strategies.analysis import (
+    DERIVED,
+    NAMES_COLUMN,
+    NAMES_PANEL,
+    WHOLE,
+    Answer,
+    Column,
+    Frame,
+    Needs,
+    Total,
+    by_variants,
+)
+from strategies.cohort import MISSING, Cohort
+from strategies.errors import UsageError
+from strategies.privacy import Regime
+from strategies.summary import Field, Summary
+
+MOST_STANDARDISED = 64.0
+"""Standardised values are clamped here, so that every sum has a bound."""
+
+PEOPLE_BLOCK, VARIANT_BLOCK = 65536, 256
+"""Tile of the genotype product: constants in code, and the sums are of integers below 2^53, so bits never differ."""
+
+
+@dataclass(frozen=True)
+class LinearAssociation:
+    """Beta, standard error, t and p of one trait for every variant of a panel.
+
+    Attributes:
+        panel: name of the study's panel.
+        trait: name of the quantitative column.
+        covariates: names of further columns; an intercept is always there.
+        centre, scale: pooled mean and deviation of (covariates, trait) after mapping each range to [-1, 1]; empty in
+            round 1, derived from its totals in round 2.
+    """
+
+    analysis: ClassVar[str] = "association"
+    regime: ClassVar[Regime] = Regime.EXACT
+    by_site: ClassVar[bool] = False
+    summary_in_words: ClassVar[str] = "for each variant, the sums that a linear regression needs, over the sites"
+
+    panel: str = field(metadata=NAMES_PANEL)
+    trait: str = field(metadata=NAMES_COLUMN)
+    covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
+    centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
+    scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
+
+    def __post_init__(self) -> None:
+        if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
+            raise ValueError("trait and covariates must be different columns.")
+
+    VALUE_BITS: ClassVar[int] = 32
+    PRODUCT_BITS: ClassVar[int] = 30
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self.covariates, self.trait)
+
+    @property
+    def _products(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Index pairs (i <= j) of the products of w = (1, covariates, trait), row by row."""
+        rows, columns = np.triu_indices(len(self._columns) + 1)
+        return rows.astype(np.int64), columns.astype(np.int64)
+
+    def needs(self) -> Needs:
+        return Needs(columns=self._columns, panel=self.panel if self.centre else None)
+
+    def rounds(self) -> int:
+        return 2
+
+    def fraction(self) -> float:
+        return 0.0
+
+    def slices(self, frame: Frame) -> tuple[slice, ...]:
+        return by_variants(frame) if self.centre else WHOLE
+
+    def leaves(self, frame: Frame) -> dict[str, Field]:
+        k = len(self._columns)
+        if not self.centre:
+            # Values lie in [-1, 1]: each sum moves by at most 1.
+            return {
+                "people": Field((), "people with trait and covariates", 1, 1),
+                "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.VALUE_BITS),
+                "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.VALUE_BITS),
+            }
+        assert frame.panel is not None
+        m, q, z = len(frame.panel), len(self._products[0]), MOST_STANDARDISED
+        # Of w = (1, z_1 .. z_k) with |z| <= 64, a product of two is at most z^2, of one with the intercept z.
+        products_l1 = 1 + k * z + z**2 * k * (k + 1) / 2
+        products_l2 = (1 + k * z**2 + z**4 * k * (k + 1) / 2) ** 0.5
+        return {
+            "products": Field((q,), "products of intercept, covariates and trait", products_l1, products_l2, self.PRODUCT_BITS),
+            "genotypes": Field((m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True),
+            "scores": Field(
+                (m, k), "alternate alleles times covariates and trait", 2 * z * k * m, 2 * z * (k * m) ** 0.5, self.VALUE_BITS, per_variant=True
+            ),
+            "missing": Field(
+                (m, q), "products of the people without genotype", m * products_l1, m**0.5 * products_l2, self.PRODUCT_BITS, per_variant=True
+            ),
+        }
+
+    def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
+        complete = np.flatnonzero(np.isfinite(columns).all(axis=1))
+        unit = columns[complete]
+        fields = self.leaves(frame)
+        if not self.centre:
+            return {
+                "people": np.array(len(unit), dtype=np.int64),
+                "sums": fields["sums"].integers(unit).sum(axis=0),
+                "squares": fields["squares"].integers(unit**2).sum(axis=0),
+            }
+        assert cohort.genotypes is not None
+        z = np.clip((unit - np.array(self.centre)) / np.array(self.scale), -MOST_STANDARDISED, MOST_STANDARDISED)
+        z = np.rint(z * 2.0**self.VALUE_BITS)  # integers, held in float64 for the matrix product
+        w = np.concatenate([np.ones((len(z), 1)), z * 2.0**-self.VALUE_BITS], axis=1)
+        i, j = self._products
+        products = np.rint(w[:, i] * w[:, j] * 2.0**self.PRODUCT_BITS).astype(np.int64)
+        genotypes = cohort.genotypes if len(complete) == len(cohort) else cohort.genotypes.take(complete)
+        scores = np.empty(fields["scores"].shape, dtype=np.int64)
+        missing = np.zeros(fields["missing"].shape, dtype=np.int64)
+        for start in range(0, len(genotypes), VARIANT_BLOCK):
+            span = slice(start, start + VARIANT_BLOCK)
+            codes = genotypes[span].codes()
+            scores[span] = _product(np.where(codes == MISSING, 0, codes), z)
+            for row in np.flatnonzero((codes == MISSING).any(axis=1)):
+                missing[start + row] = products[codes[row] == MISSING].sum(axis=0)
+        return {
+            "products": products.sum(axis=0),
+            "genotypes": genotypes.counts()[:, 1:],
+            "scores": scores,
+            "missing": missing,
+        }
+
+    def conclude(self, total: Total, frame: Frame) -> Answer | LinearAssociation:
+        fields = self.leaves(frame)
+        values = {name: fields[name].values(total.sums[name]) for name in fields}
+        if not self.centre:
+            return self._standardised(values)
+        assert frame.panel is not None
+        k = len(self._columns)  # intercept and covariates
+        people = total.sums["products"][0] >> self.PRODUCT_BITS
+        het, alt, missing = total.sums["genotypes"].T
+        observed, alleles = people - missing, het + 2 * alt
+        beta, error = _regressions(
+            _symmetric(values["products"][None, :] - values["missing"], *self._products, k + 1),
+            np.concatenate([alleles[:, None].astype(np.float64), values["scores"]], axis=1),
+            (het + 4 * alt).astype(np.float64),
+            observed,
+        )
+        degrees = observed - k - 1
+        minor = np.minimum(alleles, 2 * observed - alleles)
+        few = ((missing > 0) & (missing < total.minimum_cell)) | (minor < total.minimum_cell) | (observed < total.minimum_cell)
+        few &= observed > 0
+        span = frame.columns[self.trait]
+        unit = self.scale[-1] * (span.maximum - span.minimum) / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = beta / error
+            table: dict[str, Column] = {
+                **variant_columns(frame.panel),
+                "beta": np.where(few, np.nan, beta * unit),
+                "standard_error": np.where(few, np.nan, error * unit),
+                "t": np.where(few, np.nan, t),
+                "p_value": np.where(few, np.nan, 2 * special.stdtr(np.maximum(degrees, 1), -np.abs(t))),
+                "effect_allele_frequency": np.where(few, np.nan, alleles / (2 * observed)),
+                "n": np.where(few, np.nan, observed),
+                "withheld": few,
+            }
+        facts: dict[str, float | int | str] = {
+            "people": int(people), "trait": self.trait, "covariates": ", ".join(self.covariates), "variants": len(frame.panel)
+        }
+        return Answer({"associations": table}, facts, int(few.sum()))
+
+    def _standardised(self, values: dict[str, NDArray[np.float64]]) -> LinearAssociation:
+        people = float(values["people"])
+        if people < len(self._columns) + 2:
+            raise UsageError(
+                "A regression needs more people than it has parameters.",
+                f"{people:.0f} people have trait and covariates, {len(self._columns) + 1} parameters",
+                "drop covariates or ask sites that have the columns.",
+            )
+        mean = values["sums"] / people
+        variance = values["squares"] / people - mean**2
+        constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > 1e-12]
+        if constant:
+            raise UsageError(
+                "Trait and covariates must vary over the sites together.", f"constant: {', '.join(constant)}", "drop them."
+            )
+        return replace(self, centre=tuple(mean.tolist()), scale=tuple(np.sqrt(variance).tolist()))
+
+
+def _product(alleles: NDArray[np.uint8], z: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(m, k) integer sums of alternate alleles (m, n) times grid values (n, k), exact in float64 tiles.
+
+    A tile of 65,536 people holds |sum| <= 65,536 * 2 * 64 * 2^32 = 2^55 at the clamp; values of a standardised column
+    average one, so a sum leaves 2^53 only if a column is absurd, and is then still summed exactly in int64.
+    """
+    out = np.zeros((len(alleles), z.shape[1]), dtype=np.int64)
+    for start in range(0, z.shape[0], PEOPLE_BLOCK):
+        span = slice(start, start + PEOPLE_BLOCK)
+        if 2 * np.abs(z[span]).sum(axis=0).max(initial=0.0) < 2.0**53:
+            out += (alleles[:, span].astype(np.float64) @ z[span]).astype(np.int64)
+        else:
+            out += alleles[:, span].astype(np.int64) @ z[span].astype(np.int64)
+    return out
+
+
+def _symmetric(vech: NDArray[np.float64], i: NDArray[np.int64], j: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """(M, size, size) symmetric matrices from their upper triangles (M, q)."""
+    out = np.empty((len(vech), size, size))
+    out[:, i, j] = vech
+    out[:, j, i] = vech
+    return out
+
+
+def _regressions(
+    products: NDArray[np.float64], scores: NDArray[np.float64], squares: NDArray[np.float64], observed: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope and standard error of the genotype, per variant.
+
+    Args:
+        products: (M, k + 1, k + 1) products of (1, covariates, trait) over the people with a genotype.
+        scores: (M, k + 1) genotype times (1, covariates, trait).
+        squares: (M,) squared genotypes.
+        observed: (M,) people with a genotype.
+
+    Returns:
+        beta, error: (M,) NaN where covariates explain the genotype, or too few people remain.
+    """
+    k = products.shape[1] - 1
+    beta, error = np.full(len(products), np.nan), np.full(len(products), np.nan)
+    able = np.flatnonzero(observed > k + 1)
+    spectrum = np.linalg.eigvalsh(products[able, :k, :k])
+    able = able[spectrum[:, 0] > 1e-10 * spectrum[:, -1]]
+    factor = np.linalg.cholesky(products[able, :k, :k])
+    right = np.stack([scores[able, :k], products[able, :k, k]], axis=2)
+    u, v = np.moveaxis(np.linalg.solve(factor, right), 2, 0)  # L^-1 X'g and L^-1 X'y
+    s_gg = squares[able] - (u * u).sum(axis=1)
+    s_gy = scores[able, k] - (u * v).sum(axis=1)
+    s_yy = products[able, k, k] - (v * v).sum(axis=1)
+    fit = s_gg > 1e-8 * np.maximum(squares[able], 1e-300)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.where(fit, s_gy / s_gg, np.nan)
+        residual = np.maximum(s_yy - slope * s_gy, 0.0)
+        beta[able] = slope
+        error[able] = np.sqrt(residual / ((observed[able] - k - 1) * s_gg))
+    return beta, error

@@ -1,0 +1,197 @@
+"""The contract of a statistic: needs, leaves, slices, summarise, conclude.
+
+A question's analysis is a frozen dataclass. Its fields are public parameters, its methods are vetted code. What leaves
+a site is a sum over people, so secure summing, noise, budget, wire, resumption and simulation are written once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategies.cohort import Cohort
+from strategies.privacy import Regime
+from strategies.summary import Field, Summary
+from strategies.variants import Panel
+
+VARIANTS_PER_SLICE = 4096
+"""A constant in code: a question is cut alike everywhere, whatever the machine."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A public part of the people: those whose own draw falls in [start, stop). Drawn from identifier and salt alone,
+    so nobody's part depends on anybody else, and releases over disjoint parts cost a person the larger of the two."""
+
+    start: float = 0.0
+    stop: float = 1.0
+    salt: str = ""
+
+    def holds(self, identifiers: Sequence[str]) -> NDArray[np.bool_]:
+        """(N,) whether each person is in the part."""
+        if (self.start, self.stop) == (0.0, 1.0):
+            return np.ones(len(identifiers), dtype=bool)
+        key = hashlib.sha256(b"genosum part v1\0" + self.salt.encode()).digest()
+        draws = [hashlib.blake2b(i.encode(), key=key, digest_size=8).digest() for i in identifiers]
+        at = np.array([int.from_bytes(d, "big") / 2**64 for d in draws])
+        return (at >= self.start) & (at < self.stop)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one round reads: nothing else is opened.
+
+    Attributes:
+        columns: names of the columns; their public ranges stand in the study and within the node's policy.
+        panel: name of the panel whose genotypes are read, or None.
+        part: which people.
+    """
+
+    columns: tuple[str, ...] = ()
+    panel: str | None = None
+    part: Part = field(default_factory=Part)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The public range of a column. A node clamps values to it before an analysis sees them."""
+
+    minimum: float
+    maximum: float
+
+    def clamp(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values within the range; NaN stays NaN."""
+        return np.clip(values, self.minimum, self.maximum)
+
+    def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The range mapped to [-1, 1]."""
+        return (values - (self.minimum + self.maximum) / 2) / ((self.maximum - self.minimum) / 2)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is public around a question: the panel (or the slice of it that is asked) and the columns' ranges."""
+
+    panel: Panel | None = None
+    columns: Mapping[str, Range] = field(default_factory=dict)
+
+    def __getitem__(self, span: slice) -> Frame:
+        return Frame(None if self.panel is None else self.panel[span], self.columns)
+
+
+@dataclass(frozen=True)
+class Total:
+    """What a coordinator concludes from: a sum over sites and what is publicly known about it.
+
+    Attributes:
+        sums: the totals, as integers on the grids of `leaves`.
+        sites: names of the sites in the sum.
+        noise: field -> standard deviation of the noise in each entry, in the field's unit; empty when exact.
+        minimum_cell: smallest number of people that an exact cell may show, the strictest of the sites' policies.
+    """
+
+    sums: Summary
+    sites: tuple[str, ...]
+    noise: Mapping[str, float] = field(default_factory=dict)
+    minimum_cell: int = 0
+
+
+Column = NDArray[Any] | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's answer, ready to be written in the field's formats.
+
+    Attributes:
+        tables: name -> column -> values; a withheld number is NaN, and `withheld` says how many rows are.
+        facts: name -> number or text.
+        withheld: rows that the minimum cell rule withheld.
+        model: parameters by name, if the question trained one.
+    """
+
+    tables: Mapping[str, Mapping[str, Column]]
+    facts: Mapping[str, float | int | str]
+    withheld: int = 0
+    model: Mapping[str, NDArray[np.float32]] | None = None
+
+
+NAMES_PANEL = {"names": "panel"}
+"""Metadata of a parameter that names one of the study's panels."""
+
+NAMES_COLUMN = {"names": "column"}
+"""Metadata of a parameter that names one or more of the study's columns."""
+
+DERIVED = {"derived": True}
+"""Metadata of a parameter that follows from earlier totals and that a study cannot set."""
+
+
+@runtime_checkable
+class Analysis(Protocol):
+    """The contract. An implementation is one page under `strategies/analyses` and one name in the catalogue.
+
+    Attributes:
+        analysis: the name by which a study asks for it.
+        regime: the promise it keeps.
+        by_site: whether its answer is also given for each site (private regime only: each site adds full noise).
+        summary_in_words: one sentence for the data-access committee: what leaves.
+    """
+
+    analysis: ClassVar[str]
+    regime: ClassVar[Regime]
+    by_site: ClassVar[bool]
+    summary_in_words: ClassVar[str]
+
+    def needs(self) -> Needs:
+        """What this round reads."""
+        ...
+
+    def rounds(self) -> int:
+        """The most rounds that the question, asked from its beginning, may take; signed with the study."""
+        ...
+
+    def fraction(self) -> float:
+        """The fraction of the question's loss that this round spends; 0 in the exact regime."""
+        ...
+
+    def slices(self, frame: Frame) -> tuple[slice, ...]:
+        """How this round is cut."""
+        ...
+
+    def leaves(self, frame: Frame) -> dict[str, Field]:
+        """What leaves a site for one slice; `frame` holds the slice's variants."""
+        ...
+
+    def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        """What a site computes: the only line that sees people."""
+        ...
+
+    def conclude(self, total: Total, frame: Frame) -> Answer | Self:
+        """The answer, or the next round. The next round depends on the sums alone, so that nodes can check it."""
+        ...
+
+
+def by_variants(frame: Frame) -> tuple[slice, ...]:
+    """Cut a panel into slices of a constant number of variants."""
+    panel = frame.panel
+    assert panel is not None
+    return tuple(slice(a, min(a + VARIANTS_PER_SLICE, len(panel))) for a in range(0, len(panel), VARIANTS_PER_SLICE))
+
+
+WHOLE = (slice(None),)
+"""The cut of a round that is asked in one piece."""
+
+
+def parameters(analysis: Analysis) -> dict[str, Any]:
+    """The public parameters of a round as plain data, in the order of the dataclass' fields."""
+    return {f.name: plain(getattr(analysis, f.name)) for f in fields(analysis)}  # type: ignore[arg-type]
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, all else as it is: what JSON gives back."""
+    return [plain(v) for v in value] if isinstance(value, tuple) else value

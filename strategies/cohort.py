@@ -1,0 +1,111 @@
+"""The read-only view of people that an analysis may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = 3
+"""The 2-bit code of a missing genotype; 0, 1 and 2 are alternate allele counts."""
+
+_LOW = np.uint8(0b01010101)
+
+
+@dataclass(frozen=True, eq=False)
+class Genotypes:
+    """Alternate allele counts, two bits each, four people to a byte, first person in the lowest bits.
+
+    Attributes:
+        packed: (M, ceil(N / 4)) bytes, M variants by N people; padding bits are zero.
+        people: N.
+    """
+
+    packed: NDArray[np.uint8]
+    people: int
+
+    def __post_init__(self) -> None:
+        assert self.packed.dtype == np.uint8
+        assert self.packed.ndim == 2
+        assert self.packed.shape[1] == -(-self.people // 4)
+        self.packed.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @staticmethod
+    def pack(codes: NDArray[np.uint8]) -> Genotypes:
+        """From (M, N) codes 0, 1, 2 or MISSING.
+
+        >>> Genotypes.pack(np.array([[0, 1, 2, 3, 2]], dtype=np.uint8)).codes().tolist()
+        [[0, 1, 2, 3, 2]]
+        """
+        variants, people = codes.shape
+        padded = np.zeros((variants, -(-people // 4) * 4), dtype=np.uint8)
+        padded[:, :people] = codes
+        quads = padded.reshape(variants, -1, 4)
+        packed = quads[:, :, 0] | quads[:, :, 1] << 2 | quads[:, :, 2] << 4 | quads[:, :, 3] << 6
+        return Genotypes(np.ascontiguousarray(packed.astype(np.uint8)), people)
+
+    def codes(self) -> NDArray[np.uint8]:
+        """(M, N) codes."""
+        out = np.empty((*self.packed.shape, 4), dtype=np.uint8)
+        for k in range(4):
+            np.bitwise_and(self.packed >> (2 * k), 3, out=out[:, :, k])
+        return out.reshape(len(self), -1)[:, : self.people]
+
+    def counts(self) -> NDArray[np.int64]:
+        """(M, 4) number of people with 0, 1 and 2 alternate alleles, and with none observed.
+
+        >>> Genotypes.pack(np.array([[0, 1, 2, 3, 2]], dtype=np.uint8)).counts().tolist()
+        [[1, 1, 2, 1]]
+        """
+        low, high = self.packed & _LOW, (self.packed >> 1) & _LOW
+        missing = np.bitwise_count(low & high).sum(axis=1, dtype=np.int64)
+        one = np.bitwise_count(low).sum(axis=1, dtype=np.int64) - missing
+        two = np.bitwise_count(high).sum(axis=1, dtype=np.int64) - missing
+        return np.stack([self.people - one - two - missing, one, two, missing], axis=1)
+
+    def take(self, people: NDArray[np.int64]) -> Genotypes:
+        """The same variants for some of the people, in the order given."""
+        return Genotypes.pack(np.ascontiguousarray(self.codes()[:, people]))
+
+    def __getitem__(self, span: slice) -> Genotypes:
+        return Genotypes(self.packed[span], self.people)
+
+
+def _no_columns() -> Mapping[str, NDArray[np.float64]]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """What a node opened for one request: only the columns asked for, clamped to their public ranges.
+
+    Attributes:
+        people: N.
+        genotypes: the request's slice of the panel, or None if the request reads none.
+        columns: name -> (N,) values, NaN where missing.
+        part: (N,) numbers in [0, 1) that cut people into public parts (training, held out), drawn from each person's
+            own identifier and the study alone, so that nobody's part depends on anybody else.
+    """
+
+    people: int
+    genotypes: Genotypes | None = None
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
+    part: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return self.people
+
+    def take(self, people: NDArray[np.int64]) -> Cohort:
+        """Some of the people, in the order given."""
+        return Cohort(
+            people=len(people),
+            genotypes=None if self.genotypes is None else self.genotypes.take(people),
+            columns=MappingProxyType({name: values[people] for name, values in self.columns.items()}),
+            part=None if self.part is None else self.part[people],
+        )

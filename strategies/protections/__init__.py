@@ -1,0 +1,1 @@
+"""One protection, both ends, one page."""

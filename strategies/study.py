@@ -1,0 +1,254 @@
+"""A study: what a researcher asks, as typed data. There is no field that could hold code."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from strategies.analysis import Analysis, Frame, Range, parameters, plain
+from strategies.catalogue import CATALOGUE, find
+from strategies.codec import canonical, decode, parse
+from strategies.errors import UsageError
+from strategies.privacy import Budget, Regime
+from strategies.variants import ASSEMBLIES, Panel
+
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+class Purpose(StrEnum):
+    """The purposes of Article 53(1) of Regulation (EU) 2025/327, (a) to (f)."""
+
+    PUBLIC_HEALTH = "public_health"
+    POLICY = "policy"
+    OFFICIAL_STATISTICS = "official_statistics"
+    EDUCATION = "education"
+    SCIENTIFIC_RESEARCH = "scientific_research"
+    IMPROVEMENT_OF_CARE = "improvement_of_care"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question: an analysis with its public parameters and, in the private regime, what it may cost each person."""
+
+    name: str
+    analysis: Analysis
+    budget: Budget | None = None
+
+    @property
+    def regime(self) -> Regime:
+        return self.analysis.regime
+
+
+@dataclass(frozen=True)
+class Study:
+    """A file of questions.
+
+    Attributes:
+        title, purpose: what it is, and for which of the six purposes.
+        assembly: the build of all its panels.
+        minimum_sites: fewer answers than this end a question.
+        columns: the columns it reads, with the public range to which each is clamped.
+        panels: the public lists of variants.
+        questions: in the order in which they are asked.
+    """
+
+    title: str
+    purpose: Purpose
+    assembly: str
+    minimum_sites: int
+    columns: Mapping[str, Range]
+    panels: Mapping[str, Panel]
+    questions: tuple[Question, ...]
+
+    @property
+    def document(self) -> bytes:
+        """The study as canonical JSON, with each panel's digest in the place of its file."""
+        return canonical(
+            {
+                "title": self.title,
+                "purpose": self.purpose.value,
+                "assembly": self.assembly,
+                "minimum_sites": self.minimum_sites,
+                "columns": {name: [r.minimum, r.maximum] for name, r in self.columns.items()},
+                "panels": {name: {"sha256": _digest(panel.encode())} for name, panel in self.panels.items()},
+                "question": [_question_document(q) for q in self.questions],
+            }
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the document: one changed character is another study."""
+        return _digest(self.document)
+
+    def frame(self, question: Question) -> Frame:
+        """What is public around a question."""
+        names = [getattr(question.analysis, f.name) for f in fields(question.analysis) if f.metadata.get("names") == "panel"]  # type: ignore[arg-type]
+        return Frame(self.panels[names[0]] if names else None, self.columns)
+
+    def question(self, name: str) -> Question | None:
+        """The question of that name, or None."""
+        return next((q for q in self.questions if q.name == name), None)
+
+    @staticmethod
+    def read(path: Path) -> Study:
+        """Read a study from a TOML file, with its panels from the files that it names.
+
+        Raises:
+            UsageError: for anything that is not as it must be.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError("A study is a readable file.", f"{path}: {error.strerror}", "correct the path.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError("A study is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+        shape = decode(_StudyFile, raw, path.name)
+        panels = {}
+        for name, reference in shape.panels.items():
+            source = decode(_PanelFile, reference, f"{path.name}, panel {name}")
+            panels[name] = Panel.read(path.parent / source.file, shape.assembly)
+        return _build(shape, panels, path.name)
+
+    @staticmethod
+    def from_document(document: bytes, panels: Mapping[str, bytes]) -> Study:
+        """What a node does with a study that came over the wire: decode as strictly as a file, check each digest.
+
+        Raises:
+            UsageError: for anything that is not as it must be.
+        """
+        try:
+            raw = parse(document)
+        except ValueError:
+            raise UsageError("A study's document is JSON.", "something else", "send a study.") from None
+        shape = decode(_StudyFile, raw, "the study")
+        if set(panels) != set(shape.panels):
+            raise UsageError("A study travels with exactly its panels.", "others", "send those.")
+        built = {}
+        for name, reference in shape.panels.items():
+            want = decode(_PanelDigest, reference, "the study's panel").sha256
+            if _digest(panels[name]) != want:
+                raise UsageError("A panel has the digest that the study states.", "another digest", "send that panel.")
+            try:
+                built[name] = Panel.decode(panels[name], shape.assembly, "panel")
+            except UnicodeDecodeError:
+                raise UsageError("A panel is a text.", "something else", "send a panel.") from None
+        return _build(shape, built, "the study")
+
+
+@dataclass(frozen=True)
+class _StudyFile:
+    title: str
+    purpose: Purpose
+    assembly: str
+    question: tuple[Mapping[str, Any], ...]
+    minimum_sites: int = 3
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.title) <= 200 or not self.title.isprintable():
+            raise ValueError("title must be 1 to 200 printable characters.")
+        if self.assembly not in ASSEMBLIES:
+            raise ValueError(f"assembly must be one of {', '.join(ASSEMBLIES)}.")
+        if not 1 <= self.minimum_sites <= 100:
+            raise ValueError("minimum_sites must be from 1 to 100.")
+        if not 1 <= len(self.question) <= 100:
+            raise ValueError("a study has 1 to 100 questions.")
+        for name, span in self.columns.items():
+            if not is_name(name) or len(span) != 2 or not span[0] < span[1]:
+                raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
+        if not all(map(is_name, self.panels)):
+            raise ValueError("a panel's name is made of letters, digits, '_' and '-'.")
+
+
+@dataclass(frozen=True)
+class _PanelFile:
+    file: str
+
+
+@dataclass(frozen=True)
+class _PanelDigest:
+    sha256: str
+
+
+def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
+    columns = {name: Range(*span) for name, span in shape.columns.items()}
+    questions = tuple(_question(raw, number, columns, panels, where) for number, raw in enumerate(shape.question, start=1))
+    names = [q.name for q in questions]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UsageError("The questions of a study have different names.", f"twice {', '.join(twice)}", "rename one.")
+    return Study(shape.title, shape.purpose, shape.assembly, shape.minimum_sites, columns, panels, questions)
+
+
+def _question(
+    raw: Mapping[str, Any], number: int, columns: Mapping[str, Range], panels: Mapping[str, Panel], where: str
+) -> Question:
+    where = f"{where}, question {number}"
+    head = {key: raw[key] for key in ("name", "analysis", "regime", "epsilon", "delta") if key in raw}
+    shape = decode(_QuestionHead, head, where)
+    page = find(shape.analysis, shape.regime)
+    if page is None:
+        known = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE)
+        raise UsageError(
+            f"{where}: an analysis must be in the catalogue: {known}.", f"{shape.analysis!r:.60} ({shape.regime})", "ask one of these."
+        )
+    derived = frozenset(f.name for f in fields(page) if f.metadata.get("derived"))  # type: ignore[arg-type]
+    rest = {key: value for key, value in raw.items() if key not in head}
+    analysis = decode(page, rest, where, leave_out=derived)
+    for f in fields(page):  # type: ignore[arg-type]
+        value = getattr(analysis, f.name)
+        named = value if isinstance(value, tuple) else (value,)
+        kind = f.metadata.get("names")
+        known_names: Mapping[str, Any] = {"panel": panels, "column": columns}.get(str(kind), {})
+        for name in named if kind else ():
+            if name not in known_names:
+                raise UsageError(
+                    f"{where}: a {kind} must stand in the study's [{kind}s] table.", f"{f.name} = {name!r:.60}", "declare it there."
+                )
+    budget = None
+    if shape.regime is Regime.PRIVATE:
+        if shape.epsilon is None or shape.delta is None:
+            raise UsageError(f"{where}: a private question states epsilon and delta.", "one is missing", "add it.")
+        try:
+            budget = Budget(shape.epsilon, shape.delta)
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
+    elif shape.epsilon is not None or shape.delta is not None:
+        raise UsageError(f"{where}: an exact question spends no epsilon.", "epsilon or delta", "remove it or ask privately.")
+    return Question(shape.name, analysis, budget)
+
+
+@dataclass(frozen=True)
+class _QuestionHead:
+    name: str
+    analysis: str
+    regime: Regime
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise ValueError("a question's name is 1 to 40 letters, digits, '_' and '-'.")
+
+
+def _question_document(question: Question) -> dict[str, Any]:
+    derived = {f.name for f in fields(question.analysis) if f.metadata.get("derived")}  # type: ignore[arg-type]
+    out = {"name": question.name, "analysis": question.analysis.analysis, "regime": question.regime.value}
+    if question.budget:
+        out |= {"epsilon": question.budget.epsilon, "delta": question.budget.delta}  # type: ignore[dict-item]
+    return out | {key: plain(value) for key, value in parameters(question.analysis).items() if key not in derived}
+
+
+def is_name(name: str) -> bool:
+    """Whether a text is fit to name a question, a panel or a column: 1 to 40 letters, digits, '_' and '-'."""
+    return 0 < len(name) <= 40 and set(name) <= NAME_CHARACTERS
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,379 @@
+"""Messages between a coordinator and the nodes, and how they become bytes.
+
+An envelope is  MAGIC | version | signer | signature | header length | header | body,  where the signer is the first
+eight bytes of the SHA-256 of an identity key and the signature covers all that follows it. Nothing of an envelope is
+parsed before its signature was verified with a pinned key. Headers are JSON, decoded strictly into the dataclasses
+below; bodies are arrays in safetensors form, a study with its panels, or sealed bytes. No received text ever names
+code.
+
+    Open    -> Opened    here is the study; here is my key for it
+    Ask     -> Answered  one slice of one round of one question; a masked or sealed part of its sum
+    Unmask  -> Unmasked  who survived; the seeds that open the survivors' sum, once
+    Close   -> Closed    forget the study's keys
+    anything -> Refused  a closed reason code and public quantities
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from strategies.codec import canonical, decode, parse
+from strategies.errors import UsageError
+from strategies.federation import Identity, verify
+
+MAGIC = b"GENOSUM\0"
+VERSION = 1
+_PREFIX = struct.Struct(">8sH8s64s")
+_LENGTH = struct.Struct(">I")
+_SIGNED = b"genosum envelope v1\0"
+MOST_BYTES = 2**31 - 1
+MOST_HEADER = 2**20
+
+
+class Reason(StrEnum):
+    """Why a node says no: a closed set. The text is the rule; details stay in the node's own log."""
+
+    MALFORMED = "MALFORMED"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    VERSION_MISMATCH = "VERSION_MISMATCH"
+    EXPIRED = "EXPIRED"
+    NOT_OPENED = "NOT_OPENED"
+    STUDY_INVALID = "STUDY_INVALID"
+    SESSION_CONFLICT = "SESSION_CONFLICT"
+    COORDINATOR_NOT_ALLOWED = "COORDINATOR_NOT_ALLOWED"
+    PURPOSE_NOT_ALLOWED = "PURPOSE_NOT_ALLOWED"
+    ANALYSIS_NOT_ALLOWED = "ANALYSIS_NOT_ALLOWED"
+    COLUMN_NOT_ALLOWED = "COLUMN_NOT_ALLOWED"
+    RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
+    WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
+    VETOED = "VETOED"
+    DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE"
+    NOT_IN_ROSTER = "NOT_IN_ROSTER"
+    TOO_FEW_SITES = "TOO_FEW_SITES"
+    ROSTER_ISOLATES = "ROSTER_ISOLATES"
+    KEYS_INVALID = "KEYS_INVALID"
+    OUT_OF_ORDER = "OUT_OF_ORDER"
+    NOT_DERIVED = "NOT_DERIVED"
+    ALREADY_ANSWERED = "ALREADY_ANSWERED"
+    BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
+    TOO_FEW_PEOPLE = "TOO_FEW_PEOPLE"
+    SUM_OVERFLOW = "SUM_OVERFLOW"
+    NOT_ANSWERED = "NOT_ANSWERED"
+    SURVIVORS_CONFLICT = "SURVIVORS_CONFLICT"
+    INTERNAL = "INTERNAL"
+
+
+MEANING: Mapping[Reason, tuple[str, str]] = {
+    Reason.MALFORMED: ("A message must be one of the protocol's.", "use the same version on both sides"),
+    Reason.BAD_SIGNATURE: ("A message must be signed by a party of the federation file.", "compare both sides' federation files"),
+    Reason.VERSION_MISMATCH: ("Both sides run the same shared code.", "install the same version on both sides"),
+    Reason.EXPIRED: ("A request is answered before it expires.", "check both clocks and ask again"),
+    Reason.NOT_OPENED: ("A study is opened before its questions are asked.", "run the study again"),
+    Reason.STUDY_INVALID: ("A study must satisfy every rule of its format.", "run `fl-server check` on it"),
+    Reason.SESSION_CONFLICT: ("A session belongs to one study.", "run the study again"),
+    Reason.COORDINATOR_NOT_ALLOWED: ("The node's policy names the coordinators that it answers.", "ask the node's operator"),
+    Reason.PURPOSE_NOT_ALLOWED: ("The node's policy names the purposes that it serves.", "ask the node's operator"),
+    Reason.ANALYSIS_NOT_ALLOWED: ("The node's policy names the analyses and regimes that it runs.", "ask the node's operator"),
+    Reason.COLUMN_NOT_ALLOWED: ("The node's policy names the columns that may be read.", "drop the column or the site"),
+    Reason.RANGE_OUTSIDE_POLICY: ("A study's range lies within the policy's range.", "narrow the range"),
+    Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
+    Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),
+    Reason.DATASET_UNAVAILABLE: ("A node answers from data that it can read.", "the operator runs `fl-client check`"),
+    Reason.NOT_IN_ROSTER: ("A node answers requests whose roster names it.", "ask with another roster"),
+    Reason.TOO_FEW_SITES: ("An exact sum covers at least as many sites as every policy asks.", "wait for more sites"),
+    Reason.ROSTER_ISOLATES: (
+        "Totals over different rosters must not single out a site by subtraction.",
+        "ask with an earlier roster, or agree `own_total` with the site's operator",
+    ),
+    Reason.KEYS_INVALID: ("Every site of the roster has a study key signed by its identity.", "run the study again"),
+    Reason.OUT_OF_ORDER: ("Rounds and slices lie within the signed study.", "run the study again"),
+    Reason.NOT_DERIVED: ("A later round's parameters follow from the earlier totals.", "run the study again"),
+    Reason.ALREADY_ANSWERED: ("A slice of a question is answered to one request only.", "resume with the original request"),
+    Reason.BUDGET_EXHAUSTED: ("A question's loss fits into what is left of the data set's budget.", "ask for less, or the operator"),
+    Reason.TOO_FEW_PEOPLE: ("A site has at least as many people as its policy asks.", "leave the site out"),
+    Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
+    Reason.NOT_ANSWERED: ("Seeds are returned for requests that this node answered.", "ask first"),
+    Reason.SURVIVORS_CONFLICT: ("Seeds are returned once, for one list of survivors.", "restart the question"),
+    Reason.INTERNAL: ("A node computes what it was asked.", "the operator reads the node's log"),
+}
+
+
+class WireError(Exception):
+    """A message that is refused; `reason` is all that may be said about it."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Open:
+    """A study and its panels (in the body) for a session. `sealing` is the key to which private parts are sealed."""
+
+    kind: ClassVar[str] = "open"
+    session: str
+    study: str
+    version: str
+    sealing: str
+    expires: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A node's key for the session, signed like everything by its identity, its public rules, and the questions that
+    it would refuse, with the reason, so that a roster can be made without it."""
+
+    kind: ClassVar[str] = "opened"
+    request: str
+    node: str
+    session: str
+    study: str
+    key: str
+    version: str
+    minimum_cell: int
+    minimum_people: int
+    minimum_sites: int
+    policy: str
+    epsilon: float
+    delta: float
+    refuses: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One slice of one round. The body holds the totals of earlier rounds, `keys` the roster's Opened envelopes."""
+
+    kind: ClassVar[str] = "ask"
+    session: str
+    study: str
+    question: str
+    round: int
+    slice: int
+    slices: int
+    attempt: int
+    roster: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    keys: Mapping[str, str]
+    expires: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A part of a sum: masked ring elements (exact) or arrays sealed to the coordinator (private), in the body."""
+
+    kind: ClassVar[str] = "answered"
+    request: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Unmask:
+    """Who answered these requests. A node returns seeds for each of them once, for one list."""
+
+    kind: ClassVar[str] = "unmask"
+    session: str
+    requests: tuple[str, ...]
+    survivors: tuple[str, ...]
+    expires: int
+
+
+@dataclass(frozen=True)
+class Unmasked:
+    """For each request, the self-mask seed, and the seeds shared with each missing site (hexadecimal)."""
+
+    kind: ClassVar[str] = "unmasked"
+    request: str
+    node: str
+    own: tuple[str, ...]
+    missing: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Close:
+    """The study is over: forget the session's keys."""
+
+    kind: ClassVar[str] = "close"
+    session: str
+    expires: int
+
+
+@dataclass(frozen=True)
+class Closed:
+    kind: ClassVar[str] = "closed"
+    request: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A reason code and, for some, public numbers from the policy or the request."""
+
+    kind: ClassVar[str] = "refused"
+    request: str
+    node: str
+    reason: Reason
+    public: Mapping[str, float] = field(default_factory=dict)
+
+
+Header = Open | Opened | Ask | Answered | Unmask | Unmasked | Close | Closed | Refused
+_KINDS: Mapping[str, type[Header]] = {
+    c.kind: c for c in (Open, Opened, Ask, Answered, Unmask, Unmasked, Close, Closed, Refused)
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A verified envelope: who signed it, its header, its body, and its digest."""
+
+    signer: str
+    header: Header
+    body: bytes
+    digest: str
+
+
+def seal_envelope(header: Header, body: bytes, identity: Identity) -> bytes:
+    """Sign a message and put it into bytes."""
+    document = {"kind": header.kind, **_plain(asdict(header))}
+    text = canonical(document)
+    signed = _LENGTH.pack(len(text)) + text + body
+    return _PREFIX.pack(MAGIC, VERSION, _key_id(identity.public), identity.sign(_SIGNED + signed)) + signed
+
+
+def open_envelope(envelope: bytes, identities: Mapping[str, str]) -> Message:
+    """Verify, then parse.
+
+    Args:
+        envelope: received bytes.
+        identities: name -> public key of those who may have signed.
+
+    Raises:
+        WireError: MALFORMED, VERSION_MISMATCH or BAD_SIGNATURE.
+    """
+    if not _PREFIX.size + _LENGTH.size <= len(envelope) <= MOST_BYTES:
+        raise WireError(Reason.MALFORMED)
+    magic, version, key_id, signature = _PREFIX.unpack_from(envelope)
+    if magic != MAGIC:
+        raise WireError(Reason.MALFORMED)
+    if version != VERSION:
+        raise WireError(Reason.VERSION_MISMATCH)
+    signed = envelope[_PREFIX.size :]
+    signer = next((name for name, key in identities.items() if _key_id(key) == key_id), None)
+    if signer is None or not verify(identities[signer], signature, _SIGNED + signed):
+        raise WireError(Reason.BAD_SIGNATURE)
+    (length,) = _LENGTH.unpack_from(signed)
+    start = _LENGTH.size
+    if length > MOST_HEADER or start + length > len(signed):
+        raise WireError(Reason.MALFORMED)
+    try:
+        document = parse(signed[start : start + length])
+        kind = _KINDS[document.pop("kind")]
+        header = decode(kind, document, "message")
+    except (ValueError, KeyError, TypeError, UsageError, RecursionError):
+        raise WireError(Reason.MALFORMED) from None
+    return Message(signer, header, signed[start + length :], digest_of(envelope))
+
+
+def digest_of(envelope: bytes) -> str:
+    """The digest by which a message is referred to: of all that is signed, in hexadecimal."""
+    return hashlib.sha256(_SIGNED + envelope[_PREFIX.size :]).hexdigest()
+
+
+def _key_id(identity: str) -> bytes:
+    return hashlib.sha256(base64.b64decode(identity)).digest()[:8]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[np.int64]]) -> bytes:
+    """Named integer arrays as bytes."""
+    return bytes(save_arrays({name: np.array(a, order="C") for name, a in arrays.items()}))
+
+
+def unpack_arrays(data: bytes) -> dict[str, NDArray[np.int64]]:
+    """The inverse of `pack_arrays`; writable copies.
+
+    Raises:
+        WireError: MALFORMED, also for any dtype but int64.
+    """
+    if not data:
+        return {}
+    try:
+        arrays = {name: np.array(a) for name, a in load_arrays(data).items()}
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError):
+        raise WireError(Reason.MALFORMED) from None
+    if any(a.dtype != np.int64 for a in arrays.values()):
+        raise WireError(Reason.MALFORMED)
+    return arrays
+
+
+def pack_parts(parts: Iterable[bytes]) -> bytes:
+    """Several byte strings as one."""
+    parts = list(parts)
+    return struct.pack(">I", len(parts)) + b"".join(struct.pack(">Q", len(p)) + p for p in parts)
+
+
+def unpack_parts(data: bytes) -> list[bytes]:
+    """The inverse of `pack_parts`.
+
+    Raises:
+        WireError: MALFORMED.
+    """
+    out, at = [], 4
+    if len(data) < at:
+        raise WireError(Reason.MALFORMED)
+    (count,) = struct.unpack_from(">I", data)
+    for _ in range(count):
+        if at + 8 > len(data):
+            raise WireError(Reason.MALFORMED)
+        (length,) = struct.unpack_from(">Q", data, at)
+        at += 8
+        if at + length > len(data):
+            raise WireError(Reason.MALFORMED)
+        out.append(data[at : at + length])
+        at += length
+    if at != len(data):
+        raise WireError(Reason.MALFORMED)
+    return out
+
+
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+
+
+def seal(data: bytes, to: str, request: str) -> bytes:
+    """Encrypt to the holder of an X25519 key (HPKE, RFC 9180, base mode), bound to a request.
+
+    Raises:
+        ValueError: if `to` is not a proper key.
+    """
+    return _SUITE.encrypt(data, X25519PublicKey.from_public_bytes(bytes.fromhex(to)), info=request.encode())
+
+
+def unseal(data: bytes, key: X25519PrivateKey, request: str) -> bytes:
+    """The inverse of `seal`.
+
+    Raises:
+        WireError: MALFORMED, if the bytes were not sealed to this key for this request.
+    """
+    try:
+        return _SUITE.decrypt(data, key, info=request.encode())
+    except (InvalidTag, ValueError):
+        raise WireError(Reason.MALFORMED) from None
