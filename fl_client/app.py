@@ -25,7 +25,7 @@ def genosum(message: Message, context: Context) -> Message:
 def respond(gate: Gate, content: RecordDict) -> RecordDict:
     """The gate's replies to a message's envelopes; none to a message that is not a bundle of them."""
     try:
-        envelopes = unpack_parts(bytes(content["genosum"]["parts"]))  # type: ignore[index, arg-type]
+        envelopes = unpack_parts(bytes(content["genosum"]["parts"]))  # type: ignore[arg-type]
     except (WireError, KeyError, TypeError, ValueError):
         envelopes = []
     return RecordDict({"genosum": ConfigRecord({"parts": pack_parts(gate.answer(e) for e in envelopes)})})

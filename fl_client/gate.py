@@ -22,7 +22,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fl_client.ledger import Ledger, OverBudgetError, Session, Slot
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
-from strategies.analysis import Analysis, Frame, Total, parameters
+from strategies.analysis import Analysis, Frame, Total, names_of, parameters
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime, stacked
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study, is_name
-from strategies.summary import SumOverflowError, Summary, check, check_range
+from strategies.summary import Summary, SumOverflowError, check, check_range
 from strategies.version import package_version
 from strategies.wire import (
     Answered,
@@ -239,7 +239,7 @@ class Gate:
             return Reason.ANALYSIS_NOT_ALLOWED, {}
         if self.dataset is None:
             return Reason.DATASET_UNAVAILABLE, {}
-        columns = columns_of(question)
+        columns = names_of(question.analysis, "column")
         if any(c not in policy.columns or c not in self.dataset.columns for c in columns):
             return Reason.COLUMN_NOT_ALLOWED, {}
         for name in columns:
@@ -339,7 +339,11 @@ class Gate:
             except (WireError, ValueError):
                 raise RefusalError(Reason.KEYS_INVALID) from None
             opened = certificate.header
-            if not isinstance(opened, Opened) or (opened.node, opened.session, opened.study) != (site, ask.session, ask.study):
+            if not isinstance(opened, Opened) or (opened.node, opened.session, opened.study) != (
+                site,
+                ask.session,
+                ask.study,
+            ):
                 raise RefusalError(Reason.KEYS_INVALID)
             if site == self.name:
                 if base64.b64decode(ask.keys[site]) != session.reply:
@@ -401,7 +405,16 @@ class Gate:
             serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
         )
         self.ledger.open_session(
-            Session(opening.session, opening.study, message.signer, message.digest, document, opening.sealing, private, reply),
+            Session(
+                opening.session,
+                opening.study,
+                message.signer,
+                message.digest,
+                document,
+                opening.sealing,
+                private,
+                reply,
+            ),
             panels,
         )
         return reply
@@ -412,8 +425,9 @@ class Gate:
         if self.name not in survivors or len(set(survivors)) != len(survivors):
             raise RefusalError(Reason.NOT_IN_ROSTER)
         answered = [self.ledger.stored(request) for request in unmask.requests]
-        own, missing = [], {}
-        fresh = []
+        own: list[str] = []
+        fresh: list[str] = []
+        missing: dict[str, list[str]] = {}
         for stored in answered:
             if stored is None or stored.seed is None or stored.slot.session != unmask.session:
                 raise RefusalError(Reason.NOT_ANSWERED)
@@ -431,7 +445,12 @@ class Gate:
             self._not_expired(unmask.expires)
             self._enough_sites(survivors)
             self._not_isolating(survivors)
-            line = {"coordinator": message.signer, "session": unmask.session, "study": session.study, "requests": len(fresh)}
+            line = {
+                "coordinator": message.signer,
+                "session": unmask.session,
+                "study": session.study,
+                "requests": len(fresh),
+            }
             self.ledger.survive(fresh, survivors, line)
         lists = {site: tuple(seeds) for site, seeds in missing.items()}
         return seal_envelope(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.identity)
@@ -474,16 +493,6 @@ class Gate:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
-
-
-def columns_of(question: Question) -> tuple[str, ...]:
-    """Every column that a question may read in any of its rounds: those that its parameters name."""
-    out: list[str] = []
-    for f in fields(question.analysis):  # type: ignore[arg-type]
-        if f.metadata.get("names") == "column":
-            value = getattr(question.analysis, f.name)
-            out += value if isinstance(value, tuple) else [value]
-    return tuple(out)
 
 
 def _study_parts(body: bytes) -> tuple[bytes, dict[str, bytes]]:

@@ -239,7 +239,13 @@ class Ledger:
         return Stored(request, slot, row["seed"], json.loads(row["peers"] or "{}"), survivors)
 
     def record(
-        self, request: str, slot: Slot, reply: bytes, line: Mapping[str, Any], seed: bytes | None, peers: Mapping[str, str]
+        self,
+        request: str,
+        slot: Slot,
+        reply: bytes,
+        line: Mapping[str, Any],
+        seed: bytes | None,
+        peers: Mapping[str, str],
     ) -> None:
         """Store a reply: its bytes are synced to disk first, then row and journal line are committed together."""
         name = f"{request}.bin"
@@ -247,7 +253,11 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(
                 _replies.insert().values(
-                    request=request, **slot.__dict__, file=name, seed=seed, peers=json.dumps(dict(peers)) if seed else None
+                    request=request,
+                    **slot.__dict__,
+                    file=name,
+                    seed=seed,
+                    peers=json.dumps(dict(peers)) if seed else None,
                 )
             )
             self._append(connection, {"event": "answer", **line, "bytes": len(reply)})

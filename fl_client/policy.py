@@ -113,6 +113,8 @@ class NodeConfig:
         except OSError as error:
             raise UsageError("A node's file is readable.", f"{path}: {error.strerror}", "correct the path.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError("A node's file is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+            raise UsageError(
+                "A node's file is written in TOML.", f"{path.name}: {error}", "correct the line."
+            ) from None
         config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})

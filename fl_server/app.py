@@ -43,7 +43,7 @@ class GridLink:
                 if reply.has_error() or identifier not in addresses:
                     continue
                 try:
-                    replies[addresses[identifier]] = unpack_parts(bytes(reply.content["genosum"]["parts"]))  # type: ignore[index, arg-type]
+                    replies[addresses[identifier]] = unpack_parts(bytes(reply.content["genosum"]["parts"]))  # type: ignore[arg-type]
                 except (WireError, KeyError, TypeError, ValueError):
                     continue
             if waiting:

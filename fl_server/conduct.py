@@ -1,4 +1,4 @@
-"""The loop: while the answer is a question, ask it. Slices, quorum, restarts and checkpoints live here, and no statistics.
+"""The loop: while the answer is a question, ask it. Slices, quorum, restarts, checkpoints, and no statistics.
 
 Everything that matters is on the coordinator's disk before it is sent: requests are signed once and sent again as the
 same bytes after a crash, so nodes answer from their stores and nothing is paid twice.
@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +33,6 @@ from strategies.wire import (
     Answered,
     Ask,
     Close,
-    Header,
     Open,
     Opened,
     Reason,
@@ -138,10 +138,10 @@ class Checkpoint:
 
     def write(self, name: str, data: bytes) -> bytes:
         path = self.folder / name
-        partial = path.with_name(f"{path.name}.partial")
-        partial.unlink(missing_ok=True)
-        write_secret(partial, data)
-        partial.replace(path)
+        fresh = path.with_name(f"{path.name}.fresh")
+        fresh.unlink(missing_ok=True)
+        write_secret(fresh, data)
+        fresh.replace(path)
         return data
 
     def once(self, name: str, make: Callable[[], bytes]) -> bytes:
@@ -150,7 +150,7 @@ class Checkpoint:
         return self.write(name, make()) if known is None else known
 
 
-T = TypeVar("T", bound=Header)
+T = TypeVar("T", Answered, Unmasked)
 
 
 @dataclass
@@ -222,7 +222,9 @@ class Conductor:
             "open.request",
             lambda: seal_envelope(
                 Open(self._session, self.study.digest, package_version(), public.hex(), self._expires()),
-                pack_parts([self.study.document, *_flat((n.encode(), p.encode()) for n, p in self.study.panels.items())]),
+                pack_parts(
+                    [self.study.document, *_flat((n.encode(), p.encode()) for n, p in self.study.panels.items())]
+                ),
                 self.identity,
             ),
         )
@@ -250,7 +252,11 @@ class Conductor:
         if isinstance(header, Refused) and header.request == request:
             self._absent[site] = f"refused: {header.reason}"
             self._sites[site] = address
-        elif isinstance(header, Opened) and (header.request, header.node, header.version) == (request, site, package_version()):
+        elif isinstance(header, Opened) and (header.request, header.node, header.version) == (
+            request,
+            site,
+            package_version(),
+        ):
             self._sites[site], self._opened[site], self._certificates[site] = address, header, replies[0]
             self._absent.pop(site, None)
 
@@ -267,7 +273,9 @@ class Conductor:
         self.progress(self._at)
         frame = self.study.frame(question)
         roster = tuple(sorted(site for site in self._opened if question.name not in self._opened[site].refuses))
-        refusing = {s: f"refused: {o.refuses[question.name]}" for s, o in self._opened.items() if question.name in o.refuses}
+        refusing = {
+            s: f"refused: {o.refuses[question.name]}" for s, o in self._opened.items() if question.name in o.refuses
+        }
         if question.regime is Regime.EXACT:
             sites, sums, analysis = self._exact(question, frame, roster, refusing)
             total = Total(sums, sites, {}, max(self._opened[s].minimum_cell for s in sites))
@@ -334,7 +342,9 @@ class Conductor:
                 place = f"{question.name}.{attempt}.{number}.{start}"
                 asks = self._requests(place, question, analysis, number, numbers, len(cut), attempt, roster, earlier)
                 fields = [analysis.leaves(frame[cut[n]]) for n in numbers]
-                survivors, vectors = self._summed(place, asks, roster, [sum(f.size for f in fs.values()) for fs in fields], first)
+                survivors, vectors = self._summed(
+                    place, asks, roster, [sum(f.size for f in fs.values()) for fs in fields], first
+                )
                 if first:
                     # Whoever answered the first exchange is the roster of all that follows.
                     roster, first = survivors, False
@@ -345,7 +355,9 @@ class Conductor:
                 total = join(totals, analysis.leaves(frame))
             except NotAsDeclaredError as error:
                 raise GenosumError(
-                    "A site's data must not change in mid-question.", str(error), "run the study again once its data are still."
+                    "A site's data must not change in mid-question.",
+                    str(error),
+                    "run the study again once its data are still.",
                 ) from None
             if number == question.analysis.rounds():
                 return roster, total, analysis
@@ -375,7 +387,9 @@ class Conductor:
         if first:
             self._absent.update(lost)
             if len(survivors) < max(secure_sum.LEAST_SITES, self.study.minimum_sites):
-                return survivors, [np.zeros(n, dtype=np.uint64) for n in lengths]  # the quorum check that follows says why
+                return survivors, [
+                    np.zeros(n, dtype=np.uint64) for n in lengths
+                ]  # the quorum check that follows says why
         self.checkpoint.once(f"{place}.survivors", lambda: json.dumps(survivors).encode())
         unmask = self.checkpoint.once(
             f"{place}.unmask",
@@ -509,7 +523,9 @@ class Conductor:
                 keys=keys,
                 expires=self._expires(),
             )
-            out.append(self.checkpoint.once(f"{place}.{n}.request", lambda h=header: seal_envelope(h, body, self.identity)))  # type: ignore[misc]
+            out.append(
+                self.checkpoint.once(f"{place}.{n}.request", partial(seal_envelope, header, body, self.identity))
+            )
         return out
 
     def _collect(
@@ -569,7 +585,10 @@ class Conductor:
         if codes:
             rule, remedy = MEANING[Reason(codes[0])]
             raise RefusedError(
-                codes[0], f"Question {question.name!r} needs {need} sites, and nodes refused. {rule}", found, remedy + "."
+                codes[0],
+                f"Question {question.name!r} needs {need} sites, and nodes refused. {rule}",
+                found,
+                remedy + ".",
             )
         raise TooFewSitesError(
             f"Question {question.name!r} needs {need} sites.", found, "wait until more are up, then run with --resume."

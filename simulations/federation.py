@@ -27,7 +27,9 @@ class LocalGrid(Grid):
         self._app, self._run, self._count = app, None, itertools.count(1)
         self._replies: dict[str, Message] = {}
         self._contexts = {
-            address: Context(run_id=1, node_id=address, node_config={"node": str(file)}, state=RecordDict(), run_config={})
+            address: Context(
+                run_id=1, node_id=address, node_config={"node": str(file)}, state=RecordDict(), run_config={}
+            )
             for address, file in enumerate(node_files, start=1001)
         }
 

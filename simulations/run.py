@@ -20,7 +20,14 @@ def conductor(
     """A conductor over a workspace's nodes, all in this process."""
     link = GridLink(LocalGrid(app, list(workspace.node_files.values())))
     return Conductor(
-        study, workspace.federation, COORDINATOR, workspace.identity, link, Checkpoint(checkpoint), wait_s=0.0, progress=progress
+        study,
+        workspace.federation,
+        COORDINATOR,
+        workspace.identity,
+        link,
+        Checkpoint(checkpoint),
+        wait_s=0.0,
+        progress=progress,
     )
 
 

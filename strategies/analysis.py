@@ -192,6 +192,16 @@ def parameters(analysis: Analysis) -> dict[str, Any]:
     return {f.name: plain(getattr(analysis, f.name)) for f in fields(analysis)}  # type: ignore[arg-type]
 
 
+def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:
+    """The study's panels or columns (`kind` is "panel" or "column") that a question's parameters name."""
+    out: list[str] = []
+    for f in fields(analysis):  # type: ignore[arg-type]
+        if f.metadata.get("names") == kind:
+            value = getattr(analysis, f.name)
+            out += value if isinstance(value, tuple) else [value]
+    return tuple(out)
+
+
 def plain(value: Any) -> Any:
     """Tuples as lists, all else as it is: what JSON gives back."""
     return [plain(v) for v in value] if isinstance(value, tuple) else value

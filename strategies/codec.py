@@ -1,4 +1,4 @@
-"""Strict decoding of plain data (TOML, JSON) into frozen dataclasses: every key known, every type right, or an error."""
+"""Strict decoding of plain data (TOML, JSON) into frozen dataclasses: keys known, types right, or an error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
     unknown = sorted(set(raw) - set(known))
     if unknown:
         raise UsageError(
-            f"{where} has these keys: {', '.join(known)}.", f"unknown {', '.join(map(repr, unknown))[:200]}", "correct or remove it."
+            f"{where} has these keys: {', '.join(known)}.",
+            f"unknown {', '.join(map(repr, unknown))[:200]}",
+            "correct or remove it.",
         )
     missing = [n for n, f in known.items() if n not in raw and f.default is MISSING and f.default_factory is MISSING]
     if missing:
@@ -75,7 +77,7 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
         raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
 
 
-def _value(hint: Any, raw: Any, where: str) -> Any:  # noqa: PLR0911  (one return per kind of type is the clearest form)
+def _value(hint: Any, raw: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return raw

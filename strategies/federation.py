@@ -79,7 +79,9 @@ class Federation:
                 "A federation file is readable.", f"{path}: {error.strerror}", "make one with `fl-server init`."
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError("A federation file is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+            raise UsageError(
+                "A federation file is written in TOML.", f"{path.name}: {error}", "correct the line."
+            ) from None
         return decode(Federation, raw, path.name)
 
 
@@ -124,12 +126,18 @@ class Identity:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except OSError as error:
             raise UsageError(
-                "A signing key is a readable file.", f"{path}: {error.strerror}", "make one with `init`, or correct the path."
+                "A signing key is a readable file.",
+                f"{path}: {error.strerror}",
+                "make one with `init`, or correct the path.",
             ) from None
         except ValueError:
-            raise UsageError("A signing key is an Ed25519 key in PEM form.", f"{path}: something else", "restore it.") from None
+            raise UsageError(
+                "A signing key is an Ed25519 key in PEM form.", f"{path}: something else", "restore it."
+            ) from None
         if mode:
-            raise UsageError("A signing key may be read by its owner alone.", f"{path} is open to others", f"chmod 600 {path}")
+            raise UsageError(
+                "A signing key may be read by its owner alone.", f"{path} is open to others", f"chmod 600 {path}"
+            )
         if not isinstance(key, Ed25519PrivateKey):
             raise UsageError("A signing key is an Ed25519 key in PEM form.", f"{path}: another kind", "restore it.")
         return Identity(key)

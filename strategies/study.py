@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from strategies.analysis import Analysis, Frame, Range, parameters, plain
+from strategies.analysis import Analysis, Frame, Range, names_of, parameters, plain
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse
 from strategies.errors import UsageError
@@ -87,7 +87,7 @@ class Study:
 
     def frame(self, question: Question) -> Frame:
         """What is public around a question."""
-        names = [getattr(question.analysis, f.name) for f in fields(question.analysis) if f.metadata.get("names") == "panel"]  # type: ignore[arg-type]
+        names = names_of(question.analysis, "panel")
         return Frame(self.panels[names[0]] if names else None, self.columns)
 
     def question(self, name: str) -> Question | None:
@@ -178,7 +178,9 @@ class _PanelDigest:
 
 def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
     columns = {name: Range(*span) for name, span in shape.columns.items()}
-    questions = tuple(_question(raw, number, columns, panels, where) for number, raw in enumerate(shape.question, start=1))
+    questions = tuple(
+        _question(raw, number, columns, panels, where) for number, raw in enumerate(shape.question, start=1)
+    )
     names = [q.name for q in questions]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -196,7 +198,9 @@ def _question(
     if page is None:
         known = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE)
         raise UsageError(
-            f"{where}: an analysis must be in the catalogue: {known}.", f"{shape.analysis!r:.60} ({shape.regime})", "ask one of these."
+            f"{where}: an analysis must be in the catalogue: {known}.",
+            f"{shape.analysis!r:.60} ({shape.regime})",
+            "ask one of these.",
         )
     derived = frozenset(f.name for f in fields(page) if f.metadata.get("derived"))  # type: ignore[arg-type]
     rest = {key: value for key, value in raw.items() if key not in head}
@@ -209,7 +213,9 @@ def _question(
         for name in named if kind else ():
             if name not in known_names:
                 raise UsageError(
-                    f"{where}: a {kind} must stand in the study's [{kind}s] table.", f"{f.name} = {name!r:.60}", "declare it there."
+                    f"{where}: a {kind} must stand in the study's [{kind}s] table.",
+                    f"{f.name} = {name!r:.60}",
+                    "declare it there.",
                 )
     budget = None
     if shape.regime is Regime.PRIVATE:
@@ -220,7 +226,9 @@ def _question(
         except ValueError as error:
             raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
     elif shape.epsilon is not None or shape.delta is not None:
-        raise UsageError(f"{where}: an exact question spends no epsilon.", "epsilon or delta", "remove it or ask privately.")
+        raise UsageError(
+            f"{where}: an exact question spends no epsilon.", "epsilon or delta", "remove it or ask privately."
+        )
     return Question(shape.name, analysis, budget)
 
 

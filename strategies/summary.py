@@ -8,7 +8,7 @@ pooled bit for bit, and what one person can change is exact after rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,7 @@ class Field:
 
     def values(self, integers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Integers on the grid as numbers in the field's unit."""
-        return integers * 2.0**-self.fraction_bits
+        return integers.astype(np.float64) * 2.0**-self.fraction_bits
 
     def integers(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """The nearest integers on the grid (ties to even), for one person's or several people's contributions."""
@@ -95,7 +95,7 @@ def add(one: Summary, other: Summary) -> Summary:
     return {name: one[name] + other[name] for name in one}
 
 
-def join(slices: list[Summary], declared: Mapping[str, Field]) -> Summary:
+def join(slices: Sequence[Summary], declared: Mapping[str, Field]) -> Summary:
     """Put the totals of a question's slices together along the variants.
 
     Raises:

@@ -106,7 +106,8 @@ class Panel:
             raise UsageError(
                 f"A panel holds at most {MOST_VARIANTS} variants.", f"{where}: {len(lines) - 1}", "split the study."
             )
-        variants, seen = [], {}
+        variants: list[Variant] = []
+        seen: dict[tuple[str, int, str, str], int] = {}
         for number, line in enumerate(lines[1:], start=2):
             variant = _variant(line, len(header), f"{where}, line {number}")
             if variant.key in seen:

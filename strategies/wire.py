@@ -80,15 +80,24 @@ class Reason(StrEnum):
 
 MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.MALFORMED: ("A message must be one of the protocol's.", "use the same version on both sides"),
-    Reason.BAD_SIGNATURE: ("A message must be signed by a party of the federation file.", "compare both sides' federation files"),
+    Reason.BAD_SIGNATURE: (
+        "A message must be signed by a party of the federation file.",
+        "compare both sides' federation files",
+    ),
     Reason.VERSION_MISMATCH: ("Both sides run the same shared code.", "install the same version on both sides"),
     Reason.EXPIRED: ("A request is answered before it expires.", "check both clocks and ask again"),
     Reason.NOT_OPENED: ("A study is opened before its questions are asked.", "run the study again"),
     Reason.STUDY_INVALID: ("A study must satisfy every rule of its format.", "run `fl-server check` on it"),
     Reason.SESSION_CONFLICT: ("A session belongs to one study.", "run the study again"),
-    Reason.COORDINATOR_NOT_ALLOWED: ("The node's policy names the coordinators that it answers.", "ask the node's operator"),
+    Reason.COORDINATOR_NOT_ALLOWED: (
+        "The node's policy names the coordinators that it answers.",
+        "ask the node's operator",
+    ),
     Reason.PURPOSE_NOT_ALLOWED: ("The node's policy names the purposes that it serves.", "ask the node's operator"),
-    Reason.ANALYSIS_NOT_ALLOWED: ("The node's policy names the analyses and regimes that it runs.", "ask the node's operator"),
+    Reason.ANALYSIS_NOT_ALLOWED: (
+        "The node's policy names the analyses and regimes that it runs.",
+        "ask the node's operator",
+    ),
     Reason.COLUMN_NOT_ALLOWED: ("The node's policy names the columns that may be read.", "drop the column or the site"),
     Reason.RANGE_OUTSIDE_POLICY: ("A study's range lies within the policy's range.", "narrow the range"),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
@@ -103,8 +112,14 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.KEYS_INVALID: ("Every site of the roster has a study key signed by its identity.", "run the study again"),
     Reason.OUT_OF_ORDER: ("Rounds and slices lie within the signed study.", "run the study again"),
     Reason.NOT_DERIVED: ("A later round's parameters follow from the earlier totals.", "run the study again"),
-    Reason.ALREADY_ANSWERED: ("A slice of a question is answered to one request only.", "resume with the original request"),
-    Reason.BUDGET_EXHAUSTED: ("A question's loss fits into what is left of the data set's budget.", "ask for less, or the operator"),
+    Reason.ALREADY_ANSWERED: (
+        "A slice of a question is answered to one request only.",
+        "resume with the original request",
+    ),
+    Reason.BUDGET_EXHAUSTED: (
+        "A question's loss fits into what is left of the data set's budget.",
+        "ask for less, or the operator",
+    ),
     Reason.TOO_FEW_PEOPLE: ("A site has at least as many people as its policy asks.", "leave the site out"),
     Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
     Reason.NOT_ANSWERED: ("Seeds are returned for requests that this node answered.", "ask first"),

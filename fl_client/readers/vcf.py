@@ -227,7 +227,11 @@ def _exactly(file: IO[bytes] | gzip.GzipFile, length: int, path: Path) -> bytes:
 
 
 def _cut(path: Path, found: str) -> DataError:
-    return DataError("A genotype file is whole to its last byte.", f"{path.name}: {found[:200]}", "copy it again.")
+    return DataError(
+        "A genotype file is whole to its last byte.",
+        f"{path.name}: {found[:200]}",
+        "copy it again; if nothing is lost, end its last line.",
+    )
 
 
 def _malformed(path: Path, found: str) -> DataError:

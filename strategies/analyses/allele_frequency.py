@@ -104,7 +104,11 @@ class GenotypeCounts:
         assert frame.panel is not None
         m = len(frame.panel)
         # A person is in one of a variant's four cells: one entry per variant changes, by one.
-        return {"genotypes": Field((m, 4), "people with 0, 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True)}
+        return {
+            "genotypes": Field(
+                (m, 4), "people with 0, 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
+            )
+        }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
@@ -151,7 +155,9 @@ class NoisedFrequency:
     analysis: ClassVar[str] = "allele_frequency"
     regime: ClassVar[Regime] = Regime.PRIVATE
     by_site: ClassVar[bool] = True
-    summary_in_words: ClassVar[str] = "for each variant, one noised allele count per site; one noised number of people per site"
+    summary_in_words: ClassVar[str] = (
+        "for each variant, one noised allele count per site; one noised number of people per site"
+    )
 
     panel: str = field(metadata=NAMES_PANEL)
 
@@ -204,7 +210,11 @@ class NoisedFrequency:
         fields = self.leaves(frame)
         above = fields["alternate"].values(total.sums["alternate"])
         noised_people = float(total.sums["people"])
-        p, noise, people_noise = frame.panel.frequencies, total.noise.get("alternate", 0.0), total.noise.get("people", 0.0)
+        p, noise, people_noise = (
+            frame.panel.frequencies,
+            total.noise.get("alternate", 0.0),
+            total.noise.get("people", 0.0),
+        )
         people = max(noised_people, 1.0)  # post-processing: a noised number of people may fall below one
         estimate = p + above / (2 * people)
         low, high = interval(estimate, p, people, noise, people_noise)
@@ -246,6 +256,6 @@ def interval(
 
 
 def expected_width(frequency: float, people: int, noise: float, people_noise: float) -> float:
-    """The width that `interval` is expected to have, from public numbers alone: for planning before anything is spent."""
+    """The width that `interval` is expected to have, from public numbers alone: for planning before it is paid."""
     low, high = interval(np.array([frequency]), np.array([frequency]), float(people), noise, people_noise)
     return float(high[0] - low[0])

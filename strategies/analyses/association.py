@@ -41,11 +41,11 @@ from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.summary import Field, Summary
 
-MOST_STANDARDISED = 64.0
-"""Standardised values are clamped here, so that every sum has a bound."""
+PEOPLE_BLOCK, VARIANT_BLOCK, LIMB_BITS = 65536, 256, 26
+"""Tile of the genotype product, and the limbs in which it is exact: constants in code, so bits never differ."""
 
-PEOPLE_BLOCK, VARIANT_BLOCK = 65536, 256
-"""Tile of the genotype product: constants in code, and the sums are of integers below 2^53, so bits never differ."""
+LEAST_DEVIATION = 1e-4
+"""A column's pooled standard deviation in units of half its range; below this the sums lose their precision."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class LinearAssociation:
         panel: name of the study's panel.
         trait: name of the quantitative column.
         covariates: names of further columns; an intercept is always there.
-        centre, scale: pooled mean and deviation of (covariates, trait) after mapping each range to [-1, 1]; empty in
-            round 1, derived from its totals in round 2.
+        people: the pooled number of people with trait and covariates; 0 in round 1, derived from its totals.
+        centre, scale: pooled mean and deviation of (covariates, trait) after mapping each range to [-1, 1]; likewise.
     """
 
     analysis: ClassVar[str] = "association"
@@ -68,6 +68,7 @@ class LinearAssociation:
     panel: str = field(metadata=NAMES_PANEL)
     trait: str = field(metadata=NAMES_COLUMN)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
+    people: int = field(default=0, metadata=DERIVED)
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
 
@@ -75,8 +76,22 @@ class LinearAssociation:
         if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
             raise ValueError("trait and covariates must be different columns.")
 
-    VALUE_BITS: ClassVar[int] = 32
-    PRODUCT_BITS: ClassVar[int] = 30
+    MOMENT_BITS: ClassVar[int] = 32
+
+    @property
+    def _bits(self) -> int:
+        """Fraction bits of round 2, as fine as the ring allows.
+
+        Standardised columns have sum z^2 = N over all sites, so by Cauchy and Schwarz no sum of products exceeds N and
+        no genotype sum 2 N. With 2^5 sites and the node's limit of 2^62 / sites, f = 56 - log2 N bits fit.
+        """
+        return 56 - self.people.bit_length()
+
+    @property
+    def _most(self) -> NDArray[np.float64]:
+        """(k + 1,) largest absolute value of (1, covariates, trait) after standardising, from the ranges' ends."""
+        centre, scale = np.array(self.centre), np.array(self.scale)
+        return np.concatenate([[1.0], np.maximum(np.abs(1 - centre), np.abs(1 + centre)) / scale])
 
     @property
     def _columns(self) -> tuple[str, ...]:
@@ -106,22 +121,31 @@ class LinearAssociation:
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
                 "people": Field((), "people with trait and covariates", 1, 1),
-                "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.VALUE_BITS),
-                "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.VALUE_BITS),
+                "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.MOMENT_BITS),
+                "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.MOMENT_BITS),
             }
         assert frame.panel is not None
-        m, q, z = len(frame.panel), len(self._products[0]), MOST_STANDARDISED
-        # Of w = (1, z_1 .. z_k) with |z| <= 64, a product of two is at most z^2, of one with the intercept z.
-        products_l1 = 1 + k * z + z**2 * k * (k + 1) / 2
-        products_l2 = (1 + k * z**2 + z**4 * k * (k + 1) / 2) ** 0.5
+        m, (i, j), f = len(frame.panel), self._products, self._bits
+        grid = 2.0**-f  # rounding moves a contribution by half of this at most
+        most = self._most[i] * self._most[j] + grid
+        value = 2 * (self._most[1:] + grid)  # times at most two alleles
+        products_l1, products_l2 = float(most.sum()), float(np.sqrt((most**2).sum()))
+        scores_l1, scores_l2 = m * float(value.sum()), m**0.5 * float(np.sqrt((value**2).sum()))
         return {
-            "products": Field((q,), "products of intercept, covariates and trait", products_l1, products_l2, self.PRODUCT_BITS),
-            "genotypes": Field((m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True),
+            "products": Field((len(i),), "products of intercept, covariates and trait", products_l1, products_l2, f),
+            "genotypes": Field(
+                (m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
+            ),
             "scores": Field(
-                (m, k), "alternate alleles times covariates and trait", 2 * z * k * m, 2 * z * (k * m) ** 0.5, self.VALUE_BITS, per_variant=True
+                (m, k), "alternate alleles times covariates and trait", scores_l1, scores_l2, f, per_variant=True
             ),
             "missing": Field(
-                (m, q), "products of the people without genotype", m * products_l1, m**0.5 * products_l2, self.PRODUCT_BITS, per_variant=True
+                (m, len(i)),
+                "products of people without genotype",
+                m * products_l1,
+                m**0.5 * products_l2,
+                f,
+                per_variant=True,
             ),
         }
 
@@ -137,11 +161,11 @@ class LinearAssociation:
                 "squares": fields["squares"].integers(unit**2).sum(axis=0),
             }
         assert cohort.genotypes is not None
-        z = np.clip((unit - np.array(self.centre)) / np.array(self.scale), -MOST_STANDARDISED, MOST_STANDARDISED)
-        z = np.rint(z * 2.0**self.VALUE_BITS)  # integers, held in float64 for the matrix product
-        w = np.concatenate([np.ones((len(z), 1)), z * 2.0**-self.VALUE_BITS], axis=1)
+        standardised = (unit - np.array(self.centre)) / np.array(self.scale)
+        z = fields["scores"].integers(standardised)
+        w = np.concatenate([np.ones((len(z), 1)), standardised], axis=1)
         i, j = self._products
-        products = np.rint(w[:, i] * w[:, j] * 2.0**self.PRODUCT_BITS).astype(np.int64)
+        products = fields["products"].integers(w[:, i] * w[:, j])
         genotypes = cohort.genotypes if len(complete) == len(cohort) else cohort.genotypes.take(complete)
         scores = np.empty(fields["scores"].shape, dtype=np.int64)
         missing = np.zeros(fields["missing"].shape, dtype=np.int64)
@@ -165,7 +189,7 @@ class LinearAssociation:
             return self._standardised(values)
         assert frame.panel is not None
         k = len(self._columns)  # intercept and covariates
-        people = total.sums["products"][0] >> self.PRODUCT_BITS
+        people = int(total.sums["products"][0]) >> self._bits
         het, alt, missing = total.sums["genotypes"].T
         observed, alleles = people - missing, het + 2 * alt
         beta, error = _regressions(
@@ -176,7 +200,11 @@ class LinearAssociation:
         )
         degrees = observed - k - 1
         minor = np.minimum(alleles, 2 * observed - alleles)
-        few = ((missing > 0) & (missing < total.minimum_cell)) | (minor < total.minimum_cell) | (observed < total.minimum_cell)
+        few = (
+            ((missing > 0) & (missing < total.minimum_cell))
+            | (minor < total.minimum_cell)
+            | (observed < total.minimum_cell)
+        )
         few &= observed > 0
         span = frame.columns[self.trait]
         unit = self.scale[-1] * (span.maximum - span.minimum) / 2
@@ -193,7 +221,10 @@ class LinearAssociation:
                 "withheld": few,
             }
         facts: dict[str, float | int | str] = {
-            "people": int(people), "trait": self.trait, "covariates": ", ".join(self.covariates), "variants": len(frame.panel)
+            "people": people,
+            "trait": self.trait,
+            "covariates": ", ".join(self.covariates),
+            "variants": len(frame.panel),
         }
         return Answer({"associations": table}, facts, int(few.sum()))
 
@@ -207,28 +238,29 @@ class LinearAssociation:
             )
         mean = values["sums"] / people
         variance = values["squares"] / people - mean**2
-        constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > 1e-12]
+        constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > LEAST_DEVIATION**2]
         if constant:
             raise UsageError(
-                "Trait and covariates must vary over the sites together.", f"constant: {', '.join(constant)}", "drop them."
+                "Trait and covariates must vary over the sites together, relative to their range.",
+                f"(nearly) constant: {', '.join(constant)}",
+                "drop them or narrow their range.",
             )
-        return replace(self, centre=tuple(mean.tolist()), scale=tuple(np.sqrt(variance).tolist()))
+        return replace(self, people=int(people), centre=tuple(mean.tolist()), scale=tuple(np.sqrt(variance).tolist()))
 
 
-def _product(alleles: NDArray[np.uint8], z: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(m, k) integer sums of alternate alleles (m, n) times grid values (n, k), exact in float64 tiles.
+def _product(alleles: NDArray[np.uint8], z: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, k) sums of alternate alleles (m, n) times integers (n, k), exact.
 
-    A tile of 65,536 people holds |sum| <= 65,536 * 2 * 64 * 2^32 = 2^55 at the clamp; values of a standardised column
-    average one, so a sum leaves 2^53 only if a column is absurd, and is then still summed exactly in int64.
+    Each integer is cut into a high and a low limb of 26 bits; a tile's sum of either stays below 2^53, where float64
+    holds every integer, so the matrix product is exact in whatever order the library adds.
     """
-    out = np.zeros((len(alleles), z.shape[1]), dtype=np.int64)
-    for start in range(0, z.shape[0], PEOPLE_BLOCK):
+    limbs = np.concatenate([z >> LIMB_BITS, z & (2**LIMB_BITS - 1)], axis=1).astype(np.float64)
+    out = np.zeros((len(alleles), 2 * z.shape[1]), dtype=np.int64)
+    for start in range(0, len(z), PEOPLE_BLOCK):
         span = slice(start, start + PEOPLE_BLOCK)
-        if 2 * np.abs(z[span]).sum(axis=0).max(initial=0.0) < 2.0**53:
-            out += (alleles[:, span].astype(np.float64) @ z[span]).astype(np.int64)
-        else:
-            out += alleles[:, span].astype(np.int64) @ z[span].astype(np.int64)
-    return out
+        out += (alleles[:, span].astype(np.float64) @ limbs[span]).astype(np.int64)
+    k = z.shape[1]
+    return (out[:, :k] << LIMB_BITS) + out[:, k:]
 
 
 def _symmetric(vech: NDArray[np.float64], i: NDArray[np.int64], j: NDArray[np.int64], size: int) -> NDArray[np.float64]:
@@ -240,7 +272,10 @@ def _symmetric(vech: NDArray[np.float64], i: NDArray[np.int64], j: NDArray[np.in
 
 
 def _regressions(
-    products: NDArray[np.float64], scores: NDArray[np.float64], squares: NDArray[np.float64], observed: NDArray[np.int64]
+    products: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    observed: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Slope and standard error of the genotype, per variant.
 

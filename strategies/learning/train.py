@@ -184,7 +184,7 @@ def clipped_gradients(
     parts = []
     for delta, entering in layers:
         scaled = np.where(scale > 0, delta * scale, 0.0)
-        parts += [(scaled[:, :, None] * entering[:, None, :]).reshape(n, -1), scaled]
+        parts += [(scaled[:, :, None] * entering[:, None, :]).reshape(n, delta.shape[1] * entering.shape[1]), scaled]
     out = np.concatenate(parts, axis=1)
     assert out.shape == (n, shapes.parameters)
     return out
@@ -288,7 +288,7 @@ class PrivateTraining:
     learning_rate: float = 0.5
     momentum: float = 0.5
     averaged: int = 5
-    bins: int = 10
+    bins: int = 8
     taken: int = field(default=0, metadata=DERIVED)
     weights: tuple[float, ...] = field(default=(), metadata=DERIVED)
     velocity: tuple[float, ...] = field(default=(), metadata=DERIVED)

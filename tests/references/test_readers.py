@@ -107,7 +107,7 @@ HEADER = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description
 
 
 def vcf_text(lines: list[str], people=PEOPLE) -> str:
-    columns = "#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT".split()
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
     return HEADER + "\t".join([*columns, *people]) + "\n" + "".join(line.replace(" ", "\t") + "\n" for line in lines)
 
 
@@ -316,7 +316,11 @@ BAD_VCF = {
     "an empty line": ([GOOD, ""], "follows the VCF", "has 1 columns, the header 15"),
     "a position beyond 32 bits": ([GOOD.replace("10", "99999999999")], "follows the VCF", "position '99999999999'"),
     "a position that is a word": ([GOOD.replace("10", "ten")], "follows the VCF", "position 'ten'"),
-    "an allele that is not there": ([GOOD.replace("0/1", "0/2")], "alleles that the record names", "highest allele 2 of 1"),
+    "an allele that is not there": (
+        [GOOD.replace("0/1", "0/2")],
+        "alleles that the record names",
+        "highest allele 2 of 1",
+    ),
     "three alleles": ([GOOD.replace("0/1", "0/1/1")], "one or two alleles", "record 1: 3"),
     "a word for a genotype": ([GOOD, GOOD.replace("10", "11").replace("0/1", "x/y")], "follows the VCF", "record 2"),
     "no GT": ([GOOD.replace("GT", "DP").replace("0/1", "7")], "Every record has genotypes", "record 1: none"),
@@ -417,17 +421,21 @@ def test_a_library_that_stops_early_is_noticed(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="no shared/data/vcf beside the repository: hts-specs corpus not read")
 def test_the_corpus_reads_or_says_why() -> None:
     files = [p for p in CORPUS.rglob("*") if p.name.endswith((".vcf", ".vcf.gz", ".bcf"))]
-    read = {}
+    read, refused = {}, []
     for path in files:
         try:
             read[path.relative_to(CORPUS).as_posix()] = Vcf.open(path)
         except DataError as error:
-            assert error.rule.endswith(".")
-            assert path.name in error.found
+            refused.append((path.name, error))
+    assert all(error.rule.endswith(".") and name in error.found for name, error in refused)
     assert len(files) > 700
-    # A file that plink2, bcftools and cyvcf2 read, with genotypes, is read here too.
-    passed = [n for n in read if "/passed/" in n]
-    assert len(passed) > 20
+    # A valid file is refused only for what this version does not read; each of these rules names it.
+    unread = ("genotypes (GT)", "one or two alleles", "one column for each person", "at least one variant", "last byte")
+    valid = {p.name for p in files if p.parent.name == "passed"}
+    assert [
+        (name, error.rule) for name, error in refused if name in valid and not any(u in error.rule for u in unread)
+    ] == []
+    assert len([name for name in read if "/passed/" in name]) > 20
     text, binary = read["htslib/tabix/vcf_file.vcf"], read["htslib/tabix/vcf_file.bcf"]
     assert text.rows == binary.rows
     np.testing.assert_array_equal(text.genotypes.packed, binary.genotypes.packed)
@@ -451,7 +459,7 @@ BAD_BED = {
     "no fam": (lambda f: (f / "g.fam").unlink(), "is there and readable", "g.fam: No such file"),
     "no bim": (lambda f: (f / "g.bim").unlink(), "is there and readable", "g.bim: No such file"),
     "no bed": (lambda f: (f / "g.bed").unlink(), "is there and readable", "g.bed: No such file"),
-    "one person fewer": (lambda f: edit(f / "g.fam", "f p2", "f p1"), "distinct", "g.fam: 1 more than once, 'p1'"),
+    "duplicate person": (lambda f: edit(f / "g.fam", "f p2", "f p1"), "distinct", "g.fam: 1 more than once, 'p1'"),
     "ragged fam": (lambda f: edit(f / "g.fam", " -9", ""), "Each line has 6 columns", "g.fam, line 1: 5"),
     "ragged bim": (lambda f: edit(f / "g.bim", "\trs1", ""), "Each line has 6 columns", "g.bim, line 2: 5"),
     "empty fam": (lambda f: (f / "g.fam").write_text(""), "at least one person", "g.fam: none"),
@@ -497,7 +505,11 @@ BAD_PGEN = {
     "no pvar": (lambda f: (f / "g.pvar").unlink(), "is there and readable", "g.pvar: No such file"),
     "no psam": (lambda f: (f / "g.psam").unlink(), "is there and readable", "g.psam: No such file"),
     "one person fewer": (lambda f: edit(f / "g.psam", "0\tp6\tNA\n", ""), "A .pgen is whole", "contains 6 samples"),
-    "one variant fewer": (lambda f: edit(f / "g.pvar", "2\t300\trs2\tA\tT\tPASS\n", ""), "is whole", "contains 6 variants"),
+    "one variant fewer": (
+        lambda f: edit(f / "g.pvar", "2\t300\trs2\tA\tT\tPASS\n", ""),
+        "is whole",
+        "contains 6 variants",
+    ),
     "multiallelic": (lambda f: edit(f / "g.pvar", "A\tC\t", "A\tC,G\t"), "one alternate", "line 3: chr1:100 has 'C,G'"),
     "psam header": (lambda f: edit(f / "g.psam", "#FID\tIID", "FID\tIID"), "A .psam has a header with IID", "line 1"),
     "psam without IID": (lambda f: edit(f / "g.psam", "IID", "SID"), "A .psam has a header with IID", "line 1"),
@@ -505,7 +517,11 @@ BAD_PGEN = {
     "ragged pvar": (lambda f: edit(f / "g.pvar", "A\tC\tPASS", "A\tC"), "as many columns", "line 3: 5 instead of 6"),
     "duplicate person": (lambda f: edit(f / "g.psam", "p2", "p1"), "distinct", "g.psam: 1 more than once, 'p1'"),
     "nameless person": (lambda f: edit(f / "g.psam", "p2", ""), "has an identifier", "g.psam: person 2 has none"),
-    "duplicate variant": (lambda f: edit(f / "g.pvar", "200\trs1\ta\tG", "100\trs1\tA\tC"), "distinct", "line 4: 1:100:A:C"),
+    "duplicate variant": (
+        lambda f: edit(f / "g.pvar", "200\trs1\ta\tG", "100\trs1\tA\tC"),
+        "distinct",
+        "line 4: 1:100:A:C",
+    ),
     "empty psam": (lambda f: (f / "g.psam").write_text(""), "at least one person", "g.psam: none"),
     "empty pvar": (lambda f: (f / "g.pvar").write_text(""), "at least one variant", "g.pvar: none"),
 }
@@ -533,7 +549,14 @@ def test_a_cut_or_damaged_real_pgen_is_refused_when_opened(tmp_path: Path) -> No
 
 
 def test_unplaced_and_unspelt_variants_are_passed_over(tmp_path: Path) -> None:
-    listed = (("0", 0, "A", "C"), ("1", -5, "A", "C"), ("1", 0, "A", "C"), ("1", 9, "A", "0"), ("1", 9, "A", "C"), LISTED[5])
+    listed = (
+        ("0", 0, "A", "C"),
+        ("1", -5, "A", "C"),
+        ("1", 0, "A", "C"),
+        ("1", 9, "A", "0"),
+        ("1", 9, "A", "C"),
+        LISTED[5],
+    )
     assert dict(Bed.open(write_bed(tmp_path, CODES, listed)).rows) == {("1", 9, "A", "C"): 4}
     assert dict(Pgen.open(write_pgen(tmp_path, CODES, listed)).rows) == {("1", 9, "A", "C"): 4}
 
@@ -573,7 +596,11 @@ BAD_TABLES = {
     "empty": ("", "starts with a header", "people.tsv is empty"),
     "header only": ("person\tx\n", "at least one person", "people.tsv: none"),
     "first column": ("id\tx\na\t1\n", "is called 'person'", "people.tsv: 'id'"),
-    "duplicate header": ("person\tx\tx\na\t1\t1\n", "a name of its own", "people.tsv: 'x' is empty or stands there twice"),
+    "duplicate header": (
+        "person\tx\tx\na\t1\t1\n",
+        "a name of its own",
+        "people.tsv: 'x' is empty or stands there twice",
+    ),
     "empty header": ("person\t\na\t1\n", "a name of its own", "''"),
     "ragged": ("person\tx\na\t1\nb\n", "as many cells", "line 3: 1 instead of 2"),
     "one cell too many": ("person\tx\na\t1\t2\n", "as many cells", "line 2: 3 instead of 2"),
@@ -649,7 +676,11 @@ def test_what_a_cohort_refuses(tmp_path: Path) -> None:
     for ask, rule, found in (
         (lambda: site.cohort(Needs(("height",)), Frame()), "is in the people table", "no column 'height'"),
         (lambda: site.cohort(Needs(("age",)), Frame()), "within a public range", "'age' has none"),
-        (lambda: site.cohort(PANEL_ONLY, Frame(Panel("GRCh38", ASKED.variants))), "own assembly", "the panel is GRCh38"),
+        (
+            lambda: site.cohort(PANEL_ONLY, Frame(Panel("GRCh38", ASKED.variants))),
+            "own assembly",
+            "the panel is GRCh38",
+        ),
         (lambda: site.cohort(PANEL_ONLY, Frame()), "needs genotypes", "no panel came"),
         (lambda: tables.cohort(PANEL_ONLY, Frame(ASKED)), "needs genotypes", "T has none"),
     ):
@@ -675,7 +706,12 @@ def test_a_change_is_seen(changed: str, tmp_path: Path) -> None:
     assert site.version == open_small(tmp_path, "bed").version
     path = tmp_path / changed
     before = path.stat().st_mtime_ns
-    edits = {"people.tsv": (b"30", b"31"), "g.bed": (b"\xff", b"\xfb"), "g.bim": (b"rs0", b"rs9"), "g.fam": (b"-9", b"-1")}
+    edits = {
+        "people.tsv": (b"30", b"31"),
+        "g.bed": (b"\xff", b"\xfb"),
+        "g.bim": (b"rs0", b"rs9"),
+        "g.fam": (b"-9", b"-1"),
+    }
     raw = path.read_bytes()
     assert edits[changed][0] in raw
     path.write_bytes(raw.replace(*edits[changed], 1))
