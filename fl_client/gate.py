@@ -396,6 +396,7 @@ class Gate:
                 policy=policy.identifier,
                 epsilon=policy.epsilon,
                 delta=policy.delta,
+                synthetic=self.dataset_config.synthetic,
                 refuses=refuses,
             ),
             b"",

@@ -80,6 +80,8 @@ class Statement:
         rho: zCDP loss of the question per person at each site; 0 when exact.
         bytes_left: site -> bytes of signed replies.
         policies: site -> digest of the policy it answered under.
+        synthetic: the sites whose people are made up; all or none, since the two are never mixed.
+        seconds: from the first request to the answer, of this process.
     """
 
     regime: Regime
@@ -92,6 +94,7 @@ class Statement:
     rho: float
     bytes_left: Mapping[str, int]
     policies: Mapping[str, str]
+    synthetic: tuple[str, ...]
     seconds: float
 
 
@@ -242,6 +245,13 @@ class Conductor:
             if site not in self._opened:
                 self._absent.setdefault(site, "did not answer")
 
+        kinds = {opened.synthetic for opened in self._opened.values()}
+        if len(kinds) > 1:
+            made_up = ", ".join(sorted(site for site, opened in self._opened.items() if opened.synthetic))
+            raise UsageError(
+                "Synthetic and real people are never mixed in one study.", f"synthetic: {made_up}", "leave one kind out."
+            )
+
     def _admit(self, address: int, replies: Sequence[bytes], request: str) -> None:
         identities = {name: node.identity for name, node in self.federation.nodes.items()}
         try:
@@ -301,6 +311,7 @@ class Conductor:
             rho=question.budget.loss.rho if question.budget else 0.0,
             bytes_left={site: self._bytes.get(site, 0) for site in sites},
             policies={site: self._opened[site].policy for site in sites},
+            synthetic=tuple(site for site in sites if self._opened[site].synthetic),
             seconds=time.monotonic() - started,
         )
         return Result(question, answer, by_site, statement)
@@ -553,7 +564,7 @@ class Conductor:
                 if isinstance(header, Refused):
                     lost[site] = f"refused: {header.reason}"
                     break
-                if not isinstance(header, kind) or (header.request, header.node) != (digest, site):  # type: ignore[attr-defined]
+                if not isinstance(header, kind) or (header.request, header.node) != (digest, site):
                     lost[site] = "answered another request"
                     break
                 read.append((header, message.body))

@@ -86,7 +86,7 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         home.mkdir(parents=True)
         key = Identity.generate()
         key.write(home / "identity.pem")
-        nodes[name] = Node(site.country, key.public, site.own_total, site.people)
+        nodes[name] = Node(site.country, key.public, site.own_total, site.people, (site.policy or sites.policy).columns)
         people = (data / site.dataset.people).resolve()
         if keep is not None:
             people = _kept(people, home / people.name, keep)

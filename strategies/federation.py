@@ -7,7 +7,7 @@ import binascii
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -27,16 +27,20 @@ class Node:
         identity: its Ed25519 public key, base64.
         own_total: whether this node accepts that its own total may follow from others'.
         people: a public, approximate number of people, for planning; 0 if it states none.
+        columns: its public dictionary: column -> public range, for planning and for synthetic twins.
     """
 
     country: str
     identity: str
     own_total: bool = False
     people: int = 0
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (len(self.country) == 2 and self.country.isascii() and self.country.isupper()):
             raise ValueError("country must be a two-letter ISO code such as FI.")
+        if any(len(span) != 2 or not span[0] < span[1] for span in self.columns.values()):
+            raise ValueError("columns must have ranges [lowest, highest].")
         public_key(self.identity)
 
 

@@ -166,6 +166,7 @@ class Opened:
     policy: str
     epsilon: float
     delta: float
+    synthetic: bool
     refuses: Mapping[str, str]
 
 
