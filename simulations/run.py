@@ -4,44 +4,71 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+from flwr.serverapp import Grid
 
 from fl_client.app import app
 from fl_server.app import GridLink
 from fl_server.conduct import Checkpoint, Conductor, Progress, Result
-from simulations.federation import LocalGrid
+from simulations.federation import LocalGrid, over_ray
 from simulations.sites import COORDINATOR, Workspace, prepare
+from strategies.federation import Federation
 from strategies.study import Study
 
 
+def _quiet(_: Progress) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A simulated study's answers and the federation that gave them."""
+
+    federation: Federation
+    results: tuple[Result, ...]
+
+
 def conductor(
-    study: Study, workspace: Workspace, checkpoint: Path, progress: Callable[[Progress], None] = lambda _: None
+    study: Study,
+    workspace: Workspace,
+    checkpoint: Path,
+    progress: Callable[[Progress], None] = _quiet,
+    grid: Grid | None = None,
 ) -> Conductor:
-    """A conductor over a workspace's nodes, all in this process."""
-    link = GridLink(LocalGrid(app, list(workspace.node_files.values())))
+    """A conductor over a workspace's nodes: in this process, or over the grid given."""
+    link = GridLink(LocalGrid(app, list(workspace.node_files.values())) if grid is None else grid)
+    run = Checkpoint(checkpoint)
     return Conductor(
-        study,
-        workspace.federation,
-        COORDINATOR,
-        workspace.identity,
-        link,
-        Checkpoint(checkpoint),
-        wait_s=0.0,
-        progress=progress,
+        study, workspace.federation, COORDINATOR, workspace.identity, link, run, wait_s=0.0, progress=progress
     )
 
 
 def simulate(
     study: Study,
     data: Path,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[Progress], None] = _quiet,
     keep: Callable[[str], bool] | None = None,
-) -> tuple[Result, ...]:
+    ray: bool = False,
+) -> Outcome:
     """Ask a study of a folder of sites; keys, ledgers and checkpoints live in a folder that is gone afterwards.
+
+    Args:
+        study: what is asked.
+        data: the folder with `sites.toml`.
+        progress: called at every exchange.
+        keep: if given, only the people for whose identifier it is true belong to the data sets.
+        ray: use Flower's simulation engine instead of this process.
 
     Raises:
         GenosumError: as `Conductor.run` does.
     """
     with tempfile.TemporaryDirectory(prefix="genosum-") as folder:
-        workspace = prepare(data, Path(folder) / "nodes", keep)
-        return conductor(study, workspace, Path(folder) / "run", progress).run()
+        workspace, run = prepare(data, Path(folder) / "nodes", keep), Path(folder) / "run"
+        if ray:
+            files = list(workspace.node_files.values())
+            results = over_ray(files, lambda grid: conductor(study, workspace, run, progress, grid).run())
+        else:
+            results = conductor(study, workspace, run, progress).run()
+        return Outcome(workspace.federation, results)

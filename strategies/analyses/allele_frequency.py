@@ -13,8 +13,9 @@ Do not use the exact form for publication: exact counts of many variants expose 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,3 +260,55 @@ def expected_width(frequency: float, people: int, noise: float, people_noise: fl
     """The width that `interval` is expected to have, from public numbers alone: for planning before it is paid."""
     low, high = interval(np.array([frequency]), np.array([frequency]), float(people), noise, people_noise)
     return float(high[0] - low[0])
+
+
+def draw_spectrum(answer: Answer, axes: Any) -> str:
+    """Draw how many variants have which minor allele frequency; returns the figure in words."""
+    frequency = np.asarray(answer.tables["frequencies"]["frequency"], dtype=np.float64)
+    minor = np.minimum(frequency, 1 - frequency)[np.isfinite(frequency)]
+    counts, edges = np.histogram(minor, bins=50, range=(0.0, 0.5))
+    axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color="C0")
+    axes.set_xlim(0, 0.5)
+    axes.set_xlabel("minor allele frequency")
+    axes.set_ylabel("variants")
+    middle = f", half of them below {np.median(minor):.2f}" if len(minor) else ""
+    return f"Histogram of the minor allele frequency of {len(minor):,} variants{middle}."
+
+
+def draw_hardy_weinberg(answer: Answer, axes: Any) -> str:
+    """Draw observed against expected Hardy-Weinberg p values; returns the figure in words."""
+    p = np.asarray(answer.tables["frequencies"]["hwe_p"], dtype=np.float64)
+    p = np.sort(p[np.isfinite(p)])
+    expected = -np.log10((np.arange(len(p)) + 0.5) / max(len(p), 1))
+    observed = -np.log10(np.maximum(p, np.finfo(np.float64).tiny))
+    axes.plot([0, expected.max(initial=1)], [0, expected.max(initial=1)], color="C2", linewidth=1)
+    axes.scatter(expected, observed, s=7, color="C0", linewidths=0, rasterized=True)
+    axes.set_xlabel("expected −log₁₀ p")
+    axes.set_ylabel("observed −log₁₀ p")
+    least = f"; the smallest is {p[0]:.2g}" if len(p) else ""
+    return f"Observed against expected Hardy-Weinberg p values of {len(p):,} variants{least}."
+
+
+def draw_intervals(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> str:
+    """Draw each variant's frequency with its interval, together and at each site; returns the figure in words."""
+    markers = ("o", "s", "^", "v", "D", "P", "X")
+    table = answer.tables["frequencies"]
+    rows = np.arange(len(table["id"]))
+    lines = [("together", answer), *by_site.items()]
+    for number, (name, one) in enumerate(lines):
+        own = one.tables["frequencies"]
+        estimate, low, high = (np.asarray(own[c], dtype=np.float64) for c in ("frequency", "low_95", "high_95"))
+        at = rows + 0.72 * ((number + 0.5) / len(lines) - 0.5)
+        colour, width, size = ("C1", 2.2, 5.5) if number == 0 else ("C0", 1.2, 4.2)
+        axes.hlines(at, low, high, color=colour, linewidth=width)
+        axes.plot(estimate, at, markers[number % len(markers)], color=colour, markersize=size, label=name)
+    published = np.asarray(table["published_frequency"], dtype=np.float64)
+    axes.vlines(published, rows - 0.42, rows + 0.42, color="C2", linewidth=1, linestyle=(0, (3, 2)), label="published")
+    axes.set_yticks(rows, [str(i) for i in table["id"]])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("alternate allele frequency, 95 % interval")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    names = ", ".join(by_site)
+    return f"Frequencies of {len(rows)} variants with 95 % intervals, together and at {names}, and published frequencies."

@@ -52,6 +52,7 @@ from strategies.analysis import (
     Total,
 )
 from strategies.cohort import Cohort
+from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.summary import Field, Summary
 
@@ -62,14 +63,14 @@ INPUT_BITS, WEIGHT_BITS = 10, 16
 """Grids of inputs and weights. Products are integers on the grid of 2^-26 and their sums below 2^53 are exact in
 float64, so a person's score does not depend on the linear algebra library or on who else is in the batch."""
 
-MOST_INPUT, MOST_WEIGHT, MOST_INPUTS, MOST_HIDDEN = 4.0, 64.0, 65536, 64
-"""|input| * |weight| * inputs = 2^24, in units of 2^-26: 2^50. Weights also stay exact in float32."""
+MOST_INPUT, MOST_WEIGHT, MOST_PARAMETERS, MOST_HIDDEN = 4.0, 64.0, 65536, 64
+"""|input| * |weight| * inputs <= 2^24, in units of 2^-26: 2^50. Weights also stay exact in float32."""
 
 LEAST_SCALED_FREQUENCY = 0.01
 """A published frequency nearer to 0 or 1 than this is scaled as if it were this."""
 
-PEOPLE_BLOCK = 1024
-"""People whose gradients are held at a time: a constant in code."""
+CELLS_AT_A_TIME = 1 << 22
+"""People times parameters whose gradients are held at a time: a constant in code."""
 
 
 @dataclass(frozen=True)
@@ -343,10 +344,14 @@ class PrivateTraining:
 
     def _shapes(self, frame: Frame) -> Shapes:
         assert frame.panel is not None
-        inputs = len(frame.panel) + len(self.covariates)
-        if inputs > MOST_INPUTS:
-            raise ValueError(f"panel and covariates must be at most {MOST_INPUTS} inputs.")
-        return Shapes(inputs, self.hidden)
+        shapes = Shapes(len(frame.panel) + len(self.covariates), self.hidden)
+        if shapes.parameters > MOST_PARAMETERS:
+            raise UsageError(
+                f"A privately trained model has at most {MOST_PARAMETERS} parameters.",
+                f"{shapes.parameters}",
+                "choose fewer variants or hidden units; so many would drown in noise.",
+            )
+        return shapes
 
     def _weights(self, shapes: Shapes) -> NDArray[np.float64]:
         return np.array(self.weights) if self.taken else shapes.start()
@@ -387,8 +392,9 @@ class PrivateTraining:
             return {"histogram": cells.reshape(2, self.bins).astype(np.int64)}
         gradient = self.leaves(frame)["gradient"]
         total = np.zeros(gradient.shape, dtype=np.int64)
-        for start in range(0, len(x), PEOPLE_BLOCK):
-            span = slice(start, start + PEOPLE_BLOCK)
+        block = CELLS_AT_A_TIME // shapes.parameters
+        for start in range(0, len(x), block):
+            span = slice(start, start + block)
             people = clipped_gradients(shapes, weights, x[span], y[span], self.clipping_norm)
             total += gradient.integers(people).sum(axis=0)
         return {"gradient": total}

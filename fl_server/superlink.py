@@ -1,0 +1,688 @@
+"""The SuperLink of a federation, and the coordinator's own process as its ServerApp.
+
+One process serves two ports. The whole API (control, runtime, fleet) listens in plain HTTP on loopback and is for the
+coordinator alone, since Flower's control API knows no accounts. The public port speaks TLS and serves `/v1/fleet/*`
+only, to nodes whose key was registered. Started by itself:
+
+    python -m fl_server.superlink server.toml
+
+A study is conducted by the process that the coordinator types at: `Run` submits a stub app that holds nothing but a
+digest and a nonce, takes that one task, and talks to the nodes through its Grid until it reports how it ended. No app
+is ever unpacked at either end.
+
+Flower's private names are touched here, in `fl_client/executor.py` and in `simulations/federation.py` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib
+import json
+import logging
+import os
+import socket
+import ssl
+import sys
+import threading
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import httpx
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.app import Message
+from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import SubStatus
+from flwr.common.serde import run_from_proto
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.retry import RetryInvoker, exponential
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+
+from strategies.codec import decode
+from strategies.errors import GenosumError, UsageError
+
+log = logging.getLogger("genosum.superlink")
+
+# Objects of a message are there a moment after the message; Flower's own first look comes after a whole second.
+inflatable_utils.pull_objects.__kwdefaults__.update(initial_backoff=0.05, backoff_cap=1.0)  # type: ignore[attr-defined]
+
+
+class LinkError(GenosumError):
+    """Raised when the SuperLink cannot be reached, or does not accept this coordinator's run."""
+
+    exit_code: ClassVar[int] = 1
+
+
+# -- the coordinator's file ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SuperLinkConfig:
+    """The `[superlink]` table of a coordinator's file.
+
+    Attributes:
+        listen: host:port of the public port, for the nodes.
+        api: host:port of the whole API; loopback.
+        certificate, key: the public port's, in PEM form.
+        secret: file of the secret without which nobody takes a run's task.
+        database: file of the SuperLink's state, by which nodes and runs outlive a restart.
+        supernodes: folder with one public key a registered node.
+    """
+
+    listen: str
+    api: str
+    certificate: str
+    key: str
+    secret: str
+    database: str
+    supernodes: str
+
+    def __post_init__(self) -> None:
+        for name in ("listen", "api"):
+            host, _, port = getattr(self, name).rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+                raise ValueError(f"{name} must be host:port, such as 127.0.0.1:9443.")
+        if self.api.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ValueError("api must be a loopback address: whoever reaches it can register nodes and stop runs.")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """A coordinator's file, with all its paths relative to the file's folder."""
+
+    name: str
+    federation: str
+    identity: str
+    superlink: SuperLinkConfig
+    folder: Path = Path()
+
+    @staticmethod
+    def read(path: Path) -> ServerConfig:
+        """Read a coordinator's file strictly.
+
+        Raises:
+            UsageError: if it is missing or not as it must be.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                "A coordinator's file is readable.", f"{path}: {error.strerror}", "make one with `fl-server init`."
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(
+                "A coordinator's file is written in TOML.", f"{path.name}: {error}", "correct the line."
+            ) from None
+        config = decode(ServerConfig, raw, path.name, leave_out=frozenset({"folder"}))
+        return replace(config, folder=path.parent.resolve())
+
+    @property
+    def secret(self) -> bytes:
+        """The SuperExec secret.
+
+        Raises:
+            UsageError: if its file is missing or open to others.
+        """
+        path = self.folder / self.superlink.secret
+        try:
+            mode, secret = path.stat().st_mode & 0o077, path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                "A coordinator keeps the SuperLink's secret in a file.", f"{path}: {error.strerror}", "restore it."
+            ) from None
+        if mode or not secret:
+            found = f"{path} is open to others" if mode else f"{path} is empty"
+            raise UsageError("A secret may be read by its owner alone.", found, f"chmod 600 {path}")
+        return secret
+
+
+# -- the SuperLink's process --------------------------------------------------------------------------------------
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Application = Callable[[Scope, Callable[[], Awaitable[Event]], Callable[[Event], Awaitable[None]]], Awaitable[None]]
+
+MOST_BODY_BYTES = 2**29
+"""A longer request to the public port is not read."""
+
+REGISTER_S = 2.0
+"""How often the folder of registered keys is looked at."""
+
+STORED = {"/v1/runtime/push-messages": "to nodes", "/v1/fleet/push-messages": "to coordinator"}
+"""After these requests somebody may have a message waiting."""
+
+HELD = {"/v1/fleet/pull-messages": ("to nodes", 15.0), "/v1/runtime/pull-messages": ("to coordinator", 2.0)}
+"""These are answered at once if there is a message, otherwise when one is stored or the time in seconds is over; both
+lie below the client's own limit of 30 s. Four nodes that ask every 50 ms instead keep half a processor busy."""
+
+
+class _Arrivals:
+    """Wakes whoever waits for messages of one direction."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    @property
+    def next(self) -> asyncio.Event:
+        """Set when the next message is stored. Take it before looking, or a message may slip between."""
+        return self._next
+
+    def ring(self) -> None:
+        self._next.set()
+        self._next = asyncio.Event()
+
+
+def held(application: Application) -> Application:
+    """An ASGI application whose idle polls are held, and whose other requests come one at a time.
+
+    SQLite writers that collide sleep in its busy handler; a queue here is faster. A request is read whole before it is
+    queued and answered after it left, so that one slow link delays nobody else.
+    """
+    queue = asyncio.Semaphore(1)
+    arrivals = {direction: _Arrivals() for direction in STORED.values()}
+
+    async def call(
+        scope: Scope, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
+    ) -> None:
+        path = scope.get("path", "") if scope["type"] == "http" else ""
+        if not path.startswith(("/v1/runtime/", "/v1/fleet/")):
+            await application(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            return
+
+        async def answer() -> list[Event]:
+            sent: list[Event] = []
+            unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def give() -> Event:
+                if unread:
+                    return unread.pop()
+                return await asyncio.Event().wait() and {}  # never: the client is looked after outside
+
+            async def take(event: Event) -> None:
+                sent.append(event)
+
+            async with queue:
+                await application({**scope, "state": dict(scope.get("state", {}))}, give, take)
+            return sent
+
+        if path in HELD:
+            direction, patience_s = HELD[path]
+            events = await _patiently(answer, arrivals[direction], patience_s, receive)
+        else:
+            events = await answer()
+        if path in STORED:
+            arrivals[STORED[path]].ring()
+        for event in events:
+            await send(event)
+
+    return call
+
+
+async def _body(receive: Callable[[], Awaitable[Event]]) -> bytes | None:
+    """A request's whole body; None if the client left or sends too much."""
+    body = bytearray()
+    while True:
+        event = await receive()
+        body += event.get("body", b"")
+        if event["type"] == "http.disconnect" or len(body) > MOST_BODY_BYTES:
+            return None
+        if not event.get("more_body"):
+            return bytes(body)
+
+
+async def _patiently(
+    answer: Callable[[], Awaitable[list[Event]]],
+    arrivals: _Arrivals,
+    patience_s: float,
+    receive: Callable[[], Awaitable[Event]],
+) -> list[Event]:
+    """The first answer that is not empty, or the last one before patience ends or the client leaves."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    gone = asyncio.ensure_future(receive())
+    try:
+        while True:
+            stored = arrivals.next
+            events = await answer()
+            # An empty protobuf is no byte at all.
+            if events[0].get("status") != httpx.codes.OK or any(event.get("body") for event in events):
+                return events
+            waiting = asyncio.ensure_future(stored.wait())
+            await asyncio.wait(
+                {waiting, gone}, timeout=max(0.0, deadline - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            waiting.cancel()
+            if gone.done() or loop.time() >= deadline:
+                return events
+    finally:
+        gone.cancel()
+
+
+def fleet_only(application: Application) -> Application:
+    """An ASGI application that knows no path but the nodes' own."""
+
+    async def call(
+        scope: Scope, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
+    ) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/fleet/"):
+            await application(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    return call
+
+
+def check_port(address: str, name: str) -> None:
+    """Assert that an address can be listened on.
+
+    Raises:
+        UsageError: if another process listens there, or it is no address of this machine.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise UsageError(
+                "A port is listened on by one process, at an address of this machine.",
+                f"{name} = {address}: {os.strerror(error.errno or 0)}",
+                "stop the other process, or change the address.",
+            ) from None
+
+
+def check(config: ServerConfig) -> None:
+    """Assert that a SuperLink can start from this file.
+
+    Raises:
+        UsageError: if a port is in use or a file is missing or open to others.
+    """
+    paths = config.superlink
+    config.secret  # noqa: B018  (its own check)
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.folder / paths.certificate, config.folder / paths.key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "A SuperLink has a certificate and its key.",
+            f"{paths.certificate}, {paths.key}: {error.strerror or 'not a pair'}",
+            "make them with `fl-server init`, or restore them.",
+        ) from None
+    check_port(paths.listen, "listen")
+    check_port(paths.api, "api")
+
+
+def serve(config: ServerConfig) -> None:
+    """Serve until a signal comes. Expects FLWR_TELEMETRY_ENABLED=0 in the environment."""
+    # The server's modules are heavy, and a coordinator's terminal does not need them.
+    flower = importlib.import_module("flwr.superlink.cli.flower_superlink")
+    create_app = importlib.import_module("flwr.superlink.main").create_app
+    paths = config.superlink
+    host, _, port = paths.api.rpartition(":")
+    database = config.folder / paths.database
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sys.argv = [
+        "flower-superlink", "--insecure", "--host", host, "--port", port, "--isolation", "process",
+        "--superexec-auth-secret-file", str(config.folder / paths.secret),
+        "--disable-runtime-dependency-installation", "--database", str(database),
+    ]  # fmt: skip
+    lifespan = flower._parse_superlink_lifespan_config()
+    # The command refuses node keys without TLS on the same port; here TLS is on the other one.
+    lifespan.enable_supernode_auth = True
+    asyncio.run(_serve(config, held(create_app(lifespan, flower.SuperLinkLifespan))))
+
+
+async def _serve(config: ServerConfig, application: Application) -> None:
+    paths = config.superlink
+    host, _, port = paths.api.rpartition(":")
+    inner = uvicorn.Server(uvicorn.Config(application, host=host, port=int(port), access_log=False))
+    host, _, port = paths.listen.rpartition(":")
+    public = uvicorn.Config(
+        fleet_only(application),
+        host=host.strip("[]"),
+        port=int(port),
+        ssl_certfile=config.folder / paths.certificate,
+        ssl_keyfile=str(config.folder / paths.key),
+        access_log=False,
+        server_header=False,
+        lifespan="off",  # the inner server runs it
+        log_config=None,
+    )
+    public.load()
+    assert public.ssl is not None
+    public.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    outer = uvicorn.Server(public)
+    outer.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]  # they belong to the inner server
+    whole = asyncio.create_task(inner.serve())
+    while not (inner.started or whole.done()):
+        await asyncio.sleep(0.02)
+    sides = [asyncio.create_task(outer.serve()), asyncio.create_task(_register(config))]
+    await whole
+    outer.should_exit = True
+    sides[1].cancel()
+    await asyncio.gather(*sides, return_exceptions=True)
+
+
+async def _register(config: ServerConfig) -> None:
+    """Register the nodes of the folder of keys, also those that are admitted while the SuperLink runs."""
+    folder, known = config.folder / config.superlink.supernodes, set[str]()
+    while True:
+        for file in sorted(folder.glob("*.pub")):
+            if file.name not in known:
+                known.add(file.name)
+                try:
+                    await asyncio.to_thread(register, config.superlink.api, file.stem, file.read_bytes())
+                    log.info("node %s may join", file.stem)
+                except (GenosumError, OSError) as error:
+                    log.error("node %s: %s", file.stem, error)
+        await asyncio.sleep(REGISTER_S)
+
+
+# -- the coordinator's side ---------------------------------------------------------------------------------------
+
+BRIDGE_S = 60.0
+"""A running study waits this long for a SuperLink that restarts."""
+
+ANSWER_S = 5.0
+"""A new run waits this long for the SuperLink."""
+
+_RULE = "A coordinator's SuperLink answers."
+_START = "start it with `fl-server serve`"
+
+
+def _retry(longest_s: float) -> RetryInvoker:
+    # Flower's own policy waits for ever, and answers HTTP 401 by sending SIGINT to its own process.
+    return RetryInvoker(lambda: exponential(0.2, max_delay=2), httpx.TransportError, None, longest_s)
+
+
+@contextmanager
+def _told(address: str, remedy: str = f"{_START}.") -> Iterator[None]:
+    """Failures of the connection, as errors for people."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise LinkError(_RULE, f"{address}: {error or type(error).__name__}", remedy) from None
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise LinkError(
+                "A run goes on until its coordinator ends it.",
+                f"the SuperLink at {address} no longer knows it: it was stopped, or gave no sign for a minute",
+                "run again with --resume.",
+            ) from None
+        found = f"{address}{error.request.url.path}: HTTP {status} {_reason(error)}".rstrip()
+        raise LinkError("A SuperLink accepts what a coordinator of its version sends.", found, remedy) from None
+
+
+def _reason(error: httpx.HTTPStatusError) -> str:
+    try:
+        return str(json.loads(error.response.text).get("message", ""))[:200]
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _control(address: str, longest_s: float = ANSWER_S) -> ControlHttpClient:
+    version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
+    return ControlHttpClient.from_server_address(address, True, None, [version], retry_invoker=_retry(longest_s))
+
+
+def register(address: str, name: str, key: bytes) -> None:
+    """Let the holder of a key join as a node; once or many times.
+
+    Args:
+        address: the API's host:port.
+        name: the node's name, for listings.
+        key: its public key, as one OpenSSH line.
+
+    Raises:
+        UsageError: if the key is not one of an elliptic curve.
+        LinkError: if the SuperLink does not answer.
+    """
+    try:
+        public = load_ssh_public_key(key)
+    except ValueError:
+        public = None
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise UsageError(
+            "A SuperNode's key is an ECDSA key in OpenSSH form.", f"{name}: something else", "run `fl-client init`."
+        )
+    request = RegisterNodeRequest(public_key=public_key_to_bytes(public), name=name)
+    with _told(address), _closing(_control(address, BRIDGE_S)) as control:
+        try:
+            control.RegisterNode(request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.PRECONDITION_FAILED:  # that is: it is registered already
+                raise
+
+
+def nodes(address: str) -> Mapping[str, bool]:
+    """Each registered node, and whether it is connected now.
+
+    Raises:
+        LinkError: if the SuperLink does not answer.
+    """
+    with _told(address), _closing(_control(address)) as control:
+        return {node.name: node.status == "online" for node in control.ListNodes(ListNodesRequest()).nodes_info}
+
+
+@contextmanager
+def _closing(client: Any) -> Iterator[Any]:
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def stub(digest: str) -> bytes:
+    """An app of one empty file: Flower wants one, nobody opens it. Its nonce tells our task from everybody else's."""
+    description = f"{digest} {uuid.uuid4().hex}"
+    project = f"""[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "genosum-stub"
+version = "1.0.0"
+description = "{description}"
+license = "Apache-2.0"
+dependencies = ["flwr>=1.41.0"]
+[tool.flwr.app]
+publisher = "genosum"
+[tool.flwr.app.components]
+serverapp = "stub:app"
+clientapp = "stub:app"
+[tool.flwr.app.config]
+"""
+    fab, _ = build_fab_from_files({"pyproject.toml": project.encode(), "stub.py": b"app = None\n"})
+    return bytes(fab)
+
+
+class _Grid(HttpGrid):  # type: ignore[misc, unused-ignore]
+    """Flower's Grid with errors for people, which notices when its run was stopped."""
+
+    def __init__(self, address: str, token: str, lost: threading.Event) -> None:
+        super().__init__(address, insecure=True, token=token)
+        self._address, self._lost = address, lost
+        self._retry_invoker = _retry(BRIDGE_S)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        if self._lost.is_set():
+            raise LinkError(
+                "A run goes on until its coordinator ends it.",
+                f"the SuperLink at {self._address} ended it",
+                "run again with --resume.",
+            )
+        with _told(self._address, f"{_START}, then run again with --resume."):
+            yield
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        with self._watched():
+            return super().get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        with self._watched():
+            identifiers = list(super().push_messages(messages))
+        if len(identifiers) != len(messages):
+            raise LinkError("A message fits through the SuperLink.", "it refused one as too large", "ask for less.")
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        with self._watched():
+            return super().pull_messages(message_ids)
+
+
+class Run:
+    """A Flower run whose ServerApp is this process.
+
+        with Run(config.superlink.api, config.secret, study.digest, folder / "superlink.run") as run:
+            Conductor(..., GridLink(run.grid), ...).run()
+
+    One at a time in a process: Flower keeps the task's identity in a class.
+    """
+
+    def __init__(self, address: str, secret: bytes, digest: str, memory: Path) -> None:
+        """Args:
+        address: the API's host:port.
+        secret: the SuperExec secret.
+        digest: what the run is about, for listings.
+        memory: file that remembers this run's number. The number that it holds from a killed process is stopped first.
+        """
+        self._address, self._secret, self._digest, self._memory = address, secret, digest, memory
+        self._lost = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Raises:
+        LinkError: if the SuperLink does not answer or refuses the secret.
+        """
+        with _told(self._address), contextlib.ExitStack() as undo:
+            self._control = undo.enter_context(_closing(_control(self._address)))
+            self._stop_stale()
+            fab = stub(self._digest)
+            sha = hashlib.sha256(fab).hexdigest()
+            self._number = self._control.StartRun(StartRunRequest(fab=Fab(hash_str=sha, content=fab))).run_id
+            self._memory.write_text(str(self._number))
+            undo.callback(self._stop, self._number)
+            token = self._acquire(sha)
+            self.grid = _Grid(self._address, token, self._lost)
+            undo.callback(self.grid.close)
+            self._pulse = self._runtime("flwr-serverapp", RuntimeTokenHttpInterceptor(token))
+            undo.callback(self._pulse.close)
+            task = self.grid._runtime_client.PullTaskInput(PullTaskInputRequest())  # the run is now "running"
+            TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, task.run.run_id
+            TaskIdentity.node_id = task.context.node_id
+            self.grid.set_run(run_from_proto(task.run))
+            self._heart = HeartbeatSender(self._beat)
+            self._heart.start()
+            undo.pop_all()
+        return self
+
+    def _acquire(self, sha: str) -> str:
+        """The token of our task. Asked by type, the SuperLink would hand out the oldest task of anybody."""
+        secret = SuperExecAuthHttpInterceptor(
+            master_secret=self._secret, protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
+        )
+        with _closing(self._runtime("SuperExec", secret)) as client:
+            try:
+                # Undocumented: the field is matched against the app's hash of a task of any type.
+                reply = client.AcquireTask(AcquireTaskRequest(agentapp_fab_hashes=[sha]))
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                    raise
+                raise LinkError(
+                    "A coordinator holds the secret of its SuperLink.",
+                    f"{self._address} does not accept it",
+                    "use the server.toml from which the SuperLink was started.",
+                ) from None
+        if not reply.token or reply.task.run_id != self._number:
+            raise LinkError(
+                "A run's task is taken by the process that submitted it.", "it was taken by another", "run again."
+            )
+        return str(reply.token)
+
+    def _runtime(self, name: str, credentials: Any) -> RuntimeHttpClient:
+        version = RuntimeVersionHttpInterceptor(component_name=name)
+        return RuntimeHttpClient.from_server_address(self._address, True, None, [version, credentials])
+
+    def _beat(self) -> bool:
+        # Flower's own function raises SIGINT in this process once the run was stopped; a flag is enough.
+        try:
+            if self._pulse.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
+                return True
+        except httpx.TransportError:
+            return False
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+                return False
+        self._lost.set()
+        return True
+
+    def _stop_stale(self) -> None:
+        """Stop the run that a killed process left behind, so that its queued messages do not keep nodes busy."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stop(int(self._memory.read_text()))
+
+    def _stop(self, number: int) -> None:
+        with contextlib.suppress(httpx.HTTPError):  # it ended by itself, or the SuperLink is gone
+            self._control.StopRun(StopRunRequest(run_id=number))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = SubStatus.COMPLETED if kind is None else SubStatus.FAILED
+        # The details stand in the SuperLink's listing: the kind of an error, never its text.
+        details = "" if kind is None else f"coordinator: {kind.__name__}"
+        self.grid._runtime_client._retry_invoker = _retry(ANSWER_S)
+        with contextlib.suppress(httpx.HTTPError):
+            self.grid._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        if self._heart.is_running:
+            self._heart.stop()
+        self._pulse.close()
+        self.grid.close()
+        self._control.close()
+        self._memory.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """`python -m fl_server.superlink server.toml`, what `fl-server serve` becomes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    serve(ServerConfig.read(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

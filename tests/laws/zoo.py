@@ -1,0 +1,128 @@
+"""Awkward cohorts, and each analysis of the catalogue in every one of its rounds: what the laws run over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from strategies.analysis import Analysis, Frame, Range, Total
+from strategies.catalogue import CATALOGUE
+from strategies.cohort import Cohort, Genotypes
+from strategies.variants import Panel, Variant
+
+RANGES = {"trait": Range(-3.0, 5.0), "high": Range(0.0, 1.0), "sex": Range(1.0, 2.0), "score": Range(0.0, 10.0)}
+FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
+
+
+def panel(variants: int) -> Panel:
+    return Panel(
+        "GRCh37",
+        tuple(Variant("22", 100 + j, f"v{j}", "A", "C", FREQUENCIES[j % len(FREQUENCIES)]) for j in range(variants)),
+    )
+
+
+def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohort:
+    rng = np.random.default_rng(seed)
+    codes = rng.binomial(2, rng.uniform(0.05, 0.95, variants)[:, None], (variants, people)).astype(np.uint8)
+    codes[rng.random(codes.shape) < missing] = 3
+    columns = {
+        "trait": RANGES["trait"].clamp(rng.normal(0, 2, people)),
+        "high": rng.integers(0, 2, people).astype(float),
+        "sex": rng.integers(1, 3, people).astype(float),
+        "score": rng.uniform(0, 10, people),
+    }
+    for values in columns.values():
+        values[rng.random(people) < missing / 2] = np.nan
+    return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns))
+
+
+def extreme_people(variants: int) -> Cohort:
+    """Every corner: all genotypes alike, columns at the ends of their ranges, everything missing."""
+    rows, columns = [], []
+    for code in (0, 1, 2, 3):
+        for end in ("minimum", "maximum", "missing", "mixed"):
+            rows.append(np.full(variants, code, dtype=np.uint8))
+            columns.append(end)
+    alternating = np.tile(np.array([0, 2], dtype=np.uint8), variants)[:variants]
+    rows += [alternating, 2 - alternating]
+    columns += ["minimum", "maximum"]
+
+    def value(name: str, end: str, number: int) -> float:
+        span = RANGES[name]
+        if end == "missing":
+            return np.nan
+        if end == "mixed":
+            return span.minimum if number % 2 else span.maximum
+        return float(getattr(span, end))
+
+    table = {
+        name: np.array([value(name, end, i) for i, end in enumerate(columns)]) for i, name in enumerate(RANGES)
+    }
+    return Cohort(len(rows), Genotypes.pack(np.stack(rows, axis=1)), MappingProxyType(table))
+
+
+def cohorts(variants: int) -> dict[str, Cohort]:
+    empty = np.zeros(0, dtype=np.int64)
+    return {
+        "ordinary": cohort(61, variants, 1),
+        "nothing missing": cohort(33, variants, 2, missing=0.0),
+        "mostly missing": cohort(40, variants, 3, missing=0.9),
+        "one person": cohort(1, variants, 4),
+        "nobody": cohort(5, variants, 5).take(empty),
+        "extremes": extreme_people(variants),
+    }
+
+
+PARAMETERS: dict[str, Any] = {
+    "panel": "common",
+    "trait": "trait",
+    "covariates": ("sex", "score"),
+    "label": "high",
+    "expected_people": 200,
+    "split": "law",
+}
+"""A value for each parameter without default that any analysis has, by the parameter's name."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An analysis in one of its rounds, with what is public around it."""
+
+    name: str
+    analysis: Analysis
+    frame: Frame
+
+
+def add(summaries: list[Any]) -> dict[str, np.ndarray]:
+    """An adder of the tests' own."""
+    return {name: np.sum([s[name] for s in summaries], axis=0, dtype=np.int64) for name in summaries[0]}
+
+
+def rounds(page: type[Analysis], people: Cohort, frame: Frame) -> Iterator[Analysis]:
+    """The analysis in each round that the totals of some people lead to."""
+    given = {f.name: PARAMETERS[f.name] for f in fields(page) if f.name in PARAMETERS and f.init}  # type: ignore[arg-type]
+    needed = [f.name for f in fields(page) if f.default is MISSING and f.default_factory is MISSING and f.init]  # type: ignore[arg-type]
+    assert set(needed) <= set(given), f"give {page.__name__}'s parameters {needed} a value in PARAMETERS"
+    analysis: Any = page(**given)
+    for _ in range(analysis.rounds()):
+        yield analysis
+        parts = [people.take(np.arange(len(people))[s::3]) for s in range(3)]
+        total = add([analysis.summarise(p, frame) for p in parts])
+        analysis = analysis.conclude(Total(total, ("a", "b", "c")), frame)
+        if not isinstance(analysis, Analysis):
+            return
+
+
+def cases(variants: int = 23) -> list[Case]:
+    frame = Frame(panel(variants), RANGES)
+    people = cohort(300, variants, 9)
+    out = []
+    for page in CATALOGUE:
+        steps = list(rounds(page, people, frame))
+        chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
+        out += [Case(f"{page.__name__} round {n + 1}", step, frame) for n, step in sorted(chosen.items())]
+    return out
