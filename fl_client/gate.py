@@ -65,7 +65,7 @@ from strategies.wire import (
 log = logging.getLogger("genosum.node")
 
 VETO_FILE = "VETO"
-"""While a file of this name lies in the node's state folder, every request is refused."""
+"""While a file of this name lies in the node's state folder, every request is refused but one: to forget a study."""
 
 
 class RefusalError(Exception):
@@ -101,11 +101,11 @@ class Gate:
         self._study: tuple[str, Study] | None = None
 
     @staticmethod
-    def build(config: NodeConfig) -> Gate:
-        """A gate from a node's file.
+    def parties(config: NodeConfig) -> tuple[Federation, Identity]:
+        """The federation that a node pins, and the key by which that federation knows the node.
 
         Raises:
-            UsageError: if federation file, key or policy are not as they must be.
+            UsageError: if federation file or key are not as they must be.
         """
         federation = Federation.read(config.folder / config.federation)
         identity = Identity.read(config.folder / config.identity)
@@ -116,6 +116,16 @@ class Gate:
                 f"{config.name} with this key is not in {config.federation}",
                 "have the coordinator add it and pin the new file.",
             )
+        return federation, identity
+
+    @staticmethod
+    def build(config: NodeConfig) -> Gate:
+        """A gate from a node's file.
+
+        Raises:
+            UsageError: if federation file, key or policy are not as they must be.
+        """
+        federation, identity = Gate.parties(config)
         ledger = Ledger(config.folder / config.state, config.dataset.identifier)
         try:
             dataset = Dataset.open(config.dataset, config.folder)
@@ -148,7 +158,10 @@ class Gate:
         header = message.header if message else None
         if isinstance(header, Ask):
             line |= {"session": header.session, "study": header.study, "question": header.question}
-        self.ledger.note(line)
+        try:
+            self.ledger.note(line)
+        except Exception as error:  # a full disk must not turn a refusal into an exception that others see
+            log.error("the journal cannot be written: %s", type(error).__name__)
         log.info("refused: %s", reason.value)
         return seal_envelope(Refused(request, self.name, reason, dict(public)), b"", self.identity)
 
@@ -162,18 +175,24 @@ class Gate:
         step = handlers.get(type(message.header))
         if step is None:
             raise RefusalError(Reason.MALFORMED)
+        if not isinstance(message.header, Close):
+            self._not_vetoed()
         return step(message, message.header)
 
     # -- one question's slice -------------------------------------------------------------------------------------
 
     def _ask(self, message: Message, ask: Ask) -> bytes:
         if (stored := self.ledger.reply(message.digest)) is not None:
+            self._same_coordinator(message, self.ledger.session(ask.session))
             return stored
         admitted = self._admit(message, ask)  # 2
         question, dataset = admitted.question, self._dataset()
         self._reserve(ask, question)  # 3
         cohort = dataset.cohort(admitted.analysis.needs(), admitted.frame[admitted.span])  # 4 open
-        summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
+        try:
+            summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
+        except SumOverflowError:
+            raise RefusalError(Reason.SUM_OVERFLOW) from None
         fields = admitted.analysis.leaves(admitted.frame[admitted.span])
         check(summary, fields)  # 6
         if question.regime is Regime.PRIVATE:
@@ -237,7 +256,8 @@ class Gate:
             return Reason.PURPOSE_NOT_ALLOWED, {}
         if question.regime not in policy.analyses.get(question.analysis.analysis, ()):
             return Reason.ANALYSIS_NOT_ALLOWED, {}
-        if self.dataset is None:
+        panel = study.frame(question).panel
+        if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
         columns = names_of(question.analysis, "column")
         if any(c not in policy.columns or c not in self.dataset.columns for c in columns):
@@ -246,7 +266,7 @@ class Gate:
             asked, allowed = study.columns[name], policy.ranges[name]
             if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum:
                 return Reason.RANGE_OUTSIDE_POLICY, {}
-        if study.frame(question).panel is not None and study.assembly != self.dataset_config.assembly:
+        if panel is not None and study.assembly != self.dataset_config.assembly:
             return Reason.WRONG_ASSEMBLY, {}
         if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
@@ -359,9 +379,9 @@ class Gate:
         if known is not None:
             if known.request != message.digest:
                 raise RefusalError(Reason.SESSION_CONFLICT)
+            self._same_coordinator(message, known)
             return known.reply
         self._not_expired(opening.expires)
-        self._not_vetoed()
         if opening.version != package_version():
             raise RefusalError(Reason.VERSION_MISMATCH)
         document, panels = _study_parts(message.body)
@@ -371,10 +391,14 @@ class Gate:
             raise RefusalError(Reason.STUDY_INVALID) from None
         if study.digest != opening.study:
             raise RefusalError(Reason.STUDY_INVALID)
-        refuses = {}
+        try:
+            seal(b"", opening.sealing, message.digest)
+        except ValueError:  # before anything is charged for a reply that could not be sealed
+            raise RefusalError(Reason.KEYS_INVALID) from None
+        refuses: dict[str, Reason] = {}
         for question in study.questions:
             if (objection := self.objection(message.signer, study, question)) is not None:
-                refuses[question.name] = objection[0].value
+                refuses[question.name] = objection[0]
                 self.ledger.note(
                     {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
                      "session": opening.session, "study": opening.study, "question": question.name}
@@ -457,23 +481,24 @@ class Gate:
         return seal_envelope(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.identity)
 
     def _close(self, message: Message, close: Close) -> bytes:
-        known = self.ledger.session(close.session)
-        if known is not None and known.coordinator != message.signer:
-            raise RefusalError(Reason.SESSION_CONFLICT)
+        self._same_coordinator(message, self.ledger.session(close.session))
         self.ledger.close_session(close.session)
         return seal_envelope(Closed(message.digest, self.name), b"", self.identity)
 
     # -- shared conditions ----------------------------------------------------------------------------------------
 
     def _session(self, message: Message, name: str) -> Session:
-        """The open session of this coordinator. The operator's veto holds in mid-study as well."""
-        self._not_vetoed()
+        """The open session of this coordinator."""
         session = self.ledger.session(name)
         if session is None or session.document is None:
             raise RefusalError(Reason.NOT_OPENED)
-        if session.coordinator != message.signer:
-            raise RefusalError(Reason.SESSION_CONFLICT)
+        self._same_coordinator(message, session)
         return session
+
+    def _same_coordinator(self, message: Message, session: Session | None) -> None:
+        """A session belongs to whoever opened it: another coordinator can sign the very same request."""
+        if session is not None and session.coordinator != message.signer:
+            raise RefusalError(Reason.SESSION_CONFLICT)
 
     def _opened_study(self, session: Session) -> Study:
         """The session's study; the latest one is kept decoded, since a study's slices come one after another."""

@@ -204,6 +204,9 @@ class Ledger:
             connection.execute(_replies.update().filter_by(session=session).values(seed=None, peers=None))
             if done.rowcount:
                 self._append(connection, {"event": "close", "session": session})
+        with self._engine.connect() as connection:
+            # Pages as they were before the update lie in the write-ahead log until it is cut.
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for name in files:
             (self.folder / "replies" / name).unlink(missing_ok=True)
         folder = self._panels(session)
@@ -311,9 +314,12 @@ class Ledger:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One request at a time touches the data set, over all processes of the node."""
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        descriptor = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
 
 def _head(before: str, entry: str) -> str:

@@ -172,6 +172,7 @@ class Conductor:
     _sites: dict[str, int] = field(default_factory=dict)
     _opened: dict[str, Opened] = field(default_factory=dict)
     _certificates: dict[str, bytes] = field(default_factory=dict)
+    _away: dict[str, str] = field(default_factory=dict)
     _absent: dict[str, str] = field(default_factory=dict)
     _bytes: dict[str, int] = field(default_factory=dict)
     _at: Progress = field(default_factory=lambda: Progress("", 0, 0, 0, 0))
@@ -231,6 +232,9 @@ class Conductor:
                 self.identity,
             ),
         )
+        for site in self.federation.nodes:  # after a restart: finished answers hold sites that may be down now
+            if (known := self.checkpoint.read(f"{site}.opened")) is not None:
+                self._admit(None, [known], digest_of(envelope))
         asked: set[int] = set()
         deadline = time.monotonic() + self.wait_s
         while True:
@@ -242,8 +246,8 @@ class Conductor:
                 break
             time.sleep(0.2)
         for site in self.federation.nodes:
-            if site not in self._opened:
-                self._absent.setdefault(site, "did not answer")
+            if site not in self._sites:
+                self._away.setdefault(site, "did not answer")
 
         kinds = {opened.synthetic for opened in self._opened.values()}
         if len(kinds) > 1:
@@ -252,27 +256,30 @@ class Conductor:
                 "Synthetic and real people are never mixed in one study.", f"synthetic: {made_up}", "leave one kind out."
             )
 
-    def _admit(self, address: int, replies: Sequence[bytes], request: str) -> None:
+    def _admit(self, address: int | None, replies: Sequence[bytes], request: str) -> None:
         identities = {name: node.identity for name, node in self.federation.nodes.items()}
         try:
             message = open_envelope(replies[0], identities)
         except (WireError, IndexError):
             return  # not a node of this federation
         header, site = message.header, message.signer
-        if isinstance(header, Refused) and header.request == request:
-            self._absent[site] = f"refused: {header.reason}"
+        if isinstance(header, Refused) and header.request == request and address is not None:
+            self._away[site] = f"refused: {header.reason}"
             self._sites[site] = address
         elif isinstance(header, Opened) and (header.request, header.node, header.version) == (
             request,
             site,
             package_version(),
         ):
-            self._sites[site], self._opened[site], self._certificates[site] = address, header, replies[0]
-            self._absent.pop(site, None)
+            self._opened[site], self._certificates[site] = header, replies[0]
+            self.checkpoint.write(f"{site}.opened", replies[0])
+            if address is not None:
+                self._sites[site] = address
+                self._away.pop(site, None)
 
     def _close(self) -> None:
         close = seal_envelope(Close(self._session, self._expires()), b"", self.identity)
-        self._exchange({self._sites[site]: [close] for site in self._opened})
+        self._exchange({self._sites[site]: [close] for site in self._opened if site in self._sites})
 
     # -- one question ---------------------------------------------------------------------------------------------
 
@@ -282,7 +289,9 @@ class Conductor:
         self._at = Progress(question.name, number, len(self.study.questions), 0, self._steps(question))
         self.progress(self._at)
         frame = self.study.frame(question)
-        roster = tuple(sorted(site for site in self._opened if question.name not in self._opened[site].refuses))
+        self._absent = dict(self._away)  # a refusal concerns one question; a site that fell silent stays away
+        willing = (site for site in self._opened if question.name not in self._opened[site].refuses)
+        roster = tuple(sorted(site for site in willing if site not in self._absent))
         refusing = {
             s: f"refused: {o.refuses[question.name]}" for s, o in self._opened.items() if question.name in o.refuses
         }
@@ -325,21 +334,30 @@ class Conductor:
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
     ) -> tuple[tuple[str, ...], Summary, Analysis]:
         """The last round's total under secure summing, and the sites that are in it."""
-        attempt = 1
-        while self.checkpoint.read(f"{question.name}.{attempt}.lost") is not None:
-            lost = json.loads(self.checkpoint.read(f"{question.name}.{attempt}.lost") or b"{}")
-            self._absent.update(lost)
-            roster = tuple(site for site in roster if site not in self._absent)
+        attempt, before = 1, dict[str, str]()
+        while (lost := self.checkpoint.read(f"{question.name}.{attempt}.lost")) is not None:
+            before |= json.loads(lost)
             attempt += 1
         while True:
             roster = tuple(site for site in roster if site not in self._absent)
             self._quorum(question, roster, refusing)
             try:
-                return self._rounds(question, frame, attempt, roster, refusing)
+                asked = self._asked(f"{question.name}.{attempt}", roster, before)
+                return self._rounds(question, frame, attempt, asked, refusing)
             except _SitesLostError as error:
                 self.checkpoint.write(f"{question.name}.{attempt}.lost", json.dumps(dict(error.lost)).encode())
-                self._absent.update(error.lost)
+                self._lose(error.lost)
                 attempt += 1
+
+    def _asked(self, place: str, roster: tuple[str, ...], before: Mapping[str, str]) -> tuple[str, ...]:
+        """The roster that is signed into an attempt's first requests: after a restart, still the first process's."""
+        asked = tuple(json.loads(self.checkpoint.once(f"{place}.roster", lambda: json.dumps(roster).encode())))
+        self._absent |= {s: before.get(s, "came after the question was asked") for s in roster if s not in asked}
+        return asked
+
+    def _lose(self, lost: Mapping[str, str]) -> None:
+        self._absent.update(lost)
+        self._away.update({site: why for site, why in lost.items() if not why.startswith("refused: ")})
 
     def _rounds(
         self, question: Question, frame: Frame, attempt: int, roster: tuple[str, ...], refusing: Mapping[str, str]
@@ -396,7 +414,7 @@ class Conductor:
         if gone or (not first and set(survivors) != set(roster)):
             raise _SitesLostError(gone or lost)
         if first:
-            self._absent.update(lost)
+            self._lose(lost)
             if len(survivors) < max(secure_sum.LEAST_SITES, self.study.minimum_sites):
                 return survivors, [
                     np.zeros(n, dtype=np.uint64) for n in lengths
@@ -455,6 +473,8 @@ class Conductor:
         """The last round's noised parts, site by site."""
         analysis, earlier = question.analysis, list[Summary]()
         rounds = question.analysis.rounds()
+        self._quorum(question, roster, refusing)  # before it costs anybody anything
+        roster = self._asked(f"{question.name}.1", roster, {})
         for number in range(1, rounds + 1):
             cut = analysis.slices(frame)
             place = f"{question.name}.1.{number}.0"
@@ -462,6 +482,8 @@ class Conductor:
             parts = self._parts(place, asks, roster, analysis, frame)
             roster = tuple(sorted(parts))
             self._quorum(question, roster, refusing)
+            arrays = {f"{site}/{name}": a for site, part in parts.items() for name, a in part.items()}
+            self.checkpoint.once(f"{place}.total", partial(pack_arrays, arrays))
             self._advance()
             if number < rounds:
                 total = _sum(parts.values())
@@ -494,9 +516,7 @@ class Conductor:
                 parts[site] = join(slices, analysis.leaves(frame))
             except (WireError, NotAsDeclaredError):
                 lost[site] = "sent another shape than declared"
-        self._absent.update(lost)
-        arrays = {f"{site}/{name}": a for site, part in parts.items() for name, a in part.items()}
-        self.checkpoint.write(f"{place}.total", pack_arrays(arrays))
+        self._lose(lost)
         return parts
 
     # -- messages -------------------------------------------------------------------------------------------------
@@ -545,11 +565,11 @@ class Conductor:
         """Send the requests to each site; its verified replies in order, or why it has none."""
         sites = list(sites)
         digests = [digest_of(r) for r in requests]
-        came = self._exchange({self._sites[site]: requests for site in sites})
+        came = self._exchange({self._sites[site]: requests for site in sites if site in self._sites})
         answers: dict[str, list[tuple[T, bytes]]] = {}
         lost: dict[str, str] = {}
         for site in sites:
-            replies = came.get(self._sites[site])
+            replies = came.get(self._sites[site]) if site in self._sites else None
             if replies is None or len(replies) != len(requests):
                 lost[site] = "did not answer"
                 continue
@@ -561,11 +581,11 @@ class Conductor:
                     lost[site] = "sent a reply that it did not sign"
                     break
                 header = message.header
+                if not isinstance(header, kind | Refused) or (header.request, header.node) != (digest, site):
+                    lost[site] = "answered another request"
+                    break
                 if isinstance(header, Refused):
                     lost[site] = f"refused: {header.reason}"
-                    break
-                if not isinstance(header, kind) or (header.request, header.node) != (digest, site):
-                    lost[site] = "answered another request"
                     break
                 read.append((header, message.body))
             else:

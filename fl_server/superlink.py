@@ -37,6 +37,7 @@ from typing import Any, ClassVar, Self
 
 import httpx
 import uvicorn
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.app import Message
@@ -459,6 +460,23 @@ def _control(address: str, longest_s: float = ANSWER_S) -> ControlHttpClient:
     return ControlHttpClient.from_server_address(address, True, None, [version], retry_invoker=_retry(longest_s))
 
 
+def public_key(name: str, key: bytes) -> ec.EllipticCurvePublicKey:
+    """A node's key from its OpenSSH line.
+
+    Raises:
+        UsageError: if it is not one of an elliptic curve.
+    """
+    try:
+        public = load_ssh_public_key(key)
+    except (ValueError, UnsupportedAlgorithm):
+        public = None
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise UsageError(
+            "A SuperNode's key is an ECDSA key in OpenSSH form.", f"{name}: something else", "run `fl-client init`."
+        )
+    return public
+
+
 def register(address: str, name: str, key: bytes) -> None:
     """Let the holder of a key join as a node; once or many times.
 
@@ -471,14 +489,7 @@ def register(address: str, name: str, key: bytes) -> None:
         UsageError: if the key is not one of an elliptic curve.
         LinkError: if the SuperLink does not answer.
     """
-    try:
-        public = load_ssh_public_key(key)
-    except ValueError:
-        public = None
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        raise UsageError(
-            "A SuperNode's key is an ECDSA key in OpenSSH form.", f"{name}: something else", "run `fl-client init`."
-        )
+    public = public_key(name, key)
     request = RegisterNodeRequest(public_key=public_key_to_bytes(public), name=name)
     with _told(address), _closing(_control(address, BRIDGE_S)) as control:
         try:

@@ -67,22 +67,27 @@ def measure(analysis: Analysis, answer: Answer, members: Cohort, non_members: Co
         return None
     inside, outside = members.genotypes.codes(), non_members.genotypes.codes()
     if isinstance(analysis, GenotypeCounts):
-        table = {name: np.asarray(values) for name, values in answer.tables["frequencies"].items() if name in ("frequency", "an")}
-        return membership_auc_frequencies(table["frequency"], table["an"] / 2, inside, outside)
+        table = answer.tables["frequencies"]
+        return membership_auc_frequencies(np.asarray(table["frequency"]), np.asarray(table["an"]) / 2, inside, outside)
     if isinstance(analysis, LinearAssociation):
-        columns = (*analysis.covariates, analysis.trait)
-        design = [np.stack([np.ones(len(c)), *(c.columns[name] for name in columns)], axis=1) for c in (members, non_members)]
-        known = [np.isfinite(d).all(axis=1) for d in design]
-        table = {name: np.asarray(answer.tables["associations"][name]) for name in ("t", "effect_allele_frequency", "n")}
+        table = answer.tables["associations"]
+        one, other = _design(analysis, members), _design(analysis, non_members)
+        known, other_known = np.isfinite(one).all(axis=1), np.isfinite(other).all(axis=1)
         return membership_auc_association(
-            table["t"],
-            table["effect_allele_frequency"],
-            table["n"],
-            (inside[:, known[0]], outside[:, known[1]]),
-            (design[0][known[0], -1], design[1][known[1], -1]),
-            (design[0][known[0], :-1], design[1][known[1], :-1]),
+            np.asarray(table["t"]),
+            np.asarray(table["effect_allele_frequency"]),
+            np.asarray(table["n"]),
+            (inside[:, known], outside[:, other_known]),
+            (one[known, -1], other[other_known, -1]),
+            (one[known, :-1], other[other_known, :-1]),
         )
     return None
+
+
+def _design(analysis: LinearAssociation, people: Cohort) -> NDArray[np.float64]:
+    """(N, c + 2) intercept, covariates, trait."""
+    columns = [people.columns[name] for name in (*analysis.covariates, analysis.trait)]
+    return np.stack([np.ones(len(people)), *columns], axis=1)
 
 
 def membership_auc_frequencies(
@@ -110,14 +115,14 @@ def membership_auc_frequencies(
     usable = np.isfinite(released)
     n = np.broadcast_to(np.asarray(people, dtype=np.float64), released.shape)
     usable &= np.where(np.isfinite(n), n, 0) > 0
-    scores = np.zeros(members.shape[1]), np.zeros(non_members.shape[1])
+    scores = [np.zeros(members.shape[1]), np.zeros(non_members.shape[1])]
     for start in range(0, len(released), VARIANTS_AT_A_TIME):
         block = np.flatnonzero(usable[start : start + VARIANTS_AT_A_TIME]) + start
         r, pool = released[block, None], n[block, None]
         inside, outside = members[block], non_members[block]
         alleles = _alleles(outside).sum(axis=1, keepdims=True)
         known = (outside != MISSING).sum(axis=1, keepdims=True)
-        for codes, score, own in ((inside, scores[0], 0), (outside, scores[1], 1)):
+        for own, codes in enumerate((inside, outside)):
             seen = codes != MISSING
             if reference is None:
                 # Half an allele of either kind keeps a frequency off 0 and 1. A non-member is left out of the
@@ -129,7 +134,7 @@ def membership_auc_frequencies(
                 p, share = np.clip(reference[block, None], 1e-6, 1 - 1e-6), 0.0
             v = p * (1 - p) * (1 / (2 * pool) + share) + (noise_sd / (2 * pool)) ** 2
             d = np.where(seen, codes - 2 * p, 0.0) / (2 * pool)
-            score += (d * (r - p) / v - d**2 / (2 * v)).sum(axis=0)
+            scores[own] += (d * (r - p) / v - d**2 / (2 * v)).sum(axis=0)
     return auc(*scores)
 
 

@@ -19,7 +19,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from fl_server import results
 from fl_server.progress import shown
-from simulations import membership
+from simulations.membership import measured
 from simulations.federation import isolate
 from simulations.populations import twin
 from simulations.run import simulate
@@ -69,8 +69,8 @@ def _study(words: Sequence[str]) -> int:
     with shown(f"{study.title}: {len(study.questions)} questions") as step:
         outcome = simulate(study, chosen.sites, step, ray=chosen.engine == "ray")
     seconds = time.monotonic() - started
-    measured = membership.measure(study, chosen.sites) if chosen.measure_membership else None
-    _write(chosen.out, lambda folder: results.write(study, outcome.federation, outcome.results, folder, measured))
+    membership = measured(study, chosen.sites) if chosen.measure_membership else None
+    _write(chosen.out, lambda folder: results.write(study, outcome.federation, outcome.results, folder, membership))
     print(f"{len(outcome.results)} questions answered in {seconds:.1f} s. Open {chosen.out / 'report.html'}")
     return 0
 

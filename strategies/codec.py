@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -40,7 +39,10 @@ def parse(text: bytes) -> dict[str, Any]:
     def refuse(_: str) -> float:
         raise ValueError("not a finite number")
 
-    document = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    try:
+        document = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
@@ -91,14 +93,14 @@ def _value(hint: Any, raw: Any, where: str) -> Any:
         return raw
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
         return raw
-    if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
-        return float(raw)
+    if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023:
+        return float(raw)  # neither NaN nor infinite, nor a whole number beyond float64
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         if isinstance(raw, str) and raw in tuple(hint):
             return hint(raw)
         raise UsageError(f"{where} must be one of {', '.join(hint)}.", repr(raw)[:80], "use one of these.")
-    if hint is str and isinstance(raw, str):
-        return raw
+    if hint is str and isinstance(raw, str) and not any("\ud800" <= c <= "\udfff" for c in raw):
+        return raw  # half of a surrogate pair, which JSON can spell, is no character
     if hasattr(hint, "__dataclass_fields__") and isinstance(raw, Mapping):
         return decode(hint, raw, where)
     raise UsageError(f"{where} must be {_words(hint)}.", repr(raw)[:80], "correct it.")

@@ -60,8 +60,15 @@ class Field:
         return integers.astype(np.float64) * 2.0**-self.fraction_bits
 
     def integers(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The nearest integers on the grid (ties to even), for one person's or several people's contributions."""
-        return np.rint(values * 2.0**self.fraction_bits).astype(np.int64)
+        """The nearest integers on the grid (ties to even), for one person's or several people's contributions.
+
+        Raises:
+            SumOverflowError: if what the people add up to might not fit.
+        """
+        scaled = np.rint(values * 2.0**self.fraction_bits)
+        if scaled.size and not np.abs(scaled).sum(axis=0).max() < MOST_INTEGER // 2:
+            raise SumOverflowError("contributions reach 2^61")
+        return scaled.astype(np.int64)
 
 
 def check(summary: Summary, declared: Mapping[str, Field]) -> None:

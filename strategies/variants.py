@@ -149,7 +149,7 @@ def _variant(line: str, columns: int, where: str) -> Variant:
         problem = f"{len(cells)} columns instead of {columns}"
     elif chromosome(cells[0]) is None:
         problem = f"chromosome {cells[0][:12]!r}"
-    elif not (cells[1].isascii() and cells[1].isdigit() and 0 < int(cells[1]) < 2**31):
+    elif not (cells[1].isascii() and cells[1].isdigit() and len(cells[1]) <= 10 and 0 < int(cells[1]) < 2**31):
         problem = f"position {cells[1][:12]!r}"
     elif any(not allele or set(allele) - set("ACGT") for allele in cells[3:5]) or cells[3] == cells[4]:
         problem = f"alleles {cells[3][:12]!r} and {cells[4][:12]!r}"

@@ -167,7 +167,7 @@ class Opened:
     epsilon: float
     delta: float
     synthetic: bool
-    refuses: Mapping[str, str]
+    refuses: Mapping[str, Reason]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class Table:
                 f"{path.name}, line {reader.line_num}: {error}",
                 "correct the line.",
             ) from None
-        people = distinct([line[0] for line in cells], path.name)
+        # A table of nobody is a data set like any other: a private answer must not tell it from one of somebody.
+        people = distinct([line[0] for line in cells], path.name) if cells else ()
         columns: dict[str, NDArray[np.float64]] = {}
         words: dict[str, str] = {}
         for k, name in enumerate(header[1:], start=1):

@@ -1,0 +1,359 @@
+"""Answers on disk: tables in the field's formats, statements, one report; and how a notebook reads them back.
+
+    results = fl_server.results.load("results/demo")
+    results["frequencies"].table()
+
+A results folder holds `report.html`, `study.json` (what was asked, by which software, under which policies) and for
+each question a folder with `answer.json`, every table as Parquet, and the files that its kind of answer has besides.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import io
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors import numpy as safetensors
+
+from fl_server.conduct import Result
+from fl_server.results import gwas_ssf, model_card, report, statement
+from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.analyses.association import LinearAssociation
+from strategies.analysis import Answer, Column
+from strategies.errors import UsageError
+from strategies.federation import Federation
+from strategies.privacy import Regime
+from strategies.study import Study
+from strategies.version import package_version
+
+FORMAT = "genosum results 1"
+
+COUNTS = frozenset({"hom_ref", "het", "hom_alt", "missing", "ac", "an", "n"})
+"""Columns of exact answers that count: integers on disk, null where withheld."""
+
+
+def write(
+    study: Study,
+    federation: Federation,
+    results: Sequence[Result],
+    folder: Path,
+    membership: Mapping[str, float] | None = None,
+    *,
+    today: datetime.date | None = None,
+) -> None:
+    """Write a results folder, whole or not at all.
+
+    Files of equal answers are equal byte for byte, except for `study.json` and `report.html`, which say how long it
+    took, the day in the YAML file, and the bytes that left in `answer.json`.
+
+    Args:
+        folder: new or empty.
+        membership: question -> measured membership AUC of its exact answer.
+        today: the day that the files state; else this one.
+
+    Raises:
+        UsageError: if the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("Answers are written into a new folder.", f"{folder} is not empty", "name another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        day = today or datetime.date.today()
+        for result in results:
+            place = partial / result.question.name
+            place.mkdir()
+            for name, data in _files(study, federation, result, membership or {}, day).items():
+                (place / name).write_bytes(data)
+        (partial / "study.json").write_bytes(_json(_provenance(study, federation, results, day)))
+        page = report.render(study, federation, results, membership or {}, day)
+        (partial / "report.html").write_text(page, encoding="utf-8")
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _files(
+    study: Study, federation: Federation, result: Result, membership: Mapping[str, float], today: datetime.date
+) -> dict[str, bytes]:
+    """The files of one question's folder."""
+    question, answer = result.question, result.answer
+    out = {}
+    for name, table in answer.tables.items():
+        rows = _frame(table, question.regime)
+        out[f"{name}.parquet"] = _parquet(rows)
+        if result.by_site:
+            out[f"{name}.by_site.parquet"] = _parquet(_by_site(result.by_site, name, question.regime))
+        if isinstance(question.analysis, GenotypeCounts):
+            out[f"{name}.tsv.gz"] = _gzip(rows.write_csv(separator="\t", null_value="NA").encode())
+        if isinstance(question.analysis, LinearAssociation):
+            ssf = gwas_ssf.frame(table)
+            file_name = f"{name}.tsv.gz"
+            out[file_name] = _gzip(gwas_ssf.text(ssf))
+            out[f"{file_name}-meta.yaml"] = gwas_ssf.sidecar(
+                ssf,
+                out[file_name],
+                file_name,
+                study.assembly,
+                question.analysis.trait,
+                question.analysis.covariates,
+                int(answer.facts["people"]),
+                sorted({federation.nodes[site].country for site in result.statement.sites}),
+                f"Genosum {package_version()}",
+                today,
+            )
+    if answer.model is not None:
+        countries = {site: node.country for site, node in federation.nodes.items()}
+        card = model_card.document(result, countries, package_version(), study.digest)
+        inputs = [str(name) for name in answer.tables.get("inputs", {}).get("input", ())]
+        arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in answer.model.items()}
+        out["model.safetensors"] = safetensors.save(arrays, metadata={"format": "pt"})
+        out["model_card.json"] = _json(card)
+        out["model_card.md"] = model_card.text(card, inputs).encode()
+    out["answer.json"] = _json(_answer(result, membership.get(question.name)))
+    return out
+
+
+def _answer(result: Result, membership: float | None) -> dict[str, Any]:
+    exact = result.question.regime is Regime.EXACT
+    measured = {"auc": membership, "how": statement.HOW_MEASURED} if exact and membership is not None else None
+    return {
+        "question": result.question.name,
+        "analysis": result.question.analysis.analysis,
+        "tables": list(result.answer.tables),
+        "facts": dict(result.answer.facts),
+        "by_site": {site: dict(answer.facts) for site, answer in result.by_site.items()},
+        "statement": statement.document(result),
+        "membership": measured,
+    }
+
+
+def _provenance(
+    study: Study, federation: Federation, results: Sequence[Result], today: datetime.date
+) -> dict[str, Any]:
+    nodes = {site: {"country": node.country} for site, node in federation.nodes.items()}
+    return {
+        "format": FORMAT,
+        "version": package_version(),
+        "written": today.isoformat(),
+        "digest": study.digest,
+        "study": json.loads(study.document),
+        "federation": {"name": federation.name, "nodes": nodes},
+        "questions": [r.question.name for r in results],
+        "policies": {r.question.name: dict(r.statement.policies) for r in results},
+        "seconds": {r.question.name: round(r.statement.seconds, 3) for r in results},
+    }
+
+
+def _frame(table: Mapping[str, Column], regime: Regime) -> pl.DataFrame:
+    """A table with null for a number that is none, and integers where an exact answer counts."""
+    series = []
+    for name, column in table.items():
+        if isinstance(column, tuple):
+            series.append(pl.Series(name, list(column), dtype=pl.String))
+            continue
+        values = pl.Series(name, np.ascontiguousarray(column))
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
+            if regime is Regime.EXACT and name in COUNTS:
+                values = values.cast(pl.Int64)
+        series.append(values)
+    return pl.DataFrame(series)
+
+
+def _by_site(answers: Mapping[str, Answer], name: str, regime: Regime) -> pl.DataFrame:
+    frames = {site: _frame(answer.tables[name], regime) for site, answer in answers.items()}
+    return pl.concat([rows.select(pl.lit(site).alias("site"), pl.all()) for site, rows in frames.items()])
+
+
+def _parquet(rows: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    rows.write_parquet(out, compression="zstd")
+    return out.getvalue()
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None for every number that JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """One question's answer as it lies on disk.
+
+    Attributes:
+        name: the question's.
+        analysis: what was asked for.
+        tables: names of its tables; the first is the main one.
+        facts: name -> number, text, or None where a number is not known.
+        facts_by_site: site -> the same, where the answer is also given for each site.
+        statement: the privacy statement.
+        membership: the measured membership AUC and how it was measured, or None.
+        folder: where its files are.
+    """
+
+    name: str
+    analysis: str
+    tables: tuple[str, ...]
+    facts: Mapping[str, Any]
+    facts_by_site: Mapping[str, Mapping[str, Any]]
+    statement: Mapping[str, Any]
+    membership: Mapping[str, Any] | None
+    folder: Path
+
+    def table(self, name: str | None = None) -> pl.DataFrame:
+        """A table over all sites together, the main one if none is named. `.to_pandas()` makes it a pandas one.
+
+        Raises:
+            UsageError: if there is no such table.
+        """
+        return self._read(name, "")
+
+    def by_site(self, name: str | None = None) -> pl.DataFrame:
+        """The same for each site, with the site in the first column.
+
+        Raises:
+            UsageError: if there is no such table, or the answer is not given for each site.
+        """
+        return self._read(name, ".by_site")
+
+    def model(self) -> dict[str, NDArray[np.float32]]:
+        """The trained model's parameters by name; `safetensors.torch.load_file` reads the same file for torch.
+
+        Raises:
+            UsageError: if the question trained none.
+        """
+        path = self.folder / "model.safetensors"
+        if not path.exists():
+            raise UsageError("A model belongs to a question that trained one.", f"{self.name} did not", "name another.")
+        return dict(safetensors.load_file(path))
+
+    def _read(self, name: str | None, suffix: str) -> pl.DataFrame:
+        name = self.tables[0] if name is None and self.tables else name
+        path = self.folder / f"{name}{suffix}.parquet"
+        if name not in self.tables:
+            known = ", ".join(self.tables) or "none"
+            found = f"{self.name} has {known}, not {name!r:.60}"
+            raise UsageError("A table is read by its name.", found, "name one of these.")
+        if not path.exists():
+            raise UsageError(
+                "A table by site exists where an analysis gives one.",
+                f"{path.name} is not in {self.folder}",
+                "read table(); exact answers are over all sites together.",
+            )
+        return pl.read_parquet(path)
+
+
+@dataclass(frozen=True, repr=False)
+class Results(Mapping[str, StoredAnswer]):
+    """A results folder: question -> answer, in the study's order.
+
+    Attributes:
+        folder: where it lies.
+        study: the content of `study.json`.
+    """
+
+    folder: Path
+    study: Mapping[str, Any]
+    _answers: Mapping[str, StoredAnswer]
+
+    def __getitem__(self, question: str) -> StoredAnswer:
+        if question not in self._answers:
+            raise UsageError(
+                "An answer is read by its question's name.",
+                f"{self.folder} has {', '.join(self._answers) or 'none'}, not {question!r:.60}",
+                "name one of these.",
+            )
+        return self._answers[question]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._answers)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __contains__(self, question: object) -> bool:
+        return question in self._answers
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{a.name} ({a.analysis}, {a.statement['regime']})" for a in self._answers.values())
+        return f"Results of {self.study['study']['title']!r}: {kinds}"
+
+
+def load(folder: str | Path) -> Results:
+    """Open a results folder.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    folder = Path(folder)
+    study = _read_json(folder, folder / "study.json")
+    if study.get("format") != FORMAT:
+        raise _no_results(folder, f"study.json is not of the format {FORMAT!r}")
+    answers = {}
+    try:
+        for name in study["questions"]:
+            place = folder / name
+            raw = _read_json(folder, place / "answer.json")
+            answers[name] = StoredAnswer(
+                name,
+                raw["analysis"],
+                tuple(raw["tables"]),
+                raw["facts"],
+                raw["by_site"],
+                raw["statement"],
+                raw["membership"],
+                place,
+            )
+    except (KeyError, TypeError) as error:
+        raise _no_results(folder, f"{type(error).__name__} {error}") from None
+    return Results(folder, study, answers)
+
+
+def _read_json(folder: Path, path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _no_results(folder, f"{path.relative_to(folder)}: {error.strerror}") from None
+    except ValueError:
+        raise _no_results(folder, f"{path.relative_to(folder)} is not JSON") from None
+    if not isinstance(raw, dict):
+        raise _no_results(folder, f"{path.relative_to(folder)} is not a table")
+    return raw
+
+
+def _no_results(folder: Path, found: str) -> UsageError:
+    return UsageError(
+        "Answers are read from a folder that a study was run into.",
+        f"{folder}: {found}",
+        "name the folder after --out, which holds report.html and study.json.",
+    )

@@ -311,4 +311,4 @@ def draw_intervals(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> 
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     names = ", ".join(by_site)
-    return f"Frequencies of {len(rows)} variants with 95 % intervals, together and at {names}, and published frequencies."
+    return f"Frequencies of {len(rows)} variants with 95 % intervals, together and at {names}, and the published ones."

@@ -23,6 +23,10 @@ from strategies.summary import Field, Summary
 
 dp.enable_features("contrib")
 
+MOST_SCALE = 2.0**52
+"""In units of the grid. A draw leaves 64 bits beyond 2048 such scales, so it is never cut off at the ends of the type,
+which would show part of what the noise hides."""
+
 
 def scales(fields: Mapping[str, Field], loss: Loss) -> dict[str, float]:
     """The standard deviation of each field's noise, in its unit, such that the release of all costs at most `loss`.
@@ -55,7 +59,13 @@ def add_noise(summary: Summary, fields: Mapping[str, Field], noise: Mapping[str,
 
 
 def discrete_gaussian(scale: float, size: int) -> NDArray[np.int64]:
-    """(size,) draws with P(x) proportional to exp(-x^2 / (2 scale^2)), from the operating system's generator."""
+    """(size,) draws with P(x) proportional to exp(-x^2 / (2 scale^2)), from the operating system's generator.
+
+    Raises:
+        ValueError: if the scale is not above 0 and at most 2^52.
+    """
+    if not 0 < scale <= MOST_SCALE:
+        raise ValueError(f"The scale of noise is above 0 and at most 2^52, got {scale:g}.")
     if size == 0:
         return np.zeros(0, dtype=np.int64)
     return np.array(_sampler(scale)([0] * size), dtype=np.int64)
@@ -63,4 +73,5 @@ def discrete_gaussian(scale: float, size: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=64)
 def _sampler(scale: float) -> Any:
-    return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T=int)), dp.l2_distance(T=float), scale=scale)
+    # "i64" and not `int`, which OpenDP takes for 32 bits and silently cuts draws off at 2^31.
+    return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float), scale=scale)

@@ -1,4 +1,4 @@
-"""Membership inference reaches what theory says without noise, stays under the bound with it, and 0.5 on others' data."""
+"""Membership inference reaches theory without noise, stays under the bound with it, and is 0.5 on others' data."""
 
 from __future__ import annotations
 

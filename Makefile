@@ -1,0 +1,38 @@
+# Everything a fresh machine needs: python3, make, git and a C compiler. No root.
+PYTHON ?= python3
+BIN := .venv/bin
+export FLWR_TELEMETRY_ENABLED = 0
+export FLWR_DISABLE_UPDATE_CHECK = 1
+
+.PHONY: help demo federation test proof lint clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray,test,lint]'
+	touch $@
+
+demo: .venv/ready  ## four countries, one study, real genomes: writes results/demo/report.html
+	rm -rf results/demo
+	$(BIN)/fl-simulate simulations/studies/demo.toml --sites simulations/data/europe1000g --out results/demo --measure-membership
+
+federation: .venv/ready  ## the same study over a real SuperLink and four SuperNodes on loopback
+	rm -rf results/federation
+	$(BIN)/python -m simulations.deployment --out results/federation
+
+test: .venv/ready  ## every test but the slow proofs
+	$(BIN)/python -m pytest -m "not proof"
+
+proof: .venv/ready  ## claims that take minutes to measure
+	$(BIN)/python -m pytest -m proof -s
+
+lint: .venv/ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and all results
+	rm -rf .venv results runs build dist *.egg-info

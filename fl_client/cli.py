@@ -1,0 +1,400 @@
+"""`fl-client`: what the operator of a national node types.
+
+fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
+fl-client check NODE.toml             read all that the node would, and say what is wrong
+fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
+fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
+fl-client ledger NODE.toml            verify the journal, and show what was spent
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+
+from fl_client import executor
+from fl_client.gate import VETO_FILE, Gate
+from fl_client.ledger import Ledger
+from fl_client.policy import NodeConfig
+from fl_client.readers import Dataset, DatasetConfig
+from fl_client.readers.tables import Table
+from strategies.analysis import Range
+from strategies.catalogue import CATALOGUE
+from strategies.errors import DataError, GenosumError, UsageError
+from strategies.federation import Federation, Identity, Node, write_secret
+from strategies.variants import ASSEMBLIES
+
+RUNTIME_PORT = 19443
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `fl-client`; the value is the exit code."""
+    parser = argparse.ArgumentParser("fl-client", description="A national node: people's data stay behind its gate.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    one = verbs.add_parser("init", help="make keys, a node file with a strict policy, and a registration to send off")
+    one.add_argument("folder", type=Path, help="a new or empty folder")
+    one.add_argument("--name", required=True, help="the node's name in the federation, such as FI")
+    one.add_argument("--country", required=True, help="two-letter ISO code")
+    one.add_argument("--people", type=Path, required=True, help="the people table (.tsv or .csv)")
+    one.add_argument("--genotypes", type=Path, help="a .bed, .pgen, .vcf, .vcf.gz or .bcf")
+    one.add_argument("--dataset", required=True, help="the data set's identifier, such as GDI-FI-DEMO-0001")
+    one.add_argument("--assembly", required=True, choices=ASSEMBLIES)
+    one.add_argument("--synthetic", action="store_true", help="no person stands behind the data")
+    one.add_argument("--superlink", default="localhost:9443", help="host:port of the coordinator's fleet port")
+    one.add_argument("--runtime-port", type=int, default=RUNTIME_PORT, help="a free loopback port of this machine")
+    one.add_argument("--public-people", type=int, default=0, help="about how many people, as anybody may know")
+    one.add_argument("--own-total", action="store_true", help="this node's own total may follow from others'")
+    one.set_defaults(verb=_init)
+    for name, verb, text in (
+        ("check", _check, "read all that the node would, and say what is wrong"),
+        ("serve", _serve, "answer, until stopped"),
+        ("veto", _veto, "say no to everything from now on"),
+        ("ledger", _ledger, "verify the journal, and show what was spent"),
+    ):
+        one = verbs.add_parser(name, help=text)
+        one.add_argument("node", type=Path, help="the node's file")
+        one.set_defaults(verb=verb)
+        if name == "veto":
+            one.add_argument("--lift", action="store_true", help="answer again")
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.verb(chosen))
+    except GenosumError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+# -- init ---------------------------------------------------------------------------------------------------------
+
+
+def _init(chosen: argparse.Namespace) -> int:
+    folder: Path = chosen.folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("A node starts in a new folder.", f"{folder} is not empty", "name another.")
+    identity = Identity.generate()
+    try:
+        node = Node(chosen.country, identity.public, chosen.own_total, chosen.public_people)
+        if not chosen.name.isidentifier():
+            raise ValueError("name must be made of letters, digits and '_'.")
+        people, genotypes = chosen.people.resolve(), chosen.genotypes.resolve() if chosen.genotypes else ""
+        dataset = DatasetConfig(chosen.dataset, chosen.assembly, str(people), str(genotypes), chosen.synthetic)
+    except ValueError as error:
+        raise UsageError(f"fl-client init: {error}", "another value", "correct it.") from None
+    person = _first_column(people)
+    table = Table.open(people, person)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity.write(folder / "identity.pem")
+    supernode = ec.generate_private_key(ec.SECP384R1())
+    write_secret(
+        folder / "supernode.key",
+        supernode.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        ),
+    )
+    public = supernode.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    (folder / "NODE.toml").write_text(_node_file(chosen, dataset, person, tuple(table.columns)), encoding="utf-8")
+    (folder / "registration.toml").write_text(_registration(chosen.name, public.decode(), node), encoding="utf-8")
+    print(f"{folder}: keys, NODE.toml with a policy that allows nothing yet, registration.toml.")
+    print("Send registration.toml, which holds public lines only, to the coordinator:\n")
+    print((folder / "registration.toml").read_text(encoding="utf-8"))
+    print(f"Put the coordinator's federation.toml and ca.crt into {folder}, write your policy into NODE.toml.")
+    print(f"Next: fl-client check {folder / 'NODE.toml'}")
+    return 0
+
+
+def _first_column(people: Path) -> str:
+    """The name of the table's first column: the person."""
+    try:
+        with people.open(encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n").split("," if people.suffix == ".csv" else "\t")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("A people table is a readable text.", f"{people}: {error}", "correct the path.") from None
+
+
+def _node_file(chosen: argparse.Namespace, dataset: DatasetConfig, person: str, columns: Sequence[str]) -> str:
+    head = {"name": chosen.name, "federation": "federation.toml", "identity": "identity.pem", "state": "state"}
+    described = {
+        "identifier": dataset.identifier,
+        "assembly": dataset.assembly,
+        "people": dataset.people,
+        "genotypes": dataset.genotypes,
+        "synthetic": dataset.synthetic,
+        "person": person,
+    }
+    link = {
+        "superlink": chosen.superlink,
+        "root_certificates": "ca.crt",
+        "node_key": "supernode.key",
+        "runtime_port": chosen.runtime_port,
+    }
+    regimes: dict[str, list[str]] = {}
+    for analysis in CATALOGUE:
+        regimes.setdefault(analysis.analysis, []).append(analysis.regime.value)
+    offered = "\n".join(f"# {name} = {regime!r}".replace("'", '"') for name, regime in regimes.items())
+    listed = "\n".join(f"# {name} = [ , ]" for name in columns)
+    return f"""# A node of a Genosum federation. Paths are relative to this file's folder.
+{tomli_w.dumps(head)}
+[dataset]
+{tomli_w.dumps(described)}
+[link]  # dials out; the port is for this machine's loopback only
+{tomli_w.dumps(link)}
+# What this node answers. Nothing on the wire changes it; as it stands, every question is refused.
+[policy]
+coordinators = []     # names in federation.toml, such as ["demo"]
+purposes = []         # of Article 53(1) of Regulation (EU) 2025/327, such as ["scientific_research"]
+epsilon = 1.0         # lifetime budget of the data set, per person, over all private questions of everybody
+delta = 1e-5
+minimum_people = 20   # an exact question is refused below this
+minimum_sites = 3     # an exact sum covers at least this many sites
+minimum_cell = 5      # smallest number of people that an exact total may show; 0 only for public data
+
+[policy.analyses]     # analysis = regimes; installed are:
+{offered}
+
+[policy.columns]      # column = [lowest, highest]: from a code book, never from the data; values are clamped to it
+{listed}
+"""
+
+
+def _registration(name: str, supernode: str, node: Node) -> str:
+    shape = {
+        "name": name,
+        "supernode": supernode,
+        "node": {
+            "country": node.country,
+            "identity": node.identity,
+            "own_total": node.own_total,
+            "people": node.people,
+        },
+    }
+    return (
+        "# Public lines for the coordinator's federation.toml. A dictionary of public columns may be added as\n"
+        f"# [node.columns], column = [lowest, highest].\n{tomli_w.dumps(shape)}"
+    )
+
+
+# -- check --------------------------------------------------------------------------------------------------------
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    config = NodeConfig.read(chosen.node)
+    link = executor.link_of(config)
+    federation, _ = Gate.parties(config)
+    pinned = hashlib.sha256((config.folder / config.federation).read_bytes()).hexdigest()
+    warnings: list[str] = []
+    _say("node", f"{config.name} ({federation.nodes[config.name].country}), known to the federation by this key")
+    _say(
+        "federation", f"{federation.name}: {', '.join(federation.nodes)}; coordinators {_list(federation.coordinators)}"
+    )
+    _say("", f"SHA-256 {pinned}; compare it with the others'")
+    _own_file(config.folder / link.node_key, "supernode key")
+    _say(
+        "link",
+        f"{link.superlink}, certificate authority valid until {_authority(config.folder / link.root_certificates)}",
+    )
+    if _served(config):
+        _say("", f"being served now; port {link.runtime_port}")
+    else:
+        executor.check_port(config)
+        _say("", f"port {link.runtime_port} is free")
+    warnings += _policy(config, federation)
+    warnings += _data(config)
+    for warning in warnings:
+        print(f"Warning: {warning}")
+    print(f"Nothing was sent. Next: fl-client serve {chosen.node}")
+    return 0
+
+
+def _policy(config: NodeConfig, federation: Federation) -> list[str]:
+    policy, ledger = config.policy, Ledger(config.folder / config.state, config.dataset.identifier)
+    spent = ledger.spent()
+    ledger.close()
+    left = max(0.0, policy.budget.loss.rho - spent.rho)
+    allowed = ", ".join(f"{name} ({', '.join(regimes)})" for name, regimes in policy.analyses.items())
+    _say("policy", f"{policy.identifier}: {allowed or 'no analysis'}")
+    _say("", f"for {_list(policy.purposes)}, asked by {_list(policy.coordinators)}")
+    _say("", f"exact: {policy.minimum_people} people, {policy.minimum_sites} sites, cells of {policy.minimum_cell}")
+    _say("budget", f"{policy.budget}: rho {policy.budget.loss.rho:.6f}, spent {spent.rho:.6f}, left {left:.6f}")
+    unknown = [name for name in policy.coordinators if name not in federation.coordinators]
+    warnings = [f"the policy answers {name}, who is not in {config.federation}." for name in unknown]
+    if (config.folder / config.state / VETO_FILE).exists():
+        warnings.append("a veto is in force: every request is refused. `fl-client veto --lift` ends it.")
+    if not (policy.analyses and policy.coordinators and policy.purposes):
+        warnings.append("the policy allows nothing yet: it names no analysis, coordinator or purpose.")
+    return warnings
+
+
+def _data(config: NodeConfig) -> list[str]:
+    data, ranges = Dataset.open(config.dataset, config.folder), config.policy.ranges
+    variants = f"{len(data.calls.rows):,} variants" if data.calls else "no genotypes"
+    _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, version {data.version}")
+    _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
+    absent = data.missing_columns(ranges)
+    here = {name: limits for name, limits in ranges.items() if name not in absent}
+    outside = data.out_of_range(here)
+    for name, limits in here.items():
+        missing = int(np.isnan(data.table.column(name)).sum())
+        _say(
+            "column" if name == next(iter(here)) else "",
+            f"{name} {_span(limits)}: {missing} missing, {outside[name]} outside",
+        )
+    warnings = [
+        f"{name}: {count} values lie outside {_span(ranges[name])}; the gate clamps them."
+        for name, count in outside.items()
+        if count
+    ]
+    warnings += [f"{name}: the policy allows it, but the people table has no such numeric column." for name in absent]
+    if len(data.people) < config.policy.minimum_people:
+        warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
+    return warnings
+
+
+def _span(limits: Range) -> str:
+    return f"[{limits.minimum:g}, {limits.maximum:g}]"
+
+
+def _say(what: str, text: str) -> None:
+    print(f"{what:<12}{text}")
+
+
+def _list(names: Sequence[str] | object) -> str:
+    return ", ".join(names) or "nobody"  # type: ignore[arg-type, call-overload]
+
+
+def _own_file(path: Path, what: str) -> None:
+    try:
+        mode = path.stat().st_mode & 0o077
+    except OSError as error:
+        raise UsageError(
+            f"A node has its {what}.", f"{path}: {error.strerror}", "restore it, or register anew."
+        ) from None
+    if mode:
+        raise UsageError("A key may be read by its owner alone.", f"{path} is open to others", f"chmod 600 {path}")
+
+
+def _authority(path: Path) -> str:
+    try:
+        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except OSError as error:
+        raise UsageError(
+            "A node pins the authority of the SuperLink's certificate.",
+            f"{path}: {error.strerror}",
+            "get ca.crt from the coordinator.",
+        ) from None
+    except ValueError:
+        raise UsageError(
+            "A node pins the authority of the SuperLink's certificate.",
+            f"{path} is no certificate in PEM form",
+            "get ca.crt from the coordinator.",
+        ) from None
+    if end < datetime.now(UTC):
+        raise UsageError(
+            "A certificate is valid.", f"{path} ended on {end:%Y-%m-%d}", "get a new one from the coordinator."
+        )
+    return f"{end:%Y-%m-%d}"
+
+
+# -- serve --------------------------------------------------------------------------------------------------------
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", stream=sys.stdout
+    )
+    config = NodeConfig.read(chosen.node)
+    link = executor.link_of(config)
+    Gate.parties(config)
+    _own_file(config.folder / link.node_key, "supernode key")
+    _authority(config.folder / link.root_certificates)
+    with _once(config):
+        executor.check_port(config)
+        return executor.serve(config, chosen.node.resolve())
+
+
+@contextmanager
+def _once(config: NodeConfig) -> Iterator[None]:
+    """Hold the node's serving lock, which its process loses however it ends."""
+    state = config.folder / config.state
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state / "serving").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                "A node is served once.", f"{config.name} is being served", "stop the other first."
+            ) from None
+        yield
+
+
+def _served(config: NodeConfig) -> bool:
+    try:
+        with _once(config):
+            return False
+    except UsageError:
+        return True
+
+
+# -- veto, ledger -------------------------------------------------------------------------------------------------
+
+
+def _veto(chosen: argparse.Namespace) -> int:
+    config = NodeConfig.read(chosen.node)
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    veto = config.folder / config.state / VETO_FILE
+    if chosen.lift:
+        veto.unlink(missing_ok=True)
+        print(f"{config.name} answers again, within its policy.")
+    else:
+        veto.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()), encoding="ascii")
+        print(f"{config.name} refuses every request from now on. `fl-client veto {chosen.node} --lift` ends it.")
+    ledger.note({"event": "lift" if chosen.lift else "veto"})
+    ledger.close()
+    return 0
+
+
+def _ledger(chosen: argparse.Namespace) -> int:
+    config = NodeConfig.read(chosen.node)
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    try:
+        events = Counter(str(line.get("event", "?")) for line in ledger.journal())
+    except ValueError as error:
+        raise DataError(
+            "A node's journal is append-only.",
+            str(error).rstrip("."),
+            "keep the state folder as it is and investigate.",
+        ) from None
+    finally:
+        spent = ledger.spent()
+        ledger.close()
+    budget = config.policy.budget
+    counts = ", ".join(f"{count} {event}" for event, count in sorted(events.items()))
+    _say("journal", f"{sum(events.values())} entries, verified: each follows from the one before")
+    _say("", counts or "empty")
+    _say("spent", f"rho {spent.rho:.6f} of {budget.loss.rho:.6f}")
+    _say("", f"epsilon {spent.epsilon(budget.delta):.4g} of {budget.epsilon:g} at delta {budget.delta:g}, per person")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

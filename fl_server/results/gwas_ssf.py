@@ -1,0 +1,125 @@
+"""Association tables in the GWAS Catalog's format: GWAS-SSF 1.x, a gzipped TSV and a YAML file about it.
+
+Specification: EBISPOT, GWAS-SSF: A GWAS Summary Statistics Format, versions 1.0.2 and 1.1.0, tables 1 and 2. What both
+versions ask for is written here; variants without an estimate, among them all that were withheld, are left out.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from strategies.analysis import Column
+
+MANDATORY = (
+    "chromosome",
+    "base_pair_location",
+    "effect_allele",
+    "other_allele",
+    "beta",
+    "standard_error",
+    "effect_allele_frequency",
+    "p_value",
+)
+"""In this order, before any other column."""
+
+CODES: Mapping[str, int] = {**{str(c): c for c in range(1, 23)}, "X": 23, "Y": 24, "MT": 25}
+MISSING = "#NA"
+RS_NUMBER = re.compile(r"rs[0-9]+")
+
+
+def frame(table: Mapping[str, Column]) -> pl.DataFrame:
+    """The association table (M rows) in the format's columns, without the rows that have no estimate.
+
+    The effect allele is the alternate one. `variant_id` is chromosome, position, reference and alternate allele, joined
+    by underscores; `rsid` is null where the panel's identifier is no rs number.
+    """
+    numbers = {name: np.asarray(table[name], dtype=np.float64) for name in (*MANDATORY[4:], "n")}
+    there = np.flatnonzero(np.isfinite(np.stack([*numbers.values()])).all(axis=0))
+    chromosome = [CODES[str(table["chromosome"][i])] for i in there]
+    position = np.asarray(table["position"], dtype=np.int64)[there]
+    reference = [str(table["ref"][i]) for i in there]
+    alternate = [str(table["alt"][i]) for i in there]
+    identifiers = [str(table["id"][i]) for i in there]
+    whole = list(zip(chromosome, position.tolist(), reference, alternate, strict=True))
+    return pl.DataFrame(
+        {
+            "chromosome": pl.Series(chromosome, dtype=pl.Int64),
+            "base_pair_location": pl.Series(position.tolist(), dtype=pl.Int64),
+            "effect_allele": pl.Series(alternate, dtype=pl.String),
+            "other_allele": pl.Series(reference, dtype=pl.String),
+            **{name: pl.Series(numbers[name][there].tolist(), dtype=pl.Float64) for name in MANDATORY[4:]},
+            "variant_id": pl.Series(["_".join(map(str, row)) for row in whole], dtype=pl.String),
+            "rsid": pl.Series([i if RS_NUMBER.fullmatch(i) else None for i in identifiers], dtype=pl.String),
+            "ref_allele": pl.Series(["OA"] * len(there), dtype=pl.String),
+            "n": pl.Series(numbers["n"][there].astype(np.int64).tolist(), dtype=pl.Int64),
+        }
+    )
+
+
+def text(rows: pl.DataFrame) -> bytes:
+    """The rows as tab-separated lines; a missing value is `#NA`, a float has as many digits as make it exact."""
+    return rows.write_csv(separator="\t", null_value=MISSING).encode()
+
+
+def is_sorted(rows: pl.DataFrame) -> bool:
+    """Whether the rows are in the genome's order."""
+    at = list(zip(rows["chromosome"].to_list(), rows["base_pair_location"].to_list(), strict=True))
+    return all(a <= b for a, b in itertools.pairwise(at))
+
+
+def sidecar(
+    rows: pl.DataFrame,
+    data: bytes,
+    file_name: str,
+    assembly: str,
+    trait: str,
+    covariates: Sequence[str],
+    people: int,
+    countries: Sequence[str],
+    software: str,
+    today: datetime.date,
+) -> bytes:
+    """The YAML file about a data file.
+
+    Args:
+        rows: what the data file holds.
+        data: its bytes, as they lie on disk.
+        file_name: its name.
+        assembly: GRCh37 or GRCh38.
+        trait, covariates: what was regressed on what.
+        people: those with trait and covariates.
+        countries: of the sites that answered.
+        software: name and version.
+        today: the day on which this is written.
+
+    Ancestry and genotyping technology are not known to a coordinator: they are `NR`, the Catalog's "not reported".
+    """
+    document: dict[str, Any] = {
+        "date_metadata_last_modified": today,
+        "author_notes": f"Linear regression over sites in {', '.join(countries)} together; only sums left a site.",
+        "trait_description": [trait],
+        "genome_assembly": assembly,
+        "coordinate_system": "1-based",
+        "genotyping_technology": ["NR"],
+        "samples": [{"sample_size": people, "sample_ancestry_category": ["NR"], "case_control_study": False}],
+        "sex": "NR",
+        "data_file_name": file_name,
+        "file_type": "GWAS-SSF v1.0",
+        "data_file_md5sum": hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        "analysis_software": software,
+        "adjusted_covariates": list(covariates),
+        "is_harmonised": False,
+        "is_sorted": is_sorted(rows),
+    }
+    if not covariates:
+        del document["adjusted_covariates"]
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).encode()

@@ -1,0 +1,489 @@
+"""The report: one self-contained page. What was asked, who answered, the answers, and what was promised about each."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from fl_server.conduct import Result
+from fl_server.results import statement
+from fl_server.results.figures import Figure, Size, draw_roc, draw_training, figure
+from strategies.analyses.allele_frequency import (
+    GenotypeCounts,
+    NoisedFrequency,
+    draw_hardy_weinberg,
+    draw_intervals,
+    draw_spectrum,
+)
+from strategies.analyses.association import (
+    GENOME_WIDE,
+    LinearAssociation,
+    draw_manhattan,
+    draw_quantiles,
+    genomic_inflation,
+)
+from strategies.analysis import Column, parameters
+from strategies.federation import Federation
+from strategies.privacy import Regime
+from strategies.study import Question, Study
+from strategies.version import package_version
+
+NONE = "–"
+TOP_ROWS = 10
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in the page; columns of numbers are set flush right."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One answer in the page.
+
+    Attributes:
+        title, lead: what it is and what it says, in one sentence each.
+        figures, tables: what shows it.
+    """
+
+    title: str
+    lead: str
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def render(
+    study: Study,
+    federation: Federation,
+    results: Sequence[Result],
+    membership: Mapping[str, float],
+    today: datetime.date,
+) -> str:
+    """The page as HTML.
+
+    Args:
+        membership: question -> measured membership AUC of its exact answer.
+        today: the day that the page states.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fl_server.results", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["markup"] = Markup  # for drawings alone: matplotlib has escaped their texts
+    return environment.get_template("report.html.jinja").render(
+        study=study,
+        federation=federation,
+        today=f"{today.day} {today:%B %Y}",
+        version=package_version(),
+        purpose=study.purpose.value.replace("_", " "),
+        asked=_asked(study),
+        columns=_columns(study),
+        answered=_answered(federation, results),
+        silent=_silent(federation, results),
+        answers=[_answer(r, membership.get(r.question.name)) for r in results],
+        not_for_publication=statement.NOT_FOR_PUBLICATION,
+        how_measured=statement.HOW_MEASURED,
+        disjoint=statement.DISJOINT,
+    )
+
+
+# -- what was asked, who answered -----------------------------------------------------------------------------------
+
+
+def _asked(study: Study) -> Table:
+    rows = []
+    for question in study.questions:
+        own = parameters(question.analysis)
+        panel = study.frame(question).panel
+        what = []
+        if panel is not None:
+            what.append(f"{count(len(panel))} variants")
+        named = {"trait": "trait", "label": "label", "covariates": "covariates"}
+        what += [f"{word} {_listed(own[key])}" for key, word in named.items() if own.get(key)]
+        price = f"ε {question.budget.epsilon:g}, δ {power(question.budget.delta)}" if question.budget else NONE
+        rows.append((question.name, _name(question), question.regime.value, "; ".join(what), price))
+    return Table(
+        "Questions, in the order in which they were asked",
+        ("question", "analysis", "regime", "about", "privacy price per person"),
+        tuple(rows),
+        (False,) * 5,
+    )
+
+
+def _columns(study: Study) -> Table | None:
+    if not study.columns:
+        return None
+    rows = tuple((name, f"{_short(r.minimum)} to {_short(r.maximum)}") for name, r in study.columns.items())
+    caption = "Columns that the study names, and the public range to which every site clamps them"
+    return Table(caption, ("column", "range"), rows, (False, False))
+
+
+def _answered(federation: Federation, results: Sequence[Result]) -> Table:
+    rows = []
+    for site, node in federation.nodes.items():
+        cells = []
+        for result in results:
+            s = result.statement
+            cells.append("answered" if site in s.sites else s.absent.get(site, "not asked"))
+        policies = sorted({r.statement.policies[site] for r in results if site in r.statement.policies})
+        rows.append((site, node.country, *cells, ", ".join(p[:16] for p in policies) or NONE))
+    names = tuple(r.question.name for r in results)
+    head = ("site", "country", *names, "policy (digest)")
+    return Table("Sites of the federation and what they did", head, tuple(rows), (False,) * len(head))
+
+
+def _silent(federation: Federation, results: Sequence[Result]) -> list[str]:
+    """One sentence for each site and reason that kept it from answers."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for site in federation.nodes:
+            if site not in result.statement.sites:
+                why = result.statement.absent.get(site, "was not asked")
+                reasons.setdefault((site, why), []).append(result.question.name)
+    everything = len(results)
+    return [
+        f"{site} {why}: not in {'any answer' if len(names) == everything else _listed(names)}."
+        for (site, why), names in reasons.items()
+    ]
+
+
+def _answer(result: Result, membership: float | None) -> dict[str, Any]:
+    question = result.question
+    section = SECTIONS.get((question.analysis.analysis, question.regime), _any)(result)
+    return {
+        "name": question.name,
+        "analysis": _name(question),
+        "regime": question.regime.value,
+        "exact": question.regime is Regime.EXACT,
+        "words": question.analysis.summary_in_words,
+        "promise": statement.PROMISE[question.regime],
+        "section": section,
+        "membership": None if membership is None or not math.isfinite(membership) else f"{membership:.2f}",
+        "statement": _statement(result),
+        "bytes": _bytes(result),
+    }
+
+
+# -- the answers ----------------------------------------------------------------------------------------------------
+
+
+def _genotype_counts(result: Result) -> Section:
+    answer, name = result.answer, result.question.name
+    table = answer.tables["frequencies"]
+    frequency, rate, p = (_numbers(table[c]) for c in ("frequency", "call_rate", "hwe_p"))
+    shown = np.isfinite(frequency)
+    minor = np.minimum(frequency, 1 - frequency)[shown]
+    least = np.nanmin(rate) if np.isfinite(rate).any() else math.nan
+    rows = (
+        ("people", count(answer.facts["people"])),
+        ("variants asked", count(len(frequency))),
+        ("variants shown", count(int(shown.sum()))),
+        ("variants withheld for a small cell", count(answer.withheld)),
+        ("minor allele frequency below 0.01", count(int((minor < 0.01).sum()))),
+        ("minor allele frequency 0.01 to 0.05", count(int(((minor >= 0.01) & (minor < 0.05)).sum()))),
+        ("minor allele frequency of at least 0.05", count(int((minor >= 0.05).sum()))),
+        ("lowest call rate", _fixed(least, 4)),
+        ("Hardy-Weinberg p below 10⁻⁶", count(int((p < 1e-6).sum()))),
+    )
+    order = np.argsort(np.where(np.isfinite(p), p, 2.0), kind="stable")[:5]
+    cells = [_numbers(table[c]) for c in ("hom_ref", "het", "hom_alt")]
+    lowest = tuple(
+        (_variant(table, i), *(count(c[i]) for c in cells), _fixed(frequency[i], 3), power(p[i]))
+        for i in order
+        if np.isfinite(p[i])
+    )
+    tables = (
+        Table("The answer in short", ("", "number"), rows, (False, True)),
+        Table(
+            "The five variants farthest from Hardy-Weinberg proportions",
+            ("variant", "ref/ref", "ref/alt", "alt/alt", "frequency", "p"),
+            lowest,
+            (False, *(True,) * 5),
+        ),
+    )
+    figures = (
+        figure(f"{name}-spectrum", "Variants by minor allele frequency.", partial(draw_spectrum, answer)),
+        figure(
+            f"{name}-hardy-weinberg",
+            "Hardy-Weinberg test: exact p values against those expected without departures.",
+            partial(draw_hardy_weinberg, answer),
+        ),
+    )
+    people = count(answer.facts["people"])
+    lead = f"{count(int(shown.sum()))} of {count(len(frequency))} variants, counted over {people} people."
+    return Section("Genotype counts and allele frequencies", lead, figures, tables[:1] + (tables[1:] if lowest else ()))
+
+
+def _noised_frequencies(result: Result) -> Section:
+    answer, by_site, name = result.answer, result.by_site, result.question.name
+    table = answer.tables["frequencies"]
+    columns: list[tuple[str, Mapping[str, Column]]] = [("together", table)]
+    columns += [(site, one.tables["frequencies"]) for site, one in by_site.items()]
+    published = _numbers(table["published_frequency"])
+    rows = tuple(
+        (_variant(table, i), _fixed(published[i], 2), *(_interval(t, i) for _, t in columns))
+        for i in range(len(table["id"]))
+    )
+    head = ("variant", "published", *(label for label, _ in columns))
+    people = tuple(
+        (label, count(round(float(one.facts["people"]))), _fixed(float(one.facts["people_noise_sd"]), 1))
+        for label, one in [("together", answer), *by_site.items()]
+    )
+    lines, variants = len(columns), len(rows)
+    height = 90 + variants * max(24, 9 * lines)
+    drawn = figure(
+        f"{name}-intervals",
+        "Alternate allele frequency of each variant with its 95 % interval.",
+        partial(draw_intervals, answer, by_site),
+        Size(720, height),
+        Size(352, height + 40),
+    )
+    tables = (
+        Table("Alternate allele frequency and 95 % interval", head, rows, (False, *(True,) * (len(head) - 1))),
+        Table("Number of people, with noise", ("", "people", "noise, standard deviation"), people, (False, True, True)),
+    )
+    lead = (
+        f"{count(variants)} variants, together and at {len(by_site)} sites. Intervals cover the noise added for "
+        "privacy and the sampling of people."
+    )
+    return Section("Allele frequencies by country", lead, (drawn,), tables)
+
+
+def _association(result: Result) -> Section:
+    answer, name = result.answer, result.question.name
+    table = answer.tables["associations"]
+    p = _numbers(table["p_value"])
+    shown = np.isfinite(p)
+    order = [int(i) for i in np.argsort(np.where(shown, p, 2.0), kind="stable")[:TOP_ROWS] if shown[i]]
+    beta, error, frequency, n = (_numbers(table[c]) for c in ("beta", "standard_error", "effect_allele_frequency", "n"))
+    rows = tuple(
+        (
+            _variant(table, i),
+            str(table["alt"][i]),
+            _fixed(frequency[i], 3),
+            _fixed(beta[i], 4),
+            _fixed(error[i], 4),
+            power(p[i]),
+            count(n[i]),
+        )
+        for i in order
+    )
+    tables = [
+        Table(
+            f"The {len(rows)} variants with the smallest p values",
+            ("variant", "effect allele", "frequency", "beta", "standard error", "p", "n"),
+            rows,
+            (False, False, *(True,) * 5),
+        )
+    ]
+    figures = (
+        figure(
+            f"{name}-manhattan",
+            "Manhattan plot: evidence along the genome. The dashed line is the level 5 × 10⁻⁸.",
+            partial(draw_manhattan, answer),
+            Size(720, 330),
+            Size(352, 300),
+        ),
+        figure(
+            f"{name}-quantiles",
+            "QQ plot: observed against expected evidence; the band holds 95 % of null p values.",
+            partial(draw_quantiles, answer),
+        ),
+    )
+    inflation = genomic_inflation(p)
+    passing = int((p[shown] < GENOME_WIDE).sum())
+    short = (
+        ("people with trait and covariates", count(answer.facts["people"])),
+        ("variants tested", count(int(shown.sum()))),
+        ("variants withheld", count(answer.withheld)),
+        ("variants with p below 5 × 10⁻⁸", count(passing)),
+        ("genomic inflation λ", _fixed(inflation, 3)),
+    )
+    tables.insert(0, Table("The answer in short", ("", "number"), short, (False, True)))
+    covariates = f", adjusted for {answer.facts['covariates']}" if answer.facts.get("covariates") else ""
+    lead = f"Linear regression of {answer.facts['trait']} on each variant{covariates}."
+    if order:
+        top = order[0]
+        lead += f" The top variant is {_variant(table, top)}: beta {_fixed(beta[top], 4)}, p = {power(p[top])}."
+    return Section(f"Association with {answer.facts['trait']}", lead, figures, tuple(tables))
+
+
+def _training(result: Result) -> Section:
+    answer, name, facts = result.answer, result.question.name, result.answer.facts
+    area, low, high = (float(facts.get(key, math.nan)) for key in ("auc", "auc_low_95", "auc_high_95"))
+    single = float(facts.get("best_single_variant_auc", math.nan))
+    which = f" ({facts['best_single_variant']})" if "best_single_variant" in facts else ""
+    rows = [
+        ("area under the ROC curve (AUC), held out", f"{_fixed(area, 3)} ({_fixed(low, 3)} to {_fixed(high, 3)})"),
+        ("standard deviation of the noise in it", _fixed(float(facts.get("auc_noise_sd", math.nan)), 3)),
+    ]
+    if math.isfinite(single):
+        rows.append((f"beside it: the best single variant{which}, AUC", _fixed(single, 3)))
+    share = facts.get("training_share")
+    held_out = [float(facts.get(key, math.nan)) for key in ("held_out_with_label", "held_out_without_label")]
+    rows += [
+        ("held-out share of each site's people", NONE if share is None else f"{100 * (1 - float(share)):g} %"),
+        ("held-out people with and without the label, noised", " and ".join(_whole(v) for v in held_out)),
+        ("model", str(facts.get("model", NONE))),
+        ("parameters", count(facts.get("parameters"))),
+        ("training rounds", count(facts.get("training_rounds"))),
+    ]
+    if "roc" in answer.tables and "training" in answer.tables:
+        figures: tuple[Figure, ...] = (
+            figure(f"{name}-roc", "ROC curve on the people held out, from noised counts.", partial(draw_roc, answer)),
+            figure(
+                f"{name}-training",
+                "Training curve: where the dotted noise meets the released gradient, nothing is left to learn.",
+                partial(draw_training, answer),
+            ),
+        )
+    else:
+        figures = ()
+    label = facts.get("label", "the label")
+    lead = f"A model that predicts {label} reaches an AUC of {_fixed(area, 2)} on people it has not seen"
+    lead += f"; the best single variant alone reaches {_fixed(single, 2)}." if math.isfinite(single) else "."
+    if not math.isfinite(area):
+        lead = f"A model that predicts {label}; its AUC cannot be told from the noise."
+    table = Table("The model in short; its card lies beside the parameters", ("", "value"), tuple(rows), (False, True))
+    return Section(f"Prediction of {label}", lead, figures, (table,))
+
+
+def _any(result: Result) -> Section:
+    """An analysis without a page of its own here: its facts, and the first rows of its tables."""
+    answer = result.answer
+    facts = tuple(
+        (key.replace("_", " "), count(value) if isinstance(value, int) else str(value))
+        for key, value in answer.facts.items()
+    )
+    tables = [Table("Facts", ("", "value"), facts, (False, True))]
+    for name, table in answer.tables.items():
+        columns = [np.asarray(c)[:TOP_ROWS].tolist() for c in table.values()]
+        rows = tuple(tuple(str(v) for v in row) for row in zip(*columns, strict=True))
+        tables.append(Table(f"First rows of {name}", tuple(table), rows, (False,) * len(table)))
+    return Section(_name(result.question), result.question.analysis.summary_in_words, (), tuple(tables))
+
+
+SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
+    (GenotypeCounts.analysis, GenotypeCounts.regime): _genotype_counts,
+    (NoisedFrequency.analysis, NoisedFrequency.regime): _noised_frequencies,
+    (LinearAssociation.analysis, LinearAssociation.regime): _association,
+    ("train", Regime.PRIVATE): _training,
+}
+
+
+# -- what was promised ----------------------------------------------------------------------------------------------
+
+
+def _statement(result: Result) -> tuple[tuple[str, str], ...]:
+    said = statement.document(result)
+    exact = result.question.regime is Regime.EXACT
+    noise = ", ".join(f"{name} {value:.3g}" for name, value in said["noise_sd"].items())
+    cell = said["minimum_cell"]
+    if not exact:
+        rule = "not applied: nothing about the data withholds a private answer"
+    elif cell > 1:
+        rule = f"{cell} people; {count(said['withheld_rows'])} rows withheld"
+    else:
+        rule = "none: the sites' policies set no minimum"
+    return (
+        ("regime", said["regime"]),
+        ("for whom", said["for_whom"]),
+        ("epsilon", NONE + " (no such claim)" if exact else f"{said['epsilon']:g}"),
+        ("delta", NONE + " (no such claim)" if exact else power(said["delta"])),
+        ("unit", f"{said['unit']}, at each site"),
+        ("loss in zCDP", NONE + " (no such claim)" if exact else f"rho {said['rho']:.4g} at each site"),
+        ("noise, standard deviation", NONE if exact else noise),
+        ("minimum people at a site", _minimum(said["minimum_people"])),
+        ("minimum people in a cell", rule),
+        ("minimum sites", _minimum(said["minimum_sites"])),
+        ("honest sites assumed", said["honest_sites_in_words"]),
+        ("sites in the answer", _listed(said["sites"])),
+        ("sites absent", "; ".join(f"{site} {why}" for site, why in said["absent"].items()) or "none"),
+    )
+
+
+def _bytes(result: Result) -> Table:
+    left = result.statement.bytes_left
+    rows = tuple((site, count(left[site])) for site in result.statement.sites)
+    rows += (("together", count(sum(left[site] for site in result.statement.sites))),)
+    return Table("Bytes that left each site", ("site", "bytes"), rows, (False, True))
+
+
+# -- numbers and names ----------------------------------------------------------------------------------------------
+
+
+def count(value: Any) -> str:
+    """A whole number with thin spaces between thousands; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{round(value):,}".replace(",", "\u202f").replace("-", "−")
+
+
+def power(value: float) -> str:
+    """A number in three digits, with a power of ten where it is small.
+
+    >>> power(2.5e-83), power(0.0312), power(1e-5)
+    ('2.5 × 10⁻⁸³', '0.0312', '10⁻⁵')
+    """
+    if not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "below 10⁻³⁰⁰"
+    if value >= 0.001:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    ten = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return ten if mantissa == "1.0" else f"{mantissa} × {ten}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else NONE
+
+
+def _whole(value: float) -> str:
+    return count(value) if math.isfinite(value) else NONE
+
+
+def _short(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+def _minimum(value: int) -> str:
+    return count(value) if value > 0 else "none"
+
+
+def _numbers(column: Column) -> NDArray[np.float64]:
+    return np.asarray(column, dtype=np.float64)
+
+
+def _listed(names: Any) -> str:
+    names = [names] if isinstance(names, str) else [str(n) for n in names]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def _name(question: Question) -> str:
+    return question.analysis.analysis.replace("_", " ")
+
+
+def _variant(table: Mapping[str, Column], i: int) -> str:
+    return f"{table['chromosome'][i]}:{int(_numbers(table['position'])[i])} {table['ref'][i]}>{table['alt'][i]}"
+
+
+def _interval(table: Mapping[str, Column], i: int) -> str:
+    value, low, high = (_numbers(table[c])[i] for c in ("frequency", "low_95", "high_95"))
+    return f"{_fixed(value, 2)} ({_fixed(low, 2)} to {_fixed(high, 2)})"
