@@ -32,8 +32,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 from fl_client import executor
-from fl_client.gate import VETO_FILE, Gate
-from fl_client.ledger import Ledger
+from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.tables import Table
@@ -113,13 +112,13 @@ def _init(chosen: argparse.Namespace) -> int:
         ),
     )
     public = supernode.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    (folder / "NODE.toml").write_text(_node_file(chosen, dataset, person, tuple(table.columns)), encoding="utf-8")
+    (folder / "node.toml").write_text(_node_file(chosen, dataset, person, tuple(table.columns)), encoding="utf-8")
     (folder / "registration.toml").write_text(_registration(chosen.name, public.decode(), node), encoding="utf-8")
-    print(f"{folder}: keys, NODE.toml with a policy that allows nothing yet, registration.toml.")
+    print(f"{folder}: keys, node.toml with a policy that allows nothing yet, registration.toml.")
     print("Send registration.toml, which holds public lines only, to the coordinator:\n")
     print((folder / "registration.toml").read_text(encoding="utf-8"))
-    print(f"Put the coordinator's federation.toml and ca.crt into {folder}, write your policy into NODE.toml.")
-    print(f"Next: fl-client check {folder / 'NODE.toml'}")
+    print(f"Put the coordinator's federation.toml and ca.crt into {folder}, write your policy into node.toml.")
+    print(f"Next: fl-client check {folder / 'node.toml'}")
     return 0
 
 
@@ -200,7 +199,7 @@ def _registration(name: str, supernode: str, node: Node) -> str:
 def _check(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
     link = executor.link_of(config)
-    federation, _ = Gate.parties(config)
+    federation, _ = config.parties()
     pinned = hashlib.sha256((config.folder / config.federation).read_bytes()).hexdigest()
     warnings: list[str] = []
     _say("node", f"{config.name} ({federation.nodes[config.name].country}), known to the federation by this key")
@@ -324,7 +323,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     )
     config = NodeConfig.read(chosen.node)
     link = executor.link_of(config)
-    Gate.parties(config)
+    config.parties()
     _own_file(config.folder / link.node_key, "supernode key")
     _authority(config.folder / link.root_certificates)
     with _once(config):

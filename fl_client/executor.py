@@ -30,9 +30,10 @@ from typing import Any, NoReturn
 
 import httpx
 from flwr.app import Error, Message
+from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
-from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore import heartbeat
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -41,9 +42,9 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import fleet_http_connection
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from fl_client.app import app, open_gate
 from fl_client.policy import Link, NodeConfig
 from strategies.errors import GenosumError, UsageError
 
@@ -96,8 +97,8 @@ def link(config: NodeConfig, secret: Path) -> None:
             pace.sleep()
 
     client.time = types.SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)  # type: ignore[attr-defined]
-    for module in ("flwr.supernode.fleet_http_connection", "flwr.supercore.heartbeat"):
-        vars(importlib.import_module(module))["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT_S
+    for module in (fleet_http_connection, heartbeat):
+        module.HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_S
     sys.argv = [
         "flower-supernode", "--isolation", "process", "--superexec-auth-secret-file", str(secret),
         "--superlink", where.superlink, "--root-certificates", str(config.folder / where.root_certificates),
@@ -116,7 +117,8 @@ def work(config: NodeConfig, node_file: Path, secret: Path) -> NoReturn:
     Raises:
         UsageError: if the node's file, key or federation file are not as they must be.
     """
-    open_gate(str(node_file))  # reads the data once, before there is anything to answer
+    installed = importlib.import_module("fl_client.app")  # here, so that the link's process holds nothing that reads
+    installed.open_gate(str(node_file))  # reads the data once, before there is anything to answer
     address = f"127.0.0.1:{link_of(config).runtime_port}"
     credentials = SuperExecAuthHttpInterceptor(
         master_secret=secret.read_bytes(), protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
@@ -126,23 +128,23 @@ def work(config: NodeConfig, node_file: Path, secret: Path) -> NoReturn:
     while True:
         reply = tasks.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-clientapp"]))
         if reply.token:
-            _answer(address, reply.token, node_file)
+            _answer(address, reply.token, installed.app, node_file)
             pace.worked()
         else:
             pace.sleep()
 
 
-def _answer(address: str, token: str, node_file: Path) -> None:
+def _answer(address: str, token: str, app: ClientApp, node_file: Path) -> None:
     """Take one message, answer it, push the reply. Whatever happens, the executor lives on."""
     started = time.monotonic()
     client = _client(address, "flwr-clientapp", RuntimeTokenHttpInterceptor(token), 60.0)
     pulse = _client(address, "flwr-clientapp", RuntimeTokenHttpInterceptor(token), 0.0)
-    heart = HeartbeatSender(lambda: _beat(pulse))
+    heart = heartbeat.HeartbeatSender(lambda: _beat(pulse))
     heart.start()
     status, context = SubStatus.FAILED, None
     try:
         message, context, _, _ = pull_task_input(client)  # the last is the run's app: left as the bytes that it is
-        reply, status = respond(message, context, node_file)
+        reply, status = respond(app, message, context, node_file)
         push_message(client, reply, context)
         log.info("answered a message in %.2f s", time.monotonic() - started)
     except Exception as error:  # such as a run that was stopped meanwhile
@@ -155,8 +157,8 @@ def _answer(address: str, token: str, node_file: Path) -> None:
         client.close()
 
 
-def respond(message: Message, context: Any, node_file: Path) -> tuple[Message, str]:
-    """The installed app's reply, or a constant error, and the task's status."""
+def respond(app: ClientApp, message: Message, context: Any, node_file: Path) -> tuple[Message, str]:
+    """The app's reply, or a constant error, and the task's status."""
     context.node_config["node"] = str(node_file)  # set here and last, so that nothing received can name another file
     try:
         return app(message=message, context=context), SubStatus.COMPLETED

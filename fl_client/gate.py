@@ -29,7 +29,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fl_client.ledger import Ledger, OverBudgetError, Session, Slot
+from fl_client.ledger import VETO_FILE, Ledger, OverBudgetError, Session, Slot
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
 from strategies.analysis import Analysis, Frame, Total, names_of, parameters
@@ -63,9 +63,6 @@ from strategies.wire import (
 )
 
 log = logging.getLogger("genosum.node")
-
-VETO_FILE = "VETO"
-"""While a file of this name lies in the node's state folder, every request is refused but one: to forget a study."""
 
 
 class RefusalError(Exception):
@@ -101,31 +98,13 @@ class Gate:
         self._study: tuple[str, Study] | None = None
 
     @staticmethod
-    def parties(config: NodeConfig) -> tuple[Federation, Identity]:
-        """The federation that a node pins, and the key by which that federation knows the node.
-
-        Raises:
-            UsageError: if federation file or key are not as they must be.
-        """
-        federation = Federation.read(config.folder / config.federation)
-        identity = Identity.read(config.folder / config.identity)
-        known = federation.nodes.get(config.name)
-        if known is None or known.identity != identity.public:
-            raise UsageError(
-                "A node is known to the federation by its name and key.",
-                f"{config.name} with this key is not in {config.federation}",
-                "have the coordinator add it and pin the new file.",
-            )
-        return federation, identity
-
-    @staticmethod
     def build(config: NodeConfig) -> Gate:
         """A gate from a node's file.
 
         Raises:
             UsageError: if federation file, key or policy are not as they must be.
         """
-        federation, identity = Gate.parties(config)
+        federation, identity = config.parties()
         ledger = Ledger(config.folder / config.state, config.dataset.identifier)
         try:
             dataset = Dataset.open(config.dataset, config.folder)
@@ -188,7 +167,11 @@ class Gate:
         admitted = self._admit(message, ask)  # 2
         question, dataset = admitted.question, self._dataset()
         self._reserve(ask, question)  # 3
-        cohort = dataset.cohort(admitted.analysis.needs(), admitted.frame[admitted.span])  # 4 open
+        try:
+            cohort = dataset.cohort(admitted.analysis.needs(), admitted.frame[admitted.span])  # 4 open
+        except DataError as error:
+            log.error("the data set cannot be read: %s", error)
+            raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
         try:
             summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         except SumOverflowError:

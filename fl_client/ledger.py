@@ -27,6 +27,9 @@ from strategies.privacy import Budget, Loss
 
 GENESIS = "0" * 64
 
+VETO_FILE = "VETO"
+"""While a file of this name lies in the node's state folder, every request is refused but one: to forget a study."""
+
 _tables = sa.MetaData()
 
 _journal = sa.Table(

@@ -13,6 +13,7 @@ from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode
 from strategies.errors import UsageError
+from strategies.federation import Federation, Identity
 from strategies.privacy import Budget, Regime
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.study import Purpose
@@ -118,3 +119,20 @@ class NodeConfig:
             ) from None
         config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})
+
+    def parties(self) -> tuple[Federation, Identity]:
+        """The federation that the node pins, and the key by which that federation knows the node.
+
+        Raises:
+            UsageError: if federation file or key are not as they must be.
+        """
+        federation = Federation.read(self.folder / self.federation)
+        identity = Identity.read(self.folder / self.identity)
+        known = federation.nodes.get(self.name)
+        if known is None or known.identity != identity.public:
+            raise UsageError(
+                "A node is known to the federation by its name and key.",
+                f"{self.name} with this key is not in {self.federation}",
+                "have the coordinator add it and pin the new file.",
+            )
+        return federation, identity

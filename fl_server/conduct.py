@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -253,7 +253,9 @@ class Conductor:
         if len(kinds) > 1:
             made_up = ", ".join(sorted(site for site, opened in self._opened.items() if opened.synthetic))
             raise UsageError(
-                "Synthetic and real people are never mixed in one study.", f"synthetic: {made_up}", "leave one kind out."
+                "Synthetic and real people are never mixed in one study.",
+                f"synthetic: {made_up}",
+                "leave one kind out.",
             )
 
     def _admit(self, address: int | None, replies: Sequence[bytes], request: str) -> None:
@@ -340,24 +342,41 @@ class Conductor:
             attempt += 1
         while True:
             roster = tuple(site for site in roster if site not in self._absent)
-            self._quorum(question, roster, refusing)
+            asked = self._asked(question, attempt, roster, refusing, before)
             try:
-                asked = self._asked(f"{question.name}.{attempt}", roster, before)
                 return self._rounds(question, frame, attempt, asked, refusing)
             except _SitesLostError as error:
                 self.checkpoint.write(f"{question.name}.{attempt}.lost", json.dumps(dict(error.lost)).encode())
                 self._lose(error.lost)
                 attempt += 1
 
-    def _asked(self, place: str, roster: tuple[str, ...], before: Mapping[str, str]) -> tuple[str, ...]:
+    def _asked(
+        self,
+        question: Question,
+        attempt: int,
+        roster: tuple[str, ...],
+        refusing: Mapping[str, str],
+        before: Mapping[str, str],
+    ) -> tuple[str, ...]:
         """The roster that is signed into an attempt's first requests: after a restart, still the first process's."""
-        asked = tuple(json.loads(self.checkpoint.once(f"{place}.roster", lambda: json.dumps(roster).encode())))
+
+        def decide() -> bytes:
+            self._quorum(question, roster, refusing)  # before it costs anybody anything
+            return json.dumps(roster).encode()
+
+        asked = tuple(json.loads(self.checkpoint.once(f"{question.name}.{attempt}.roster", decide)))
         self._absent |= {s: before.get(s, "came after the question was asked") for s in roster if s not in asked}
         return asked
 
     def _lose(self, lost: Mapping[str, str]) -> None:
         self._absent.update(lost)
         self._away.update({site: why for site, why in lost.items() if not why.startswith("refused: ")})
+
+    def _name_absent(self, roster: Iterable[str], there: Container[str]) -> None:
+        """Also where an earlier process found them absent, every site that was asked and is not in the sum is named."""
+        for site in roster:
+            if site not in there:
+                self._absent.setdefault(site, "did not answer")
 
     def _rounds(
         self, question: Question, frame: Frame, attempt: int, roster: tuple[str, ...], refusing: Mapping[str, str]
@@ -376,6 +395,7 @@ class Conductor:
                 )
                 if first:
                     # Whoever answered the first exchange is the roster of all that follows.
+                    self._name_absent(roster, survivors)
                     roster, first = survivors, False
                     self._quorum(question, roster, refusing)
                 totals += [secure_sum.unflatten(v, f) for v, f in zip(vectors, fields, strict=True)]
@@ -473,13 +493,13 @@ class Conductor:
         """The last round's noised parts, site by site."""
         analysis, earlier = question.analysis, list[Summary]()
         rounds = question.analysis.rounds()
-        self._quorum(question, roster, refusing)  # before it costs anybody anything
-        roster = self._asked(f"{question.name}.1", roster, {})
+        roster = self._asked(question, 1, roster, refusing, {})
         for number in range(1, rounds + 1):
             cut = analysis.slices(frame)
             place = f"{question.name}.1.{number}.0"
             asks = self._requests(place, question, analysis, number, range(len(cut)), len(cut), 1, roster, earlier)
             parts = self._parts(place, asks, roster, analysis, frame)
+            self._name_absent(roster, parts)
             roster = tuple(sorted(parts))
             self._quorum(question, roster, refusing)
             arrays = {f"{site}/{name}": a for site, part in parts.items() for name, a in part.items()}

@@ -499,13 +499,13 @@ def register(address: str, name: str, key: bytes) -> None:
                 raise
 
 
-def nodes(address: str) -> Mapping[str, bool]:
+def nodes(address: str, longest_s: float = ANSWER_S) -> Mapping[str, bool]:
     """Each registered node, and whether it is connected now.
 
     Raises:
         LinkError: if the SuperLink does not answer.
     """
-    with _told(address), _closing(_control(address)) as control:
+    with _told(address), _closing(_control(address, longest_s)) as control:
         return {node.name: node.status == "online" for node in control.ListNodes(ListNodesRequest()).nodes_info}
 
 

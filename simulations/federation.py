@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
+import logging
 import os
 import shutil
 import socket
@@ -119,6 +120,8 @@ def over_ray(node_files: Sequence[Path], conduct: Callable[[Grid], T]) -> T:
     """
     os.environ[NODE_FILES] = json.dumps([str(f) for f in node_files])
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # else Ray warns about accelerators that nobody asked for
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # the progress display says what there is to say
     from flwr.simulation import run_simulation  # noqa: PLC0415  (pulls in Ray, which most runs do without)
 
     server, outcome = ServerApp(), list[T | BaseException]()

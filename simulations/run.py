@@ -9,7 +9,9 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from fl_client.app import app
+from fl_client.app import app, open_gate
+from fl_client.policy import NodeConfig
+from fl_client.readers import Dataset
 from fl_server.app import GridLink
 from fl_server.conduct import Checkpoint, Conductor, Progress, Result
 from simulations.federation import LocalGrid, over_ray
@@ -38,11 +40,20 @@ def conductor(
     grid: Grid | None = None,
 ) -> Conductor:
     """A conductor over a workspace's nodes: in this process, or over the grid given."""
+    for file in workspace.node_files.values():
+        _readable(file)
     link = GridLink(LocalGrid(app, list(workspace.node_files.values())) if grid is None else grid)
     run = Checkpoint(checkpoint)
     return Conductor(
         study, workspace.federation, COORDINATOR, workspace.identity, link, run, wait_s=0.0, progress=progress
     )
+
+
+def _readable(node_file: Path) -> None:
+    """A node that cannot read its data refuses everything alike; on a laptop the reason is for the one who sits there."""
+    if open_gate(str(node_file)).dataset is None:
+        config = NodeConfig.read(node_file)
+        Dataset.open(config.dataset, config.folder)
 
 
 def simulate(

@@ -104,7 +104,7 @@ def text(card: Mapping[str, Any], inputs: Sequence[str]) -> str:
             "",
             "## Inputs",
             "",
-            "Each input is (value - centre) / scale as in `inputs.parquet`; a missing genotype is 0.",
+            "Each input is (value - centre) / scale as in `inputs.parquet`; a missing genotype is 0. In this order:",
             "",
             *listed,
             "",

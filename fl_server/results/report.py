@@ -59,12 +59,14 @@ class Section:
     Attributes:
         title, lead: what it is and what it says, in one sentence each.
         figures, tables: what shows it.
+        beside: a table that fills the place beside a single figure.
     """
 
     title: str
     lead: str
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    beside: Table | None = None
 
 
 def render(
@@ -119,7 +121,7 @@ def _asked(study: Study) -> Table:
         rows.append((question.name, _name(question), question.regime.value, "; ".join(what), price))
     return Table(
         "Questions, in the order in which they were asked",
-        ("question", "analysis", "regime", "about", "privacy price per person"),
+        ("question", "analysis", "regime", "about", "price per person"),
         tuple(rows),
         (False,) * 5,
     )
@@ -174,6 +176,7 @@ def _answer(result: Result, membership: float | None) -> dict[str, Any]:
         "promise": statement.PROMISE[question.regime],
         "section": section,
         "membership": None if membership is None or not math.isfinite(membership) else f"{membership:.2f}",
+        "draws": None if membership is None or not math.isfinite(membership) else round(100 * membership),
         "statement": _statement(result),
         "bytes": _bytes(result),
     }
@@ -283,14 +286,12 @@ def _association(result: Result) -> Section:
         )
         for i in order
     )
-    tables = [
-        Table(
-            f"The {len(rows)} variants with the smallest p values",
-            ("variant", "effect allele", "frequency", "beta", "standard error", "p", "n"),
-            rows,
-            (False, False, *(True,) * 5),
-        )
-    ]
+    top_hits = Table(
+        f"The {len(rows)} variants with the smallest p values",
+        ("variant", "effect allele", "frequency", "beta", "standard error", "p", "n"),
+        rows,
+        (False, False, *(True,) * 5),
+    )
     figures = (
         figure(
             f"{name}-manhattan",
@@ -314,13 +315,13 @@ def _association(result: Result) -> Section:
         ("variants with p below 5 × 10⁻⁸", count(passing)),
         ("genomic inflation λ", _fixed(inflation, 3)),
     )
-    tables.insert(0, Table("The answer in short", ("", "number"), short, (False, True)))
+    beside = Table("The answer in short", ("", "number"), short, (False, True))
     covariates = f", adjusted for {answer.facts['covariates']}" if answer.facts.get("covariates") else ""
     lead = f"Linear regression of {answer.facts['trait']} on each variant{covariates}."
     if order:
         top = order[0]
         lead += f" The top variant is {_variant(table, top)}: beta {_fixed(beta[top], 4)}, p = {power(p[top])}."
-    return Section(f"Association with {answer.facts['trait']}", lead, figures, tuple(tables))
+    return Section(f"Association with {answer.facts['trait']}", lead, figures, (top_hits,), beside)
 
 
 def _training(result: Result) -> Section:
@@ -348,14 +349,15 @@ def _training(result: Result) -> Section:
             figure(f"{name}-roc", "ROC curve on the people held out, from noised counts.", partial(draw_roc, answer)),
             figure(
                 f"{name}-training",
-                "Training curve: where the dotted noise meets the released gradient, nothing is left to learn.",
+                "Training curve: where it comes down to the dashed noise, nothing is left to learn.",
                 partial(draw_training, answer),
             ),
         )
     else:
         figures = ()
     label = facts.get("label", "the label")
-    lead = f"A model that predicts {label} reaches an AUC of {_fixed(area, 2)} on people it has not seen"
+    interval = f"95 % interval {_fixed(low, 2)} to {_fixed(high, 2)}"
+    lead = f"A model that predicts {label} reaches an AUC of {_fixed(area, 2)} ({interval}) on people it has not seen"
     lead += f"; the best single variant alone reaches {_fixed(single, 2)}." if math.isfinite(single) else "."
     if not math.isfinite(area):
         lead = f"A model that predicts {label}; its AUC cannot be told from the noise."
@@ -486,4 +488,4 @@ def _variant(table: Mapping[str, Column], i: int) -> str:
 
 def _interval(table: Mapping[str, Column], i: int) -> str:
     value, low, high = (_numbers(table[c])[i] for c in ("frequency", "low_95", "high_95"))
-    return f"{_fixed(value, 2)} ({_fixed(low, 2)} to {_fixed(high, 2)})"
+    return f"{_fixed(value, 2)}\n{_fixed(low, 2)}–{_fixed(high, 2)}"

@@ -304,11 +304,11 @@ def draw_intervals(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> 
         axes.plot(estimate, at, markers[number % len(markers)], color=colour, markersize=size, label=name)
     published = np.asarray(table["published_frequency"], dtype=np.float64)
     axes.vlines(published, rows - 0.42, rows + 0.42, color="C2", linewidth=1, linestyle=(0, (3, 2)), label="published")
-    axes.set_yticks(rows, [str(i) for i in table["id"]])
+    axes.set_yticks(rows, [f"{c}:{p}" for c, p in zip(table["chromosome"], table["position"], strict=True)])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel("alternate allele frequency, 95 % interval")
     axes.tick_params(axis="y", length=0)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     names = ", ".join(by_site)
     return f"Frequencies of {len(rows)} variants with 95 % intervals, together and at {names}, and the published ones."

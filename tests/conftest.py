@@ -1,0 +1,55 @@
+"""A tiny federation for any test: four sites of 30 made-up people, 50 variants, .bed files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import NAMES, Tiny, write_site, write_sites
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four sites' files, written once; a test that changes one copies it first."""
+    folder = tmp_path_factory.mktemp("tiny-files")
+    for site in NAMES:
+        write_site(folder, site)
+    return folder
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """A folder like `tmp_path`, in memory where the system has such a place: a ledger syncs at every step."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def make_tiny(tiny_files: Path, quick_path: Path) -> Iterator[Callable[..., Tiny]]:
+    """Make a federation over a copy of the files; arguments as of `tests.tiny.write_sites`, and `edit`, which is
+    called on the folder of files before anything opens them."""
+    made: list[Tiny] = []
+
+    def make(edit: Callable[[Path], object] = lambda _: None, **change: Any) -> Tiny:
+        data = quick_path / f"data{len(made)}"
+        shutil.copytree(tiny_files, data)
+        edit(data)
+        made.append(Tiny.of(write_sites(data, **change), quick_path / f"nodes{len(made)}"))
+        return made[-1]
+
+    yield make
+    for tiny in made:
+        tiny.close()
+
+
+@pytest.fixture
+def tiny(make_tiny: Callable[..., Tiny]) -> Tiny:
+    """The plain federation."""
+    return make_tiny()

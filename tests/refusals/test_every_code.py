@@ -1,0 +1,639 @@
+"""Every reason for which a node says no, reached by a real message at its door."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl_client.gate import VETO_FILE, Gate
+from strategies.federation import Identity
+from strategies.privacy import Budget
+from strategies.summary import Summary
+from strategies.wire import MEANING, Close, Closed, Message, Reason, Refused, digest_of
+from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Pen, Tiny, people_of, study
+
+Make = Callable[..., Tiny]
+Case = Callable[[Make, pytest.MonkeyPatch], tuple[Tiny, bytes]]
+SITE = "AT"
+STUDY = study(COUNTS, LINEAR, FREQUENCIES)
+SECRET = "AT-person-007 has 2 copies of v12"
+
+
+def opened(tiny: Tiny, asked: object = STUDY) -> Pen:
+    return tiny.pen(asked).open()  # type: ignore[arg-type]
+
+
+def everywhere(tiny: Tiny, envelope: bytes, sites: tuple[str, ...] = NAMES) -> None:
+    for site in sites:
+        assert not isinstance(tiny.read(site, tiny.gates[site].answer(envelope)).header, Refused)
+
+
+def forged_moments(people: int, deviation: float) -> Summary:
+    """Round 1 of the association as no honest sites would sum it: two columns that hardly vary."""
+    bits = LINEAR.analysis.MOMENT_BITS  # type: ignore[attr-defined]
+    square = round(people * deviation**2 * 2**bits)
+    return {
+        "people": np.array(people),
+        "sums": np.zeros(2, dtype=np.int64),
+        "squares": np.full(2, square, dtype=np.int64),
+    }
+
+
+def derived(total: Summary) -> object:
+    from strategies.analysis import Total  # noqa: PLC0415
+
+    return LINEAR.analysis.conclude(Total(total, NAMES), STUDY.frame(LINEAR))
+
+
+# -- one function a case: a federation and the message that its site AT refuses ----------------------------------------
+
+
+def garbage(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    return make(), b"hello"
+
+
+def a_reply_as_request(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).sign(Closed("0" * 64, SITE))
+
+
+def a_study_in_no_parts(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(body=b"\0\0\0\2")
+
+
+def totals_that_are_no_arrays(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("linear", body=b"\0\0\0\1" + b"\0" * 7 + b"\4none", round=2)
+
+
+def a_stranger(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(by=Identity.generate())
+
+
+def a_node_as_coordinator(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(by=tiny.gates["BE"].identity)
+
+
+def other_code(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(version="0.0.1+0123456789abcdef")
+
+
+def other_wire_version(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    envelope = bytearray(tiny.pen(STUDY).opening())
+    envelope[9] += 1
+    return tiny, bytes(envelope)
+
+
+def an_old_opening(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(expires=1)
+
+
+def an_old_question(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", expires=1)
+
+
+def an_old_unmasking(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    return tiny, pen.unmask([request], expires=1)
+
+
+def an_unknown_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", session="another")
+
+
+def a_closed_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    everywhere(tiny, pen.closing())
+    return tiny, request  # its masked reply is gone as well
+
+
+def a_study_that_is_none(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(body=b"\0\0\0\1" + b"\0" * 7 + b"\2{}")
+
+
+def another_study_than_stated(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(study=study(COUNTS).digest)
+
+
+def a_session_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    opened(tiny)
+    return tiny, tiny.pen(study(COUNTS)).opening()
+
+
+def a_question_of_another_study(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", study=study(COUNTS).digest)
+
+
+def coordinator_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"coordinators": ["somebody"]}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def purpose_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"purposes": ["education"]}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def analysis_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"analyses": {"association": ["exact"]}}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def regime_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"analyses": {"allele_frequency": ["private"]}}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def column_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"columns": {"sex": [1, 2]}}})
+    return tiny, opened(tiny).ask("linear")
+
+
+def column_not_there(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    def rename(data: Path) -> None:
+        table = data / SITE / "people.tsv"
+        table.write_text(table.read_text().replace("trait", "height", 1))
+
+    tiny = make(edit=rename)
+    return tiny, opened(tiny).ask("linear")
+
+
+def range_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"columns": {"sex": [1, 2], "trait": [-4, 3.5]}}})
+    return tiny, opened(tiny).ask("linear")
+
+
+def another_build(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(datasets={SITE: {"assembly": "GRCh38"}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def a_veto(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    request = opened(tiny).ask("counts")
+    (tiny.gates[SITE].ledger.folder / VETO_FILE).touch()
+    return tiny, request
+
+
+def broken_data(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(edit=lambda data: (data / SITE / "genotypes.bed").write_bytes(b"\x6c\x1b\x01"))
+    return tiny, opened(tiny).ask("counts")
+
+
+def no_genotypes(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(datasets={SITE: {"genotypes": ""}})
+    return tiny, opened(tiny).ask("frequencies")
+
+
+def data_that_changed(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    request = opened(tiny).ask("counts")
+    table = tiny.data / SITE / "people.tsv"
+    table.write_text(table.read_text() + "\n")
+    return tiny, request
+
+
+def a_roster_without_it(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", roster=("BE", "CY", "DK"))
+
+
+def a_roster_with_a_stranger(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", roster=(*NAMES, "XX"))
+
+
+def a_roster_that_counts_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", roster=("AT", "BE", "BE"))
+
+
+def survivors_without_it(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    return tiny, pen.unmask([request], ("BE", "CY", "DK"))
+
+
+def survivors_who_were_not_asked(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts", roster=("AT", "BE", "CY")), ("AT", "BE", "CY"))
+    return tiny, pen.unmask([request], NAMES)
+
+
+def two_sites(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", roster=("AT", "BE"))
+
+
+def two_survivors(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    return tiny, pen.unmask([request], ("AT", "BE"))
+
+
+def fewer_than_its_policy_asks(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"minimum_sites": 4}})
+    return tiny, opened(tiny).ask("counts", roster=("AT", "BE", "CY"))
+
+
+def a_roster_that_isolates(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    everywhere(tiny, pen.unmask([request]))
+    return tiny, pen.ask("counts", roster=("AT", "BE", "CY"), attempt=2)
+
+
+def survivors_that_isolate(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, first := pen.ask("counts"))
+    everywhere(tiny, second := pen.ask("counts", attempt=2))
+    everywhere(tiny, pen.unmask([first]))
+    return tiny, pen.unmask([second], ("AT", "BE", "CY"))
+
+
+def a_key_too_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.ask("counts", keys={s: k for s, k in pen.keys.items() if s != "DK"})
+
+
+def a_key_of_another_site(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.ask("counts", keys=pen.keys | {"DK": pen.keys["CY"]})
+
+
+def a_key_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
+    return tiny, pen.ask("counts", keys=pen.keys | {"DK": other.keys["DK"]})
+
+
+def its_own_key_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
+    return tiny, pen.ask("counts", keys=pen.keys | {SITE: other.keys[SITE]})
+
+
+def a_key_of_low_order(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    weak = replace(tiny.read("DK", pen.certificates["DK"]).header, key="00" * 32)  # type: ignore[type-var]
+    pen.certificates["DK"] = pen.sign(weak, by=tiny.gates["DK"].identity)  # the site itself is false
+    return tiny, pen.ask("counts")
+
+
+def a_sealing_key_of_low_order(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(sealing="00" * 32)
+
+
+def a_question_that_is_not_asked(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("height")
+
+
+def a_slice_too_far(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", number=1)
+
+
+def a_slice_before_the_first(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", number=-1)
+
+
+def another_cut(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", slices=2)
+
+
+def a_round_too_far(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", round=2)
+
+
+def a_second_draw_of_the_noise(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("frequencies", attempt=2)
+
+
+def chosen_parameters(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", parameters={"panel": "another"})
+
+
+def totals_of_no_round(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", earlier=[{"genotypes": np.zeros((50, 4), dtype=np.int64)}], round=1)
+
+
+def a_slot_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, pen.ask("counts"), (SITE,))
+    return tiny, pen.ask("counts", expires=2**40)
+
+
+def more_than_the_budget(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(epsilon=0.9)
+    return tiny, opened(tiny).ask("frequencies")
+
+
+def fewer_people_than_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"minimum_people": 31}})
+    return tiny, opened(tiny).ask("counts")
+
+
+def totals_that_would_overflow(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    forged = forged_moments(people=10, deviation=2e-4)
+    return tiny, opened(tiny).ask("linear", analysis=derived(forged), earlier=[forged])  # type: ignore[arg-type]
+
+
+def totals_near_the_ring_s_end(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    # a square of 6^2 times 2^53 stays below 2^61 for each of 30 people in the sum, and above 2^62 / 4 together
+    forged = forged_moments(people=4, deviation=0.2)
+    return tiny, opened(tiny).ask("linear", analysis=derived(forged), earlier=[forged])  # type: ignore[arg-type]
+
+
+def seeds_of_nothing(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.unmask([pen.ask("counts")])
+
+
+def seeds_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
+    everywhere(tiny, request := other.ask("counts"))
+    return tiny, pen.unmask([request])
+
+
+def seeds_of_a_private_question(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("frequencies"))
+    return tiny, pen.unmask([request])
+
+
+def another_list_of_survivors(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(own_total=NAMES)  # so that nothing but the list itself is in the way
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    everywhere(tiny, pen.unmask([request]))
+    return tiny, pen.unmask([request], ("AT", "BE", "CY"))
+
+
+def a_failing_analysis(make: Make, patch: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(SECRET)
+
+    request = opened(tiny).ask("counts")
+    patch.setattr(type(COUNTS.analysis), "summarise", fail)
+    return tiny, request
+
+
+def a_full_disk(make: Make, patch: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, SECRET)
+
+    request = opened(tiny).ask("counts")
+    patch.setattr(tiny.gates[SITE].ledger, "record", fail)
+    return tiny, request
+
+
+CASES: dict[Case, Reason] = {
+    garbage: Reason.MALFORMED,
+    a_reply_as_request: Reason.MALFORMED,
+    a_study_in_no_parts: Reason.MALFORMED,
+    totals_that_are_no_arrays: Reason.MALFORMED,
+    a_stranger: Reason.BAD_SIGNATURE,
+    a_node_as_coordinator: Reason.BAD_SIGNATURE,
+    other_code: Reason.VERSION_MISMATCH,
+    other_wire_version: Reason.VERSION_MISMATCH,
+    an_old_opening: Reason.EXPIRED,
+    an_old_question: Reason.EXPIRED,
+    an_old_unmasking: Reason.EXPIRED,
+    an_unknown_session: Reason.NOT_OPENED,
+    a_closed_session: Reason.NOT_OPENED,
+    a_study_that_is_none: Reason.STUDY_INVALID,
+    another_study_than_stated: Reason.STUDY_INVALID,
+    a_session_twice: Reason.SESSION_CONFLICT,
+    a_question_of_another_study: Reason.SESSION_CONFLICT,
+    coordinator_outside_policy: Reason.COORDINATOR_NOT_ALLOWED,
+    purpose_outside_policy: Reason.PURPOSE_NOT_ALLOWED,
+    analysis_outside_policy: Reason.ANALYSIS_NOT_ALLOWED,
+    regime_outside_policy: Reason.ANALYSIS_NOT_ALLOWED,
+    column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
+    column_not_there: Reason.COLUMN_NOT_ALLOWED,
+    range_outside_policy: Reason.RANGE_OUTSIDE_POLICY,
+    another_build: Reason.WRONG_ASSEMBLY,
+    a_veto: Reason.VETOED,
+    broken_data: Reason.DATASET_UNAVAILABLE,
+    no_genotypes: Reason.DATASET_UNAVAILABLE,
+    data_that_changed: Reason.DATASET_UNAVAILABLE,
+    a_roster_without_it: Reason.NOT_IN_ROSTER,
+    a_roster_with_a_stranger: Reason.NOT_IN_ROSTER,
+    a_roster_that_counts_twice: Reason.NOT_IN_ROSTER,
+    survivors_without_it: Reason.NOT_IN_ROSTER,
+    survivors_who_were_not_asked: Reason.NOT_IN_ROSTER,
+    two_sites: Reason.TOO_FEW_SITES,
+    two_survivors: Reason.TOO_FEW_SITES,
+    fewer_than_its_policy_asks: Reason.TOO_FEW_SITES,
+    a_roster_that_isolates: Reason.ROSTER_ISOLATES,
+    survivors_that_isolate: Reason.ROSTER_ISOLATES,
+    a_key_too_few: Reason.KEYS_INVALID,
+    a_key_of_another_site: Reason.KEYS_INVALID,
+    a_key_of_another_session: Reason.KEYS_INVALID,
+    its_own_key_of_another_session: Reason.KEYS_INVALID,
+    a_key_of_low_order: Reason.KEYS_INVALID,
+    a_sealing_key_of_low_order: Reason.KEYS_INVALID,
+    a_question_that_is_not_asked: Reason.OUT_OF_ORDER,
+    a_slice_too_far: Reason.OUT_OF_ORDER,
+    a_slice_before_the_first: Reason.OUT_OF_ORDER,
+    another_cut: Reason.OUT_OF_ORDER,
+    a_round_too_far: Reason.OUT_OF_ORDER,
+    a_second_draw_of_the_noise: Reason.OUT_OF_ORDER,
+    chosen_parameters: Reason.NOT_DERIVED,
+    totals_of_no_round: Reason.NOT_DERIVED,
+    a_slot_twice: Reason.ALREADY_ANSWERED,
+    more_than_the_budget: Reason.BUDGET_EXHAUSTED,
+    fewer_people_than_policy: Reason.TOO_FEW_PEOPLE,
+    totals_that_would_overflow: Reason.SUM_OVERFLOW,
+    totals_near_the_ring_s_end: Reason.SUM_OVERFLOW,
+    seeds_of_nothing: Reason.NOT_ANSWERED,
+    seeds_of_another_session: Reason.NOT_ANSWERED,
+    seeds_of_a_private_question: Reason.NOT_ANSWERED,
+    another_list_of_survivors: Reason.SURVIVORS_CONFLICT,
+    a_failing_analysis: Reason.INTERNAL,
+    a_full_disk: Reason.INTERNAL,
+}
+PUBLIC = {
+    Reason.TOO_FEW_SITES: {"minimum_sites"},
+    Reason.TOO_FEW_PEOPLE: {"minimum_people"},
+    Reason.BUDGET_EXHAUSTED: {"rho_asked", "rho_left"},
+}
+
+
+def private_words() -> list[str]:
+    """What must stand in no refusal, journal or log: people, variants, parameters, texts of exceptions."""
+    variants = [word for v in PANEL.variants for word in (f'"{v.identifier}"', str(v), f":{v.position}")]
+    return [*people_of(SITE), *variants, "panel", "covariates", "trait", "Traceback", "Error", SECRET, "copies"]
+
+
+def test_every_reason_is_reached() -> None:
+    assert set(CASES.values()) == set(Reason) == set(MEANING)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.__name__ for case in CASES])
+def test_a_refusal_says_its_code_and_public_numbers_and_is_in_the_journal(
+    case: Case, make_tiny: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny, envelope = case(make_tiny, monkeypatch)
+    gate = tiny.gates[SITE]
+    before, spent = len(list(gate.ledger.journal())), gate.ledger.spent()
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "genosum"):
+        reply = gate.answer(envelope)
+
+    message = tiny.read(SITE, reply)
+    refused = message.header
+    assert isinstance(refused, Refused)
+    assert refused.reason is CASES[case]
+    assert (refused.request, refused.node, message.body) == (digest_of(envelope), SITE, b"")
+    assert set(refused.public) == PUBLIC.get(refused.reason, set())
+    assert refused.public.get("minimum_people", 31) == gate.policy.minimum_people or not refused.public.get(
+        "minimum_people"
+    )
+
+    lines = list(gate.ledger.journal())[before:]
+    assert [line["event"] for line in lines] == ["refuse"]
+    assert lines[0]["reason"] == refused.reason
+    assert set(lines[0]) <= {"event", "reason", "coordinator", "session", "study", "question", "time"}
+    for word in private_words():
+        assert word.encode() not in reply
+        assert word not in json.dumps(lines)
+    for line in caplog.messages:
+        # the log is the node's own and may name what is wrong with a file, but never the text of an unforeseen exception
+        assert SECRET not in line
+    if refused.reason is not Reason.INTERNAL:
+        assert gate.ledger.spent() == spent, "a refusal before data were read costs nothing"
+
+
+def test_a_refusal_answers_even_when_the_journal_cannot_be_written(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, SECRET)
+
+    monkeypatch.setattr(tiny.gates[SITE].ledger, "note", fail)
+    message = tiny.read(SITE, tiny.gates[SITE].answer(b"garbage"))
+    assert isinstance(message.header, Refused)
+    assert message.header.reason is Reason.MALFORMED
+    assert caplog.messages == ["the journal cannot be written: OSError"]
+
+
+def test_a_veto_in_mid_study_stops_everything_but_forgetting(tiny: Tiny) -> None:
+    pen, gate = opened(tiny), tiny.gates[SITE]
+    everywhere(tiny, answered := pen.ask("counts"))
+    everywhere(tiny, noised := pen.ask("frequencies"), (SITE,))
+    veto = gate.ledger.folder / VETO_FILE
+    veto.touch()
+    again = [pen.opening(), answered, noised, pen.ask("linear"), pen.unmask([answered])]
+    for envelope in again:
+        header = tiny.read(SITE, gate.answer(envelope)).header
+        assert isinstance(header, Refused)
+        assert header.reason is Reason.VETOED
+    veto.unlink()
+    assert not isinstance(tiny.read(SITE, gate.answer(pen.unmask([answered]))).header, Refused)
+    veto.touch()
+    assert isinstance(tiny.read(SITE, gate.answer(pen.closing())).header, Closed)
+
+
+def test_a_session_belongs_to_the_coordinator_who_opened_it(make_tiny: Make) -> None:
+    """Another coordinator of the federation can sign the very same request, which then has the same digest."""
+    tiny = make_tiny(coordinators=["demo", "other"])
+    other, gate = Identity.generate(), tiny.gates[SITE]
+    coordinator = replace(tiny.federation.coordinators["demo"], identity=other.public)
+    gate.federation = replace(
+        tiny.federation, coordinators={**tiny.federation.coordinators, "other": coordinator}
+    )
+    pen = opened(tiny)
+    everywhere(tiny, exact := pen.ask("counts"))
+    everywhere(tiny, noised := pen.ask("frequencies"), (SITE,))
+    mine = [pen.opening(), exact, noised, pen.unmask([exact]), pen.closing()]
+    for envelope in mine:
+        header = _signed_again(envelope, tiny, other)
+        theirs = tiny.read(SITE, gate.answer(header)).header
+        assert digest_of(header) == digest_of(envelope)
+        assert isinstance(theirs, Refused)
+        assert theirs.reason is Reason.SESSION_CONFLICT
+
+
+def _signed_again(envelope: bytes, tiny: Tiny, by: Identity) -> bytes:
+    from strategies.wire import open_envelope, seal_envelope  # noqa: PLC0415
+
+    message: Message = open_envelope(envelope, {"demo": tiny.workspace.identity.public})
+    return seal_envelope(message.header, message.body, by)
+
+
+def test_closing_an_unknown_session_changes_nothing(tiny: Tiny) -> None:
+    gate = tiny.gates[SITE]
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    reply = gate.answer(pen.sign(Close("another", 2**40)))
+    assert isinstance(tiny.read(SITE, reply).header, Closed)
+    assert not isinstance(tiny.read(SITE, gate.answer(request)).header, Refused)
+
+
+def test_a_budget_of_another_question_is_reported_by_public_numbers(make_tiny: Make) -> None:
+    tiny = make_tiny(epsilon=3.0)
+    dear = replace(FREQUENCIES, name="dear", budget=Budget(3.0, 1e-5))
+    pen = tiny.pen(study(FREQUENCIES, dear, TRAINING)).open()
+    everywhere(tiny, pen.ask("frequencies"), (SITE,))
+    header = tiny.read(SITE, tiny.gates[SITE].answer(pen.ask("dear"))).header
+    assert isinstance(header, Refused)
+    asked, had = Budget(3.0, 1e-5).loss.rho, Budget(1.0, 1e-5).loss.rho
+    assert header.public == {"rho_asked": pytest.approx(asked), "rho_left": pytest.approx(asked - had)}
+
+
+def test_the_gate_of_a_node_that_the_federation_does_not_know_is_not_built(tiny: Tiny) -> None:
+    from fl_client.policy import NodeConfig  # noqa: PLC0415
+    from strategies.errors import UsageError  # noqa: PLC0415
+
+    config = NodeConfig.read(tiny.workspace.node_files[SITE])
+    with pytest.raises(UsageError, match="known to the federation by its name and key"):
+        Gate.build(replace(config, name="BE"))
