@@ -17,7 +17,7 @@ help:  ## show this
 
 demo: .venv/ready  ## four countries, one study, real genomes: writes results/demo/report.html
 	rm -rf results/demo
-	$(BIN)/fl-simulate simulations/studies/demo.toml --sites simulations/data/europe1000g --out results/demo --measure-membership
+	$(BIN)/fl-simulate simulations/studies/demo.toml --sites simulations/data/europe1000g --out results/demo --measure
 
 federation: .venv/ready  ## the same study over a real SuperLink and four SuperNodes on loopback
 	rm -rf results/federation

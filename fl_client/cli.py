@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -277,8 +277,8 @@ def _say(what: str, text: str) -> None:
     print(f"{what:<12}{text}")
 
 
-def _list(names: Sequence[str] | object) -> str:
-    return ", ".join(names) or "nobody"  # type: ignore[arg-type, call-overload]
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nobody"
 
 
 def _own_file(path: Path, what: str) -> None:

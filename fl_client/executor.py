@@ -63,7 +63,7 @@ STOP_S = 10.0
 
 for _pull in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
     # Objects of a message are there a moment after the message; Flower's own first look comes after a whole second.
-    _pull.__kwdefaults__.update(initial_backoff=0.05, backoff_cap=1.0)  # type: ignore[attr-defined]
+    _pull.__kwdefaults__ = {**(_pull.__kwdefaults__ or {}), "initial_backoff": 0.05, "backoff_cap": 1.0}
 
 
 class _Pace:
@@ -98,7 +98,7 @@ def link(config: NodeConfig, secret: Path) -> None:
 
     client.time = types.SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)  # type: ignore[attr-defined]
     for module in (fleet_http_connection, heartbeat):
-        module.HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_S
+        vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT_S
     sys.argv = [
         "flower-supernode", "--isolation", "process", "--superexec-auth-secret-file", str(secret),
         "--superlink", where.superlink, "--root-certificates", str(config.folder / where.root_certificates),
@@ -145,8 +145,8 @@ def _answer(address: str, token: str, app: ClientApp, node_file: Path) -> None:
     try:
         message, context, _, _ = pull_task_input(client)  # the last is the run's app: left as the bytes that it is
         reply, status = respond(app, message, context, node_file)
-        push_message(client, reply, context)
         log.info("answered a message in %.2f s", time.monotonic() - started)
+        push_message(client, reply, context)
     except Exception as error:  # such as a run that was stopped meanwhile
         _note("a message was not answered", error)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from fl_server.conduct import Progress
@@ -25,14 +25,15 @@ def shown(title: str) -> Iterator[Callable[[Progress], None]]:
     )
     with Bars(*columns, console=console) as bars:
         bars.console.print(title, style="bold", highlight=False)
-        lines: dict[int, int] = {}
+        lines: dict[int, TaskID] = {}
 
         def step(at: Progress) -> None:
             for question, line in lines.items():
                 if question < at.question:
                     bars.update(line, completed=bars.tasks[line].total)
             if at.question not in lines:
-                lines[at.question] = bars.add_task(f"question {at.question} of {at.questions}  {at.name}", total=at.steps)
+                name = f"question {at.question} of {at.questions}  {at.name}"
+                lines[at.question] = bars.add_task(name, total=at.steps)
             bars.update(lines[at.question], completed=at.done)
 
         yield step

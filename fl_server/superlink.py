@@ -73,7 +73,8 @@ from strategies.errors import GenosumError, UsageError
 log = logging.getLogger("genosum.superlink")
 
 # Objects of a message are there a moment after the message; Flower's own first look comes after a whole second.
-inflatable_utils.pull_objects.__kwdefaults__.update(initial_backoff=0.05, backoff_cap=1.0)  # type: ignore[attr-defined]
+_PULL = {"initial_backoff": 0.05, "backoff_cap": 1.0}
+inflatable_utils.pull_objects.__kwdefaults__ = {**(inflatable_utils.pull_objects.__kwdefaults__ or {}), **_PULL}
 
 
 class LinkError(GenosumError):
@@ -593,32 +594,33 @@ class Run:
         memory: file that remembers this run's number. The number that it holds from a killed process is stopped first.
         """
         self._address, self._secret, self._digest, self._memory = address, secret, digest, memory
-        self._lost = threading.Event()
+        self._lost, self._ended = threading.Event(), False
 
     def __enter__(self) -> Self:
         """Raises:
         LinkError: if the SuperLink does not answer or refuses the secret.
         """
-        with _told(self._address), contextlib.ExitStack() as undo:
-            self._control = undo.enter_context(_closing(_control(self._address)))
+        with _told(self._address), contextlib.ExitStack() as opened:
+            self._control = _control(self._address)
+            opened.callback(self._control.close)
             self._stop_stale()
             fab = stub(self._digest)
             sha = hashlib.sha256(fab).hexdigest()
             self._number = self._control.StartRun(StartRunRequest(fab=Fab(hash_str=sha, content=fab))).run_id
             self._memory.write_text(str(self._number))
-            undo.callback(self._stop, self._number)
+            opened.callback(self._abandon)
             token = self._acquire(sha)
             self.grid = _Grid(self._address, token, self._lost)
-            undo.callback(self.grid.close)
+            opened.callback(self.grid.close)
             self._pulse = self._runtime("flwr-serverapp", RuntimeTokenHttpInterceptor(token))
-            undo.callback(self._pulse.close)
+            opened.callback(self._pulse.close)
             task = self.grid._runtime_client.PullTaskInput(PullTaskInputRequest())  # the run is now "running"
             TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, task.run.run_id
             TaskIdentity.node_id = task.context.node_id
             self.grid.set_run(run_from_proto(task.run))
             self._heart = HeartbeatSender(self._beat)
             self._heart.start()
-            undo.pop_all()
+            self._opened = opened.pop_all()
         return self
 
     def _acquire(self, sha: str) -> str:
@@ -666,6 +668,10 @@ class Run:
         with contextlib.suppress(OSError, ValueError):
             self._stop(int(self._memory.read_text()))
 
+    def _abandon(self) -> None:
+        if not self._ended:
+            self._stop(self._number)
+
     def _stop(self, number: int) -> None:
         with contextlib.suppress(httpx.HTTPError):  # it ended by itself, or the SuperLink is gone
             self._control.StopRun(StopRunRequest(run_id=number))
@@ -679,11 +685,10 @@ class Run:
         self.grid._runtime_client._retry_invoker = _retry(ANSWER_S)
         with contextlib.suppress(httpx.HTTPError):
             self.grid._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+            self._ended = True
         if self._heart.is_running:
             self._heart.stop()
-        self._pulse.close()
-        self.grid.close()
-        self._control.close()
+        self._opened.close()
         self._memory.unlink(missing_ok=True)
 
 

@@ -1,17 +1,16 @@
 """`fl-simulate`: a study on one machine, before any real node sees it.
 
-    fl-simulate STUDY --sites DIR --out DIR      the same gate and conduct over sites in this process
-    fl-simulate twin federation.toml --out DIR   synthetic sites that look like a federation's
+fl-simulate STUDY --sites DIR --out DIR      the same gate and conduct over sites in this process
+fl-simulate twin federation.toml --out DIR   synthetic sites that look like a federation's
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -19,8 +18,9 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from fl_server import results
 from fl_server.progress import shown
-from simulations.membership import measured
+from simulations.baseline import beside
 from simulations.federation import isolate
+from simulations.membership import measured
 from simulations.populations import twin
 from simulations.run import simulate
 from simulations.sites import Sites
@@ -48,16 +48,19 @@ def _study(words: Sequence[str]) -> int:
     parser.add_argument("study", type=Path, help="the study file (TOML)")
     parser.add_argument("--sites", type=Path, required=True, help="a folder with sites.toml")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for report and answers")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="one process, or Flower's simulation engine")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="one process, or Flower's simulation engine"
+    )
     parser.add_argument(
         "--allow-open-ports",
         action="store_true",
         help="let Ray listen on all interfaces where no network namespace of its own can be made",
     )
     parser.add_argument(
-        "--measure-membership",
+        "--measure",
         action="store_true",
-        help="measure how well members are told from others in each exact answer (asks the exact questions a second time)",
+        help="put beside the answers what only a simulation can know: how well people who took part are told from "
+        "others in each exact answer, and how well the best single variant does what a trained model does",
     )
     chosen = parser.parse_args(words)
     if chosen.engine == "ray" and (code := isolate(words, chosen.allow_open_ports)) is not None:
@@ -69,14 +72,18 @@ def _study(words: Sequence[str]) -> int:
     with shown(f"{study.title}: {len(study.questions)} questions") as step:
         outcome = simulate(study, chosen.sites, step, ray=chosen.engine == "ray")
     seconds = time.monotonic() - started
-    membership = measured(study, chosen.sites) if chosen.measure_membership else None
-    _write(chosen.out, lambda folder: results.write(study, outcome.federation, outcome.results, folder, membership))
+    answers, membership = outcome.results, None
+    if chosen.measure:
+        answers, membership = beside(answers, study, chosen.sites), measured(study, chosen.sites)
+    results.write(study, outcome.federation, answers, chosen.out, membership)
     print(f"{len(outcome.results)} questions answered in {seconds:.1f} s. Open {chosen.out / 'report.html'}")
     return 0
 
 
 def _twin(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("fl-simulate twin", description="Write synthetic sites with a federation's columns.")
+    parser = argparse.ArgumentParser(
+        "fl-simulate twin", description="Write synthetic sites with a federation's columns."
+    )
     parser.add_argument("federation", type=Path, help="the federation file that the nodes pin")
     parser.add_argument("--out", type=Path, default=Path("twin"), help="a new folder (default: twin)")
     parser.add_argument("--study", type=Path, help="take the variants of this study's panels")
@@ -91,19 +98,6 @@ def _twin(words: Sequence[str]) -> int:
 def _new(out: Path) -> None:
     if out.exists():
         raise UsageError("Answers are written into a new folder.", f"{out} exists", "name another, or move it away.")
-
-
-def _write(out: Path, write: Callable[[Path], None]) -> None:
-    """Write a result folder so that it appears whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        write(partial)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":

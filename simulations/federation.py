@@ -135,7 +135,10 @@ def over_ray(node_files: Sequence[Path], conduct: Callable[[Grid], T]) -> T:
         except BaseException as error:
             outcome.append(error)
 
-    backend = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2, "include_dashboard": False}}
+    backend = {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "init_args": {"num_cpus": 2, "include_dashboard": False},
+    }
     run_simulation(server, virtual_node, num_supernodes=len(node_files), backend_config=backend)  # type: ignore[arg-type]
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
@@ -157,7 +160,10 @@ def isolate(command: Sequence[str], allow_open_ports: bool) -> int | None:
     if allow_open_ports:
         return None
     wrapped = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-m", "simulations.cli"]
-    if shutil.which("unshare") is None or subprocess.run([*wrapped[:4], "true"], check=False, capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*wrapped[:4], "true"], check=False, capture_output=True).returncode
+    ):
         raise UsageError(
             "Ray opens ports on all interfaces, so it runs in a network namespace of its own.",
             "this system does not allow one",

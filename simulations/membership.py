@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_client.readers import Dataset
 from simulations.attacks import first_half, measure
@@ -54,16 +55,24 @@ def _takes_part(identifier: str) -> bool:
     return bool(first_half([identifier])[0])
 
 
+def everybody(study: Study, question: Question, data: Path) -> Cohort:
+    """All people of all sites with what the question names; simulation only."""
+    return _joined([people for people, _ in _sites(study, question, data)])
+
+
 def _halves(study: Study, question: Question, data: Path) -> tuple[Cohort, Cohort]:
-    """Everybody of all sites, as those who took part and those who did not."""
+    """All people of all sites, as those who took part and those who did not."""
+    sites = _sites(study, question, data)
+    members = _joined([people.take(np.flatnonzero(inside)) for people, inside in sites])
+    return members, _joined([people.take(np.flatnonzero(~inside)) for people, inside in sites])
+
+
+def _sites(study: Study, question: Question, data: Path) -> list[tuple[Cohort, NDArray[np.bool_]]]:
+    """Each site's people, and whether each of them is in the half that takes part."""
     frame, panels = study.frame(question), names_of(question.analysis, "panel")
     needs = Needs(names_of(question.analysis, "column"), panels[0] if panels else None)
-    parts: list[tuple[Cohort, Cohort]] = []
-    for site in Sites.read(data).sites.values():
-        dataset = Dataset.open(site.dataset, data)
-        everybody, inside = dataset.cohort(needs, frame), first_half(dataset.people)
-        parts.append((everybody.take(np.flatnonzero(inside)), everybody.take(np.flatnonzero(~inside))))
-    return _joined([members for members, _ in parts]), _joined([others for _, others in parts])
+    datasets = [Dataset.open(site.dataset, data) for site in Sites.read(data).sites.values()]
+    return [(dataset.cohort(needs, frame), first_half(dataset.people)) for dataset in datasets]
 
 
 def _joined(cohorts: list[Cohort]) -> Cohort:

@@ -125,7 +125,9 @@ def test_the_gate_is_read_straight_down() -> None:
 
 
 def test_the_top_level_is_the_owners() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
     if not any(listed):
         pytest.skip("not a git checkout")
     assert {name.split("/")[0] for name in listed if name} <= TOP_LEVEL
@@ -142,7 +144,11 @@ def test_what_the_wheel_holds(tmp_path: Path) -> None:
 
 
 def test_no_words_that_promise_too_much() -> None:
-    for path in [ROOT / "README.md", *(ROOT / p / "README.md" for p in PACKAGES), *(q for p in PACKAGES for q in sources(p))]:
+    for path in [
+        ROOT / "README.md",
+        *(ROOT / p / "README.md" for p in PACKAGES),
+        *(q for p in PACKAGES for q in sources(p)),
+    ]:
         text = path.read_text(encoding="utf-8").lower()
         for word in ("ehds compliant", "gdpr compliant", "gdi approved", "anonymous", "anonymised"):
             assert word not in text, (path, word)

@@ -46,7 +46,12 @@ class Desk:
     """A study, a panel and a copy of the demo's sites, to be spoilt."""
 
     def __init__(self, folder: Path) -> None:
-        self.study, self.panel, self.sites, self.out = folder / "s.toml", folder / "few.tsv", folder / "sites", folder / "out"
+        self.study, self.panel, self.sites, self.out = (
+            folder / "s.toml",
+            folder / "few.tsv",
+            folder / "sites",
+            folder / "out",
+        )
         self.study.write_text(STUDY)
         self.panel.write_text(PANEL)
         shutil.copytree(DEMO, self.sites)
@@ -106,13 +111,25 @@ def _three_people(desk: Desk) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
-    "unknown field in a study": (_edit("study", 'title = "a study"', 'title = "a study"\ncode = "x"'), 2, "unknown 'code'"),
-    "unknown field in a question": (_edit("study", 'name = "counts"', 'name = "counts"\nweight = 3'), 2, "unknown 'weight'"),
+    "unknown field in a study": (
+        _edit("study", 'title = "a study"', 'title = "a study"\ncode = "x"'),
+        2,
+        "unknown 'code'",
+    ),
+    "unknown field in a question": (
+        _edit("study", 'name = "counts"', 'name = "counts"\nweight = 3'),
+        2,
+        "unknown 'weight'",
+    ),
     "unknown analysis": (_edit("study", '"association"', '"assocation"'), 2, "catalogue"),
     "exact with epsilon": (_edit("study", 'panel = "few"', 'panel = "few"\nepsilon = 1.0'), 2, "spends no epsilon"),
     "column that is not declared": (_edit("study", "sex = [1, 2]\n", ""), 2, "[columns] table"),
     "range upside down": (_edit("study", "[-4, 4]", "[4, -4]"), 2, "must have a range"),
-    "duplicate variant in the panel": (_edit("panel", "22\t16060513\tb\tT\tC\n", "22\t16058758\tb\tC\tA\n"), 2, "distinct"),
+    "duplicate variant in the panel": (
+        _edit("panel", "22\t16060513\tb\tT\tC\n", "22\t16058758\tb\tC\tA\n"),
+        2,
+        "distinct",
+    ),
     "allele that is none": (_edit("panel", "\tT\tC\n", "\tT\tN\n"), 2, "line 3"),
     "no such panel file": (_edit("study", "few.tsv", "fewer.tsv"), 2, "readable text file"),
     "no sites.toml": (lambda desk: (desk.sites / "sites.toml").unlink(), 2, "sites.toml"),
@@ -121,7 +138,11 @@ BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
     "trait that one site lacks": (_drop_column, 3, "IT refused: COLUMN_NOT_ALLOWED"),
     "range wider than the policy's": (_edit("study", "[-4, 4]", "[-9, 4]"), 3, "RANGE_OUTSIDE_POLICY"),
     "site with three people": (_three_people, 3, "GB refused: TOO_FEW_PEOPLE"),
-    "purpose that the policy does not serve": (_edit("study", "scientific_research", "policy"), 3, "PURPOSE_NOT_ALLOWED"),
+    "purpose that the policy does not serve": (
+        _edit("study", "scientific_research", "policy"),
+        3,
+        "PURPOSE_NOT_ALLOWED",
+    ),
     "person in the table and not in the genotypes": (_stranger, 4, "NOBODY"),
     "truncated VCF": (_cut("GB/genotypes.vcf.gz", 300_000), 4, "genotypes.vcf.gz"),
     "bed of the wrong length": (_cut("IT/genotypes.bed", 459_000), 4, "460003"),

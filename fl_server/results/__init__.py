@@ -53,8 +53,8 @@ def write(
 ) -> None:
     """Write a results folder, whole or not at all.
 
-    Files of equal answers are equal byte for byte, except for `study.json` and `report.html`, which say how long it
-    took, the day in the YAML file, and the bytes that left in `answer.json`.
+    Files of equal answers and equal statements are equal byte for byte, but for `study.json`, which says how long each
+    question took; the day stands in `study.json`, `report.html` and the YAML file.
 
     Args:
         folder: new or empty.
@@ -113,6 +113,7 @@ def _files(
                 sorted({federation.nodes[site].country for site in result.statement.sites}),
                 f"Genosum {package_version()}",
                 today,
+                bool(result.statement.synthetic),
             )
     if answer.model is not None:
         countries = {site: node.country for site, node in federation.nodes.items()}

@@ -87,6 +87,7 @@ def sidecar(
     countries: Sequence[str],
     software: str,
     today: datetime.date,
+    synthetic: bool = False,
 ) -> bytes:
     """The YAML file about a data file.
 
@@ -100,12 +101,16 @@ def sidecar(
         countries: of the sites that answered.
         software: name and version.
         today: the day on which this is written.
+        synthetic: whether the people are made up.
 
     Ancestry and genotyping technology are not known to a coordinator: they are `NR`, the Catalog's "not reported".
     """
+    notes = f"Linear regression over sites in {', '.join(countries)} together; only sums left a site."
+    if synthetic:
+        notes += " Synthetic data: nobody stands behind them."
     document: dict[str, Any] = {
         "date_metadata_last_modified": today,
-        "author_notes": f"Linear regression over sites in {', '.join(countries)} together; only sums left a site.",
+        "author_notes": notes,
         "trait_description": [trait],
         "genome_assembly": assembly,
         "coordinate_system": "1-based",

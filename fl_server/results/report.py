@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fl_server.conduct import Result
 from fl_server.results import statement
-from fl_server.results.figures import Figure, Size, draw_roc, draw_training, figure
+from fl_server.results.figures import Figure, Size, figure
 from strategies.analyses.allele_frequency import (
     GenotypeCounts,
     NoisedFrequency,
@@ -33,6 +33,7 @@ from strategies.analyses.association import (
 )
 from strategies.analysis import Column, parameters
 from strategies.federation import Federation
+from strategies.learning.train import draw_roc, draw_training
 from strategies.privacy import Regime
 from strategies.study import Question, Study
 from strategies.version import package_version
@@ -101,6 +102,7 @@ def render(
         not_for_publication=statement.NOT_FOR_PUBLICATION,
         how_measured=statement.HOW_MEASURED,
         disjoint=statement.DISJOINT,
+        synthetic=sorted({site for r in results for site in r.statement.synthetic}),
     )
 
 
@@ -415,6 +417,7 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("minimum sites", _minimum(said["minimum_sites"])),
         ("honest sites assumed", said["honest_sites_in_words"]),
         ("sites in the answer", _listed(said["sites"])),
+        ("people", "synthetic: nobody stands behind the data" if said["synthetic"] else "real"),
         ("sites absent", "; ".join(f"{site} {why}" for site, why in said["absent"].items()) or "none"),
     )
 

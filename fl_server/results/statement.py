@@ -40,8 +40,8 @@ HONEST_IN_WORDS: Mapping[Regime, str] = {
 
 HOW_MEASURED = (
     "Area under the ROC curve of a likelihood ratio attack by somebody who knows a person's data. The question was "
-    "asked again of one half of the demo's people; the held-out half are the non-members. 0.5 is guessing, 1 is "
-    "certainty."
+    "asked again of one half of the simulated sites' people; the held-out half are the non-members. 0.5 is guessing, "
+    "1 is certainty."
 )
 
 
@@ -66,6 +66,7 @@ def document(result: Result) -> dict[str, Any]:
         "withheld_rows": result.answer.withheld,
         "sites": list(s.sites),
         "absent": dict(s.absent),
+        "synthetic": list(s.synthetic),
         "bytes_left": dict(s.bytes_left),
         "policies": dict(s.policies),
     }

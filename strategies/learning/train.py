@@ -32,7 +32,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -521,3 +521,42 @@ def _roc(histogram: NDArray[np.float64], edges: NDArray[np.float64]) -> dict[str
     rates[able, 0] = 0.0
     rates[able, 1:] = np.maximum.accumulate(np.clip(cumulated[able] / totals[able], 0, 1), axis=1)
     return {"threshold": edges[::-1].copy(), "false_positive_rate": rates[0], "true_positive_rate": rates[1]}
+
+
+def draw_roc(answer: Answer, axes: Any) -> str:
+    """Draw a classifier's ROC curve on the people held out; returns the figure in words."""
+    table, facts = answer.tables["roc"], answer.facts
+    false, true = (np.asarray(table[c], dtype=np.float64) for c in ("false_positive_rate", "true_positive_rate"))
+    axes.plot([0, 1], [0, 1], color="C2", linewidth=1, linestyle=(0, (5, 3)))
+    axes.fill_between(false, true, color="C0", alpha=0.12, linewidth=0)
+    axes.plot(false, true, color="C0", linewidth=2, marker="o", markersize=3.5)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    area, low, high = (float(facts.get(name, float("nan"))) for name in ("auc", "auc_low_95", "auc_high_95"))
+    if not np.isfinite(area):
+        return "ROC curve; its area cannot be told from the noise."
+    interval = f"95 % interval {low:.2f} to {high:.2f}"
+    axes.text(0.97, 0.06, f"AUC {area:.2f}\n{interval}", ha="right", va="bottom", linespacing=1.5)
+    return f"ROC curve of the people held out, from a noised histogram: area {area:.2f}, {interval}."
+
+
+def draw_training(answer: Answer, axes: Any) -> str:
+    """Draw how long the noised gradient was in each round and how much of it was noise; returns the figure in words."""
+    table = answer.tables["training"]
+    rounds = np.asarray(table["round"], dtype=np.int64)
+    lengths, noise, signal = (np.asarray(table[c], dtype=np.float64) for c in ("gradient", "noise", "signal"))
+    axes.plot(rounds, lengths, color="C0", linewidth=2, marker="o", markersize=3.5, label="as released")
+    axes.plot(rounds, signal, color="C1", linewidth=1.6, marker="s", markersize=3, label="without noise, estimated")
+    axes.plot(rounds, noise, color="C2", linewidth=1.2, linestyle=(0, (5, 3)), label="noise alone")
+    axes.set_ylim(0, None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("round")
+    axes.set_ylabel("length of the mean gradient")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), ncols=1)
+    return (
+        f"Training curve over {len(rounds)} rounds: the released gradient's length goes from {lengths[0]:.3g} to "
+        f"{lengths[-1]:.3g}, of which {noise[0]:.3g} is noise."
+    )

@@ -59,9 +59,7 @@ def extreme_people(variants: int) -> Cohort:
             return span.minimum if number % 2 else span.maximum
         return float(getattr(span, end))
 
-    table = {
-        name: np.array([value(name, end, i) for i, end in enumerate(columns)]) for i, name in enumerate(RANGES)
-    }
+    table = {name: np.array([value(name, end, i) for i, end in enumerate(columns)]) for i, name in enumerate(RANGES)}
     return Cohort(len(rows), Genotypes.pack(np.stack(rows, axis=1)), MappingProxyType(table))
 
 

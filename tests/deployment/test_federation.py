@@ -1,0 +1,261 @@
+"""A real SuperLink and four real SuperNodes: same answers, one public interface, and what a `kill -9` does."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from fl_client.ledger import Ledger
+from fl_client.policy import NodeConfig
+from fl_server import superlink
+from fl_server.app import GridLink
+from fl_server.conduct import Checkpoint, Conductor, Result
+from fl_server.results import load
+from simulations.deployment import SITES, Deployment
+from simulations.run import simulate
+from strategies.analysis import Answer
+from strategies.federation import Federation, Identity
+from strategies.privacy import Budget
+from strategies.study import Study
+from tests.deployment.conftest import ASSOCIATION, COUNTS, PRIVATE
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+RHO = Budget(1.0, 1e-5).loss.rho
+
+
+def same(one: Answer, other: Answer) -> bool:
+    """Equal bit for bit, NaN included."""
+    return one.facts == other.facts and all(
+        np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f")
+        for name, table in one.tables.items()
+        for a, b in zip(table.values(), other.tables[name].values(), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(write_study: Callable[..., Path]) -> Mapping[str, Result]:
+    """The exact questions' answers in one process."""
+    study = Study.read(write_study("alone", COUNTS, ASSOCIATION))
+    return {result.question.name: result for result in simulate(study, SITES).results}
+
+
+def journal(federation: Deployment, site: str) -> list[dict[str, object]]:
+    config = NodeConfig.read(federation.node_files[site])
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    try:
+        return list(ledger.journal())
+    finally:
+        ledger.close()
+
+
+def spent(federation: Deployment, site: str) -> float:
+    config = NodeConfig.read(federation.node_files[site])
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    try:
+        return ledger.spent().rho
+    finally:
+        ledger.close()
+
+
+def messages(federation: Deployment) -> dict[str, int]:
+    """How many messages each node has answered since it was made."""
+    return {site: federation.log(site).read_text().count("answered a message") for site in federation.node_files}
+
+
+def test_exact_answers_are_those_of_one_process(
+    federation: Deployment, alone: Mapping[str, Result], write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    study, config = Study.read(write_study("alone", COUNTS, ASSOCIATION)), federation.config
+    parties = Federation.read(config.folder / config.federation)
+    identity = Identity.read(config.folder / config.identity)
+    with superlink.Run(config.superlink.api, config.secret, study.digest, tmp_path / "superlink.run") as run:
+        link, checkpoint = GridLink(run.grid), Checkpoint(tmp_path / "run")
+        results = Conductor(study, parties, config.name, identity, link, checkpoint).run()
+    assert [result.question.name for result in results] == ["counts", "gstt1"]
+    for result in results:
+        assert result.statement.sites == ("CEU", "FI", "GB", "IT")
+        assert result.statement.absent == {}
+        assert same(result.answer, alone[result.question.name].answer)
+
+
+def test_the_public_port_serves_the_fleet_api_only(federation: Deployment) -> None:
+    config = federation.config
+    authority = ssl.create_default_context(cafile=str(config.folder / "ca.crt"))
+    public = f"https://{config.superlink.listen}"
+    with httpx.Client(verify=authority) as client:
+        for path in (
+            "/", "/health", "/docs", "/openapi.json", "/v1/control/list-nodes", "/v1/control/start-run",
+            "/v1/control/register-node", "/v1/runtime/acquire-task", "/v1/runtime/push-messages",
+            "/v1/fleet/../control/list-nodes", "/v1/fleet/%2e%2e/control/list-nodes",
+        ):  # fmt: skip
+            assert client.post(public + path).status_code == 404, path
+            assert client.get(public + path).status_code == 404, path
+        assert client.post(public + "/v1/fleet/pull-messages").status_code == 415  # there, and wants a protobuf
+        assert client.post(f"http://{config.superlink.api}/v1/control/list-nodes").status_code == 415
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(public)  # by no authority that the world knows
+    host, _, port = config.superlink.listen.rpartition(":")
+    for version, spoken in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+        context = ssl.create_default_context(cafile=str(config.folder / "ca.crt"))
+        context.minimum_version = context.maximum_version = version
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain, server_hostname=host) as s,
+        ):
+            assert s.version() == spoken
+
+
+def test_everything_listens_on_loopback(federation: Deployment) -> None:
+    """Read from the kernel: no socket of any of the federation's processes listens anywhere else."""
+    inodes = set()
+    for process in federation.processes.values():
+        for number in _group(process.pid):
+            for descriptor in Path(f"/proc/{number}/fd").iterdir():
+                try:
+                    target = os.readlink(descriptor)
+                except OSError:
+                    continue
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
+    places = Counter()
+    for table, loopback in (("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == "0A" and cells[9] in inodes:
+                places[cells[1].split(":")[0] == loopback] += 1
+    assert places == {True: 2 + len(federation.node_files)}
+
+
+def _group(leader: int) -> list[int]:
+    out = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(place.name)) == leader:
+                out.append(int(place.name))
+        except ProcessLookupError:
+            continue
+    return out
+
+
+def test_the_app_that_flower_wants_is_one_empty_file() -> None:
+    fab = superlink.stub("a" * 64)
+    with zipfile.ZipFile(io.BytesIO(fab)) as archive:
+        assert sorted(archive.namelist()) == [".info/CONTENT", "pyproject.toml", "stub.py"]
+        assert archive.read("stub.py") == b"app = None\n"
+        assert b"a" * 64 in archive.read("pyproject.toml")
+    assert len(fab) < 2000
+    assert superlink.stub("a" * 64) != fab  # a nonce tells our task from everybody else's
+
+
+def test_a_superlink_that_is_down_or_has_another_secret(federation: Deployment, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(superlink.LinkError, match=r"SuperLink answers\.\n  Found:  .*refused\n  Remedy: start it with"):
+        superlink.nodes(nobody, 0.0)
+    run = superlink.Run(federation.config.superlink.api, b"another", "a" * 64, tmp_path / "superlink.run")
+    with pytest.raises(superlink.LinkError, match=r"holds the secret of its SuperLink"), run:
+        pass
+
+
+def test_a_run_that_somebody_stopped(federation: Deployment, tmp_path: Path) -> None:
+    memory = tmp_path / "superlink.run"
+    with superlink.Run(federation.config.superlink.api, federation.config.secret, "b" * 64, memory) as run:
+        assert len(list(run.grid.get_node_ids())) == len(federation.node_files)
+        run._stop(int(memory.read_text()))
+        with pytest.raises(superlink.LinkError, match=r"(?s)goes on until its coordinator ends it.*with --resume"):
+            run.grid.get_node_ids()
+    assert not memory.exists()
+
+
+def test_kill_of_superlink_and_coordinator(
+    federation: Deployment, alone: Mapping[str, Result], write_study: Callable[..., Path], asked: Ask, tmp_path: Path
+) -> None:
+    """Killed when the private replies came but were not yet on disk, killed again in mid-question, then resumed."""
+    study = write_study("resumed", PRIVATE, COUNTS)
+    before = {site: (spent(federation, site), len(journal(federation, site))) for site in federation.node_files}
+    dead = asked(study, dies=("before", "freq.1.1.0.total", "self"))
+    assert dead.returncode == -signal.SIGKILL
+    assert (tmp_path / "out.run" / "freq.1.1.0.0.request").exists()
+    group = str(federation.processes["superlink"].pid)
+    dead = asked(study, "--resume", dies=("after", "counts.1.1.0.total", group, "self"))
+    assert dead.returncode == -signal.SIGKILL
+    federation.processes.pop("superlink").wait()
+    assert not (tmp_path / "out").exists()
+    again = asked(study)
+    assert (again.returncode, "add --resume" in again.stderr) == (2, True)
+    federation.start("superlink")
+    federation.wait()
+    so_far = messages(federation)
+    kept = (tmp_path / "out.run" / "counts.1.1.0.0.request").read_bytes()
+    done = asked(study, "--resume", dies=("before", "nothing"))  # dies of nothing: only to look at the folder
+    assert done.returncode == 0, done.stderr
+    assert kept  # signed once; the folder with it is gone, and with it the keys
+    assert not (tmp_path / "out.run").exists()
+    # open, the second exchange of counts (ask, unmask), close: neither the finished question nor the finished slices.
+    assert {site: n - so_far[site] for site, n in messages(federation).items()} == dict.fromkeys(so_far, 4)
+    for site, (rho, length) in before.items():
+        lines = [line for line in journal(federation, site)[length:] if line.get("question") == "freq"]
+        assert Counter(line["event"] for line in lines) == {"reserve": 1, "answer": 1}
+        assert spent(federation, site) - rho == pytest.approx(RHO)
+    frame = load(tmp_path / "out")["counts"].table()
+    for name, column in alone["counts"].answer.tables["frequencies"].items():
+        if name in frame.columns and np.asarray(column).dtype.kind == "f":
+            assert np.array_equal(frame[name].to_numpy(), np.asarray(column), equal_nan=True), name
+    complete = asked(study, "--resume")
+    assert (complete.returncode, complete.stdout.strip()) == (0, f"{tmp_path / 'out'} is complete.")
+
+
+def test_kill_of_a_node_below_quorum_then_resumed(
+    federation: Deployment, write_study: Callable[..., Path], asked: Ask, tmp_path: Path
+) -> None:
+    study = write_study("four", COUNTS, minimum_sites=4)
+    group = str(federation.processes["CEU"].pid)
+    few = asked(study, dies=("after", "counts.1.1.0.total", group))
+    federation.processes.pop("CEU").wait()
+    assert few.returncode == 5, few.stderr
+    assert "needs 4 sites" in few.stderr
+    assert "CEU did not answer" in few.stderr
+    assert "Traceback" not in few.stderr
+    assert not (tmp_path / "out").exists()
+    federation.start("CEU")
+    federation.wait()
+    done = asked(study, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert set(load(tmp_path / "out")["counts"].statement["sites"]) == set(federation.node_files)
+
+
+def test_kill_of_a_node_above_quorum(
+    federation: Deployment, write_study: Callable[..., Path], asked: Ask, tmp_path: Path
+) -> None:
+    group = str(federation.processes["CEU"].pid)
+    done = asked(write_study("three", COUNTS), dies=("after", "counts.1.1.0.total", group))
+    federation.processes.pop("CEU").wait()
+    assert done.returncode == 0, done.stderr
+    assert "counts is answered without CEU, which did not answer" in done.stderr
+    statement = load(tmp_path / "out")["counts"].statement
+    assert set(statement["sites"]) == {"FI", "GB", "IT"}
+    assert statement["absent"] == {"CEU": "did not answer"}
+    assert "CEU" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_link_and_executor_end_with_their_parent(federation: Deployment) -> None:
+    process = federation.processes.pop("IT")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while _group(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
