@@ -50,7 +50,7 @@ def conductor(
 
 
 def _readable(node_file: Path) -> None:
-    """A node that cannot read its data refuses everything alike; on a laptop the reason is for the one who sits there."""
+    """A node that cannot read its data refuses everything alike; on a laptop the reason is for whoever sits there."""
     if open_gate(str(node_file)).dataset is None:
         config = NodeConfig.read(node_file)
         Dataset.open(config.dataset, config.folder)

@@ -107,9 +107,9 @@ def test_nothing_runs_what_was_received() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     assert node.func.id not in ("eval", "exec", "__import__", "compile"), (path, node.lineno)
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    if node.func.attr == "import_module":
-                        assert isinstance(node.args[0], ast.Constant), (path, node.lineno)
+                called = node.func if isinstance(node, ast.Call) else None
+                if isinstance(called, ast.Attribute) and called.attr == "import_module":
+                    assert isinstance(node.args[0], ast.Constant), (path, node.lineno)
     for name in ("wire.py", "codec.py"):
         assert "getattr(" not in (ROOT / "strategies" / name).read_text(encoding="utf-8")
     assert "getattr(" not in (ROOT / "fl_client" / "gate.py").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Bad input at a researcher's desk: one clear message (rule, found, remedy), the right exit code, nothing half-written."""
+"""Bad input at a researcher's desk: one clear message (rule, found, remedy), the right exit code, no debris."""
 
 from __future__ import annotations
 

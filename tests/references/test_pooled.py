@@ -160,7 +160,7 @@ def test_association_with_missing_genotypes_is_least_squares(
     codes, columns, sizes = people[0].copy(), people[1], people[2]
     rng = np.random.default_rng(20260101)
     codes[rng.random(codes.shape) < 0.03] = 3
-    first = list(sizes.values())[0]
+    first = next(iter(sizes.values()))
     codes[7, :first] = 3  # at one site nobody has this variant
     codes[:, first + 3][rng.permutation(len(codes))[: len(codes) // 2]] = 3  # one person misses half
     panel, start = Panel.read(DEMO / "panel.tsv.gz", "GRCh37"), 0
