@@ -40,7 +40,7 @@ def parse(text: bytes) -> dict[str, Any]:
         raise ValueError("not a finite number")
 
     try:
-        document = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):

@@ -215,8 +215,8 @@ def test_synthetic_and_real_people_are_not_mixed(make_tiny: Make, quick_path: Pa
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """50 variants in 7 slices, so that a round takes two exchanges."""
-    monkeypatch.setattr(strategies.analysis, "VARIANTS_PER_SLICE", 8)
+    """50 variants in 5 slices, so that a round takes two exchanges."""
+    monkeypatch.setattr(strategies.analysis, "VARIANTS_PER_SLICE", 12)
 
 
 def counts_over(sites: Sequence[str]) -> np.ndarray:
@@ -322,7 +322,7 @@ EXCHANGES = 1 + 4 + 1 + 1 + 1
 
 
 @pytest.mark.parametrize("missing", [None, "CY"], ids=["all back", "one missing"])
-@pytest.mark.parametrize("delivered", [0, 2, 4])
+@pytest.mark.parametrize("delivered", [1, 4])
 @pytest.mark.parametrize("exchange", range(EXCHANGES - 1))
 def test_a_killed_run_is_resumed_without_asking_again_or_paying_twice(
     make_tiny: Make, quick_path: Path, small_slices: None, exchange: int, delivered: int, missing: str | None
@@ -356,7 +356,7 @@ def test_a_killed_run_is_resumed_without_asking_again_or_paying_twice(
             asks[header.question, header.round, header.slice, header.attempt] = header
     for name in done:
         question, attempt, number, start = name.removesuffix(".total").split(".")
-        for n in range(int(start), int(start) + 4):
+        for n in range(int(start), min(int(start) + 4, 5)):
             assert (question, int(number), n, int(attempt)) not in asks, "a finished slice is not asked again"
     for gate in tiny.gates.values():
         assert gate.ledger.spent().rho <= Budget(1.0, 1e-5).loss.rho

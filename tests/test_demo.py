@@ -1,0 +1,105 @@
+"""The main job, as `make demo` runs it, and what a person then sees in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fl_server.results
+from simulations.cli import main
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+BLUE, ORANGE = (0x2A, 0x7A, 0xB9), (0xD2, 0x69, 0x1E)
+"""The two colours in which data are drawn."""
+
+BAND = 700
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "results"
+    study = ROOT / "simulations" / "studies" / "demo.toml"
+    sites = ROOT / "simulations" / "data" / "europe1000g"
+    assert main([str(study), "--sites", str(sites), "--out", str(out), "--measure"]) == 0
+    return out
+
+
+def test_every_question_has_its_folder_and_formats(demo: Path) -> None:
+    want = {
+        "counts": ("answer.json", "frequencies.parquet", "frequencies.tsv.gz"),
+        "frequencies": ("answer.json", "frequencies.parquet", "frequencies.by_site.parquet"),
+        "gstt1": ("answer.json", "associations.parquet", "associations.tsv.gz", "associations.tsv.gz-meta.yaml"),
+        "gstt1_model": ("answer.json", "model.safetensors", "model_card.md", "model_card.json", "roc.parquet"),
+    }
+    for folder, files in want.items():
+        assert all((demo / folder / file).stat().st_size > 0 for file in files), folder
+    assert {p.name for p in demo.iterdir()} == {*want, "report.html", "study.json"}
+
+
+def test_answers_are_read_in_two_lines(demo: Path) -> None:
+    table = fl_server.results.load(demo)["gstt1"].table()
+    best = table.sort("p_value").row(0, named=True)
+    assert (best["chromosome"], best["position"], round(best["beta"], 5)) == ("22", 24334948, -1.13222)
+    assert len(table.to_pandas()) == 20_000
+
+
+def test_every_exact_answer_says_what_it_gives_away(demo: Path) -> None:
+    for name in ("counts", "gstt1"):
+        answer = json.loads((demo / name / "answer.json").read_text())
+        assert 0.7 < answer["membership"]["auc"] < 0.95
+    text = (demo / "report.html").read_text()
+    assert text.count("this answer is for the permit holder, not for publication") >= 2
+
+
+def test_the_private_answers_state_their_price(demo: Path) -> None:
+    for name in ("frequencies", "gstt1_model"):
+        statement = fl_server.results.load(demo)[name].statement
+        assert (statement["epsilon"], statement["delta"], statement["unit"]) == (3.0, 1e-5, "person")
+        assert statement["regime"] == "private"
+
+
+def test_the_report_shows_every_plot_in_a_browser(demo: Path, tmp_path: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed; `.ci/run` installs it")
+    text = (demo / "report.html").read_text()
+    plots = re.findall(r'<svg role="img".*?</svg>', text, flags=re.DOTALL)
+    wide = [plot for plot in plots if "-narrow-" not in plot]
+    assert len(wide) >= 7  # spectrum, Hardy-Weinberg, frequencies, Manhattan, QQ, ROC, training
+    # Each drawing in a band of its own, so that one that does not show is one that is named.
+    style = re.search(r"<style>.*?</style>", text, flags=re.DOTALL)
+    assert style
+    bands = "".join(f'<div style="height:{BAND}px;overflow:hidden">{plot}</div>' for plot in wide)
+    page = tmp_path / "plots.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8>{style.group()}<body style='margin:0;padding:0'>{bands}")
+    pixels = screenshot(page, len(wide) * BAND)
+    for number, plot in enumerate(wide):
+        band = pixels[number * BAND : (number + 1) * BAND]
+        drawn = sum((np.abs(band - colour).max(axis=2) <= 12).sum() for colour in (BLUE, ORANGE))
+        assert drawn > 150, plot[:120]
+
+
+def test_the_whole_report_opens_in_a_browser(demo: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed; `.ci/run` installs it")
+    pixels = screenshot(demo / "report.html", 9000)
+    assert (np.abs(pixels - BLUE).max(axis=2) <= 12).sum() > 2000
+    assert not (np.abs(pixels[6000:7000] - pixels[6000, 0]).max() == 0), "the page is long"
+
+
+def screenshot(page: Path, height: int) -> np.ndarray:
+    """(height, 1200, 3) pixels of a page in headless Chromium."""
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        command = ["chromium", *CHROMIUM, f"--user-data-dir={folder}/profile", f"--window-size=1200,{height}"]
+        subprocess.run([*command, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True)
+        return np.asarray(Image.open(shot).convert("RGB")).astype(int)
