@@ -75,7 +75,9 @@ class Statement:
     Attributes:
         sites: who is in the answer.
         absent: who is not, and why.
-        minimum_cell, minimum_people, minimum_sites: the strictest of the sites' policies.
+        minimum_cell, minimum_people: the strictest of the sites' policies; 0 when private, where nothing about the
+            data may refuse or withhold.
+        minimum_sites: the strictest of the study and, when exact, the sites' policies.
         noise: field -> standard deviation in a site's release, in the field's unit.
         rho: zCDP loss of the question per person at each site; 0 when exact.
         bytes_left: site -> bytes of signed replies.
@@ -311,13 +313,14 @@ class Conductor:
             each = parts.items() if analysis.by_site else ()
             by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in each}
         policies = [self._opened[site] for site in sites]
+        exact = question.regime is Regime.EXACT
         statement = Statement(
             regime=question.regime,
             sites=sites,
             absent={**self._absent, **refusing},
-            minimum_cell=max(o.minimum_cell for o in policies),
-            minimum_people=max(o.minimum_people for o in policies),
-            minimum_sites=max(o.minimum_sites for o in policies),
+            minimum_cell=max(o.minimum_cell for o in policies) if exact else 0,
+            minimum_people=max(o.minimum_people for o in policies) if exact else 0,
+            minimum_sites=max([self.study.minimum_sites, *(o.minimum_sites for o in policies if exact)]),
             noise=sds,
             rho=question.budget.loss.rho if question.budget else 0.0,
             bytes_left={site: self._bytes.get(site, 0) for site in sites},

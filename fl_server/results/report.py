@@ -412,7 +412,7 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("unit", f"{said['unit']}, at each site"),
         ("loss in zCDP", NONE + " (no such claim)" if exact else f"rho {said['rho']:.4g} at each site"),
         ("noise, standard deviation", NONE if exact else noise),
-        ("minimum people at a site", _minimum(said["minimum_people"])),
+        ("minimum people at a site", _minimum(said["minimum_people"]) if exact else "not applied: nothing is refused"),
         ("minimum people in a cell", rule),
         ("minimum sites", _minimum(said["minimum_sites"])),
         ("honest sites assumed", said["honest_sites_in_words"]),
