@@ -278,7 +278,7 @@ def _start(role: str, node_file: Path, secret: Path) -> subprocess.Popen[bytes]:
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
     place = {"FLWR_HOME": str(secret.parent / "flwr"), "GENOSUM_PARENT": str(os.getpid())}
     command = [sys.executable, "-m", "fl_client.executor", role, str(node_file), str(secret)]
-    return subprocess.Popen(command, env={**os.environ, **quiet, **place}, stdin=subprocess.DEVNULL)  # noqa: S603  (our own module)
+    return subprocess.Popen(command, env={**os.environ, **quiet, **place}, stdin=subprocess.DEVNULL)
 
 
 def _end(children: dict[str, subprocess.Popen[bytes]]) -> None:

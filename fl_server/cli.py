@@ -35,7 +35,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 from fl_server import plan, superlink
-from fl_server.app import GridLink
+from fl_server.app import AWAY_S, GridLink
 from fl_server.conduct import Checkpoint, Conductor, Result
 from fl_server.progress import shown
 from strategies.analysis import Range
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--out", type=Path, help="a new folder for report and answers (default: results/STUDY)")
     one.add_argument("--resume", action="store_true", help="go on with a run that was begun")
     one.add_argument("--timeout", type=float, default=600.0, metavar="S", help="the longest wait for one exchange")
+    one.add_argument("--away", type=float, default=AWAY_S, metavar="S", help="the longest wait for a node to be back")
     one.add_argument("--wait", type=float, default=20.0, metavar="S", help="the longest wait for nodes to be up")
     one.set_defaults(verb=_run)
     chosen = parser.parse_args(arguments)
@@ -364,7 +365,7 @@ def _run(chosen: argparse.Namespace) -> int:
             shown(f"{study.title}: {len(study.questions)} questions") as step,
         ):
             answered = Conductor(
-                study, federation, config.name, identity, GridLink(run.grid), Checkpoint(folder),
+                study, federation, config.name, identity, GridLink(run.grid, chosen.away), Checkpoint(folder),
                 timeout_s=chosen.timeout, wait_s=chosen.wait, progress=step,
             ).run()  # fmt: skip
         _write(study, federation, answered, out)

@@ -237,12 +237,12 @@ class Conductor:
         for site in self.federation.nodes:  # after a restart: finished answers hold sites that may be down now
             if (known := self.checkpoint.read(f"{site}.opened")) is not None:
                 self._admit(None, [known], digest_of(envelope))
-        asked: set[int] = set()
+        heard: set[int] = set()  # who said nothing may have been away: asked again while there is time
         deadline = time.monotonic() + self.wait_s
         while True:
-            fresh = [a for a in self.link.addresses() if a not in asked]
-            asked.update(fresh)
-            for address, replies in self._exchange({a: [envelope] for a in fresh}).items():
+            came = self._exchange({a: [envelope] for a in self.link.addresses() if a not in heard})
+            heard.update(came)
+            for address, replies in came.items():
                 self._admit(address, replies, digest_of(envelope))
             if len(self._sites) == len(self.federation.nodes) or time.monotonic() > deadline:
                 break

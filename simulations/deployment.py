@@ -66,7 +66,7 @@ class Deployment:
         if name != "superlink":
             module, file = "fl_client.cli", self.node_files[name]
         with self.log(name).open("ab") as out:
-            self.processes[name] = subprocess.Popen(  # noqa: S603  (our own command)
+            self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, "serve", str(file)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.executable, "-m", "fl_server.cli", "run", str(chosen.study),
                 "--server", str(up.server_file), "--out", str(chosen.out),
             ]  # fmt: skip
-            code = subprocess.run(command, check=False).returncode  # noqa: S603  (our own command)
+            code = subprocess.run(command, check=False).returncode
             if code == 0:
                 print(f"The study took {time.monotonic() - begun:.1f} s over real SuperNodes.")
             return code

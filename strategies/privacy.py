@@ -16,6 +16,9 @@ from enum import StrEnum
 
 from scipy.optimize import brentq, minimize_scalar
 
+LEAST_EPSILON = 1e-6
+"""A stated epsilon below this would be all noise, and outside the range in which the conversion was checked."""
+
 
 class Unit(StrEnum):
     """Whose presence is hidden. Neighbouring data sets differ by one such unit, added or removed."""
@@ -68,8 +71,8 @@ class Budget:
     unit: Unit = Unit.PERSON
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.epsilon) and 0 < self.epsilon <= 100):
-            raise ValueError(f"epsilon must be above 0 and at most 100, got {self.epsilon}.")
+        if not LEAST_EPSILON <= self.epsilon <= 100:
+            raise ValueError(f"epsilon must be from {LEAST_EPSILON} to 100, got {self.epsilon}.")
         if not (0 < self.delta <= 1e-3):
             raise ValueError(f"delta must be above 0 and at most 0.001, got {self.delta}.")
 
@@ -109,10 +112,10 @@ def epsilon_of(rho: float, delta: float) -> float:
     def at(log_excess: float) -> float:
         excess = math.exp(log_excess)
         alpha = 1 + excess
-        return rho * alpha + math.log(excess) - math.log(alpha) - (math.log(delta) + math.log(alpha)) / excess
+        return rho * alpha - math.log1p(1 / excess) - (math.log(delta) + math.log(alpha)) / excess
 
     # The objective is smooth with one valley in log(alpha - 1); a coarse grid finds it, Brent polishes.
-    grid = [-7 + 0.25 * i for i in range(90)]
+    grid = [-7 + 0.25 * i for i in range(120)]
     best = min(grid, key=at)
     polished = minimize_scalar(at, bounds=(best - 0.25, best + 0.25), method="bounded", options={"xatol": 1e-12})
     return max(0.0, min(at(best), float(polished.fun)))
@@ -123,5 +126,5 @@ def rho_of(epsilon: float, delta: float) -> float:
     upper = epsilon + 1.0
     while epsilon_of(upper, delta) < epsilon:  # pragma: no cover  (rho <= epsilon always holds in the allowed range)
         upper *= 2
-    root = float(brentq(lambda rho: epsilon_of(rho, delta) - epsilon, 1e-12, upper, xtol=1e-15, rtol=1e-12))
+    root = float(brentq(lambda rho: epsilon_of(rho, delta) - epsilon, 1e-18, upper, xtol=1e-30, rtol=1e-12))
     return root * (1 - 1e-9)  # a hair below the root, so that the stated epsilon is never exceeded by rounding

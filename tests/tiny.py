@@ -51,7 +51,9 @@ PEOPLE, VARIANTS = 30, 50
 COLUMNS = {"trait": (-4.0, 4.0), "sex": (1.0, 2.0), "high": (0.0, 1.0)}
 PANEL = Panel(
     "GRCh37",
-    tuple(Variant("22", 1000 + 10 * j, f"v{j}", "A", "C", round(0.05 + 0.9 * j / VARIANTS, 3)) for j in range(VARIANTS)),
+    tuple(
+        Variant("22", 1000 + 10 * j, f"v{j}", "A", "C", round(0.05 + 0.9 * j / VARIANTS, 3)) for j in range(VARIANTS)
+    ),
 )
 POLICY: dict[str, Any] = {
     "coordinators": [COORDINATOR],

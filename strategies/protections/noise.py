@@ -15,13 +15,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import opendp.prelude as dp
 from numpy.typing import NDArray
+from opendp.domains import atom_domain, vector_domain  # opendp.prelude would load scikit-learn and polars: two seconds
+from opendp.measurements import make_gaussian
+from opendp.metrics import l2_distance
+from opendp.mod import enable_features
 
 from strategies.privacy import Loss
 from strategies.summary import Field, Summary
 
-dp.enable_features("contrib")
+enable_features("contrib")
 
 MOST_SCALE = 2.0**52
 """In units of the grid. A draw leaves 64 bits beyond 2048 such scales, so it is never cut off at the ends of the type,
@@ -74,4 +77,4 @@ def discrete_gaussian(scale: float, size: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=64)
 def _sampler(scale: float) -> Any:
     # "i64" and not `int`, which OpenDP takes for 32 bits and silently cuts draws off at 2^31.
-    return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float), scale=scale)
+    return make_gaussian(vector_domain(atom_domain(T="i64")), l2_distance(T=float), scale=scale)

@@ -75,14 +75,13 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 @pytest.fixture
-def asked(federation: Deployment, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`fl-server run` of a study; with `dies`, under tests/deployment/dies.py and those words for it."""
+def asks(federation: Deployment) -> Callable[..., subprocess.Popen[str]]:
+    """Start `fl-server run` of a study; with `dies`, under tests/deployment/dies.py and those words for it."""
 
-    def ask(study: Path, *words: str, dies: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def ask(study: Path, out: Path, *words: str, dies: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         module = ["tests.deployment.dies", *dies, "--"] if dies else ["fl_server.cli"]
-        run = ["run", str(study), "--server", str(federation.server_file), "--out", str(tmp_path / "out"), *words]
-        return subprocess.run(
-            [sys.executable, "-m", *module, *run], capture_output=True, text=True, cwd=ROOT, check=False
-        )
+        run = ["run", str(study), "--server", str(federation.server_file), "--out", str(out), *words]
+        command = [sys.executable, "-m", *module, *run]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
     return ask

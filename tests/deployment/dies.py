@@ -1,8 +1,9 @@
 """`fl-server run`, with a `kill -9` at an exact moment: when a given file of the checkpoint is written.
 
-    python -m tests.deployment.dies before|after FILE PROCESS... -- run STUDY ...
+    python -m tests.deployment.dies before|after FILE DEED... -- run STUDY ...
 
-A PROCESS is the number of a process group, or `self`. Nothing here waits, so nothing depends on how fast a machine is.
+A DEED is the number of a process group, which is killed; `self`, which is killed; `touch:PLACE`; or `wait:PLACE`, which
+makes the file `ready` beside the checkpoint and goes on when PLACE is there. Nothing depends on how fast a machine is.
 """
 
 from __future__ import annotations
@@ -10,29 +11,38 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 from fl_server.cli import main
 from fl_server.conduct import Checkpoint
 
 own, words = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-moment, file, *processes = own
+moment, file, *deeds = own
 write = Checkpoint.write
 
 
-def kill() -> None:
-    for process in processes:
-        if process == "self":
+def do(folder: Path) -> None:
+    for deed in deeds:
+        verb, _, place = deed.partition(":")
+        if verb == "wait":
+            (folder / "ready").touch()
+            while not Path(place).exists():
+                time.sleep(0.05)
+        elif verb == "touch":
+            Path(place).touch()
+        elif verb == "self":
             os.kill(os.getpid(), signal.SIGKILL)
         else:
-            os.killpg(int(process), signal.SIGKILL)
+            os.killpg(int(verb), signal.SIGKILL)
 
 
 def deadly(checkpoint: Checkpoint, name: str, data: bytes) -> bytes:
     if name == file and moment == "before":
-        kill()
+        do(checkpoint.folder)
     write(checkpoint, name, data)
     if name == file and moment == "after":
-        kill()
+        do(checkpoint.folder)
     return data
 
 

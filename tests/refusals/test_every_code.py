@@ -547,7 +547,7 @@ def test_a_refusal_says_its_code_and_public_numbers_and_is_in_the_journal(
         assert word.encode() not in reply
         assert word not in json.dumps(lines)
     for line in caplog.messages:
-        # the log is the node's own and may name what is wrong with a file, but never the text of an unforeseen exception
+        # The log is the node's own and names what is wrong with a file, but no text of an unforeseen exception.
         assert SECRET not in line
     if refused.reason is not Reason.INTERNAL:
         assert gate.ledger.spent() == spent, "a refusal before data were read costs nothing"
@@ -588,9 +588,7 @@ def test_a_session_belongs_to_the_coordinator_who_opened_it(make_tiny: Make) -> 
     tiny = make_tiny(coordinators=["demo", "other"])
     other, gate = Identity.generate(), tiny.gates[SITE]
     coordinator = replace(tiny.federation.coordinators["demo"], identity=other.public)
-    gate.federation = replace(
-        tiny.federation, coordinators={**tiny.federation.coordinators, "other": coordinator}
-    )
+    gate.federation = replace(tiny.federation, coordinators={**tiny.federation.coordinators, "other": coordinator})
     pen = opened(tiny)
     everywhere(tiny, exact := pen.ask("counts"))
     everywhere(tiny, noised := pen.ask("frequencies"), (SITE,))

@@ -4,7 +4,6 @@ and adds a column of new goldens."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,10 +15,9 @@ from strategies.protections import secure_sum
 from strategies.study import Purpose, Study
 from strategies.variants import Panel, Variant
 from strategies.wire import (
-    MEANING,
     VERSION,
-    Ask,
     Close,
+    Header,
     Reason,
     digest_of,
     open_envelope,
@@ -34,23 +32,50 @@ from tests.wire.test_fuzz import MESSAGES
 KEY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 PANEL = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A", 0.25), Variant("X", 5, ".", "C", "TT")))
 
-STUDY_DOCUMENT = {}
-STUDY_DIGEST = {}
-PANEL_DIGEST = {}
-ENVELOPE = {}
-ENVELOPES = {}
-FIELDS = {}
-SEALED = {}
-MASK = {}
+VERSION_OF_THESE = 1
+STUDY_DOCUMENT = (
+    b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_sites":3,'
+    b'"panels":{"panel":{"sha256":"3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"}},'
+    b'"purpose":"policy","question":[{"analysis":"allele_frequency","name":"counts","panel":"panel","regime":"exact"},'
+    b'{"analysis":"association","covariates":["sex"],"name":"linear","panel":"panel","regime":"exact",'
+    b'"trait":"trait"},{"analysis":"allele_frequency","delta":1e-05,"epsilon":1.0,"name":"frequencies",'
+    b'"panel":"panel","regime":"private"}],"title":"a golden"}'
+)
+STUDY_DIGEST = "b60d3ae333e33e6d778bfdf8efb056df7056cdafee1c56f2df99340e6c07ecd1"
+PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
+ENVELOPE = (  # magic, version, signer, signature, length, header, body
+    b"GENOSUM\0" + bytes.fromhex("0001 56475aa75463474c")
+    + bytes.fromhex("fee7f53e93c60380985768d2b26ecc51698ec7c69d02988f4f7f2ae3f0d7760a"
+                    "0d714a8b2c58a6ac6ad4c1c5413f99314ac953327f778fc2b8699e0ae6c93e06")
+    + bytes.fromhex("00000038") + b'{"expires":1900000000,"kind":"close","session":"golden"}' + b"body"
+)  # fmt: skip
+ENVELOPE_DIGEST = "c3b8593bdc277da1711ceeac6b2b506bbeb238655cea6764f6c78e8bb2709d3d"
+ENVELOPES = {  # the first 16 hexadecimal digits of SHA-256
+    "open": "74a07b014374f2a3",
+    "opened": "43e550f4733f5326",
+    "ask": "0504c0b21ebd166d",
+    "answered": "e16bbf78c0cab5ef",
+    "unmask": "a99c436e472a2a90",
+    "unmasked": "e428dcac5e4d89d7",
+    "close": "476ed098837d2cd3",
+    "closed": "22dfc726893f3f79",
+    "refused": "1d2f5ac34b0075d0",
+}
+PARTS_DIGEST = "34a06481785205abe26256b6201cbdb0d133503f7a90b46d41205621d64aa5da"
+SEALED = bytes.fromhex(
+    "1e463b0f1ea0fd37fbeb751ca1e14bfd833041bd232eafeae514cc1b98be4b0c2a89e29a965000da05f28517b687800f8cbe5524eb993066"
+    "8f60208d31fc"
+)
+MASK = bytes.fromhex(
+    "eb22c7f231be3e74ccee4ab95e74eff6360e78f96b8df60ba3685ede5d73323ea721e7c622a6518275f93279d35cc55c8639bcacde19073b"
+)
 
 
 def asked() -> Study:
     from strategies.analysis import Range  # noqa: PLC0415
 
     columns = {"trait": Range(-4.0, 4.0), "sex": Range(1.0, 2.0)}
-    return Study(
-        "a golden", Purpose.POLICY, "GRCh37", 3, columns, {"panel": PANEL}, (COUNTS, LINEAR, FREQUENCIES)
-    )
+    return Study("a golden", Purpose.POLICY, "GRCh37", 3, columns, {"panel": PANEL}, (COUNTS, LINEAR, FREQUENCIES))
 
 
 def sha(data: bytes) -> str:
@@ -64,3 +89,51 @@ def mask() -> bytes:
     seeds = {"AT": secure_sum.pair_seed(secret, bytes(32)), "CY": bytes([5]) * 32}
     part = {"b": np.arange(3), "a": np.array([[-1, 2], [3, -4]])}
     return secure_sum.mask(part, "BE", bytes([7]) * 32, seeds).astype("<u8").tobytes()
+
+
+def test_the_version_is_the_one_of_these_goldens() -> None:
+    assert VERSION == VERSION_OF_THESE
+
+
+def test_a_study_s_document_and_digest() -> None:
+    assert asked().document == STUDY_DOCUMENT
+    assert asked().digest == STUDY_DIGEST == sha(STUDY_DOCUMENT)
+    assert sha(PANEL.encode()) == PANEL_DIGEST
+    assert Study.from_document(STUDY_DOCUMENT, {"panel": PANEL.encode()}) == asked()
+
+
+def test_one_envelope_byte_for_byte() -> None:
+    header = Close("golden", 1_900_000_000)
+    assert seal_envelope(header, b"body", KEY) == ENVELOPE
+    assert digest_of(ENVELOPE) == ENVELOPE_DIGEST
+    message = open_envelope(ENVELOPE, {"golden": KEY.public})
+    assert (message.signer, message.header, message.body, message.digest) == (
+        "golden",
+        header,
+        b"body",
+        ENVELOPE_DIGEST,
+    )
+
+
+@pytest.mark.parametrize("header", MESSAGES, ids=[m.kind for m in MESSAGES])
+def test_every_kind_of_envelope(header: Header) -> None:
+    assert sha(seal_envelope(header, b"body", KEY))[:16] == ENVELOPES[header.kind]
+
+
+def test_arrays_and_parts() -> None:
+    arrays = pack_arrays({"b": np.arange(3), "a": np.array(-1)})
+    assert sha(pack_parts([b"one", arrays])) == PARTS_DIGEST
+
+
+def test_a_sealed_part_of_an_earlier_release_opens() -> None:
+    key = X25519PrivateKey.from_private_bytes(bytes([9]) * 32)
+    assert unseal(SEALED, key, "request") == b"a private part"
+
+
+def test_a_masked_part() -> None:
+    assert mask() == MASK
+
+
+def test_the_reasons_are_a_closed_set() -> None:
+    assert len(Reason) == 28
+    assert sha(" ".join(sorted(Reason)).encode())[:16] == "cc5f84a498f527b6"

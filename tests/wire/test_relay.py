@@ -1,8 +1,8 @@
-"""What a relay can do with messages that it cannot sign: nothing but lose them, and the coordinator says who was lost."""
+"""What a relay can do with messages that it cannot sign: lose them, and the coordinator names who was lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,18 @@ import pytest
 import strategies.analysis
 from fl_server.conduct import Result
 from strategies.errors import TooFewSitesError
-from strategies.wire import Answered, Ask, Header, Open, Reason, Refused, Unmask, digest_of, open_envelope, seal_envelope
+from strategies.wire import (
+    Answered,
+    Ask,
+    Header,
+    Open,
+    Reason,
+    Refused,
+    Unmask,
+    digest_of,
+    open_envelope,
+    seal_envelope,
+)
 from tests.tiny import COUNTS, FREQUENCIES, NAMES, GateLink, Tiny, genotypes, study
 
 SITE = "CY"
@@ -25,9 +36,9 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def federation(make_tiny: Make) -> Iterator[Tiny]:
+def federation(make_tiny: Make) -> Tiny:
     """Everybody agreed that its own total may follow, so that a question can go on without a lost site."""
-    yield make_tiny(own_total=NAMES)
+    return make_tiny(own_total=NAMES)
 
 
 def header_of(tiny: Tiny, envelope: bytes) -> Header:
