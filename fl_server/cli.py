@@ -37,6 +37,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 from fl_server import plan, superlink
 from fl_server.app import AWAY_S, GridLink
 from fl_server.conduct import Checkpoint, Conductor, Result
+from fl_server.config import ServerConfig
 from fl_server.progress import shown
 from strategies.analysis import Range
 from strategies.codec import decode
@@ -117,7 +118,7 @@ def _init(chosen: argparse.Namespace) -> int:
             "supernodes": "supernodes",
         },
     }
-    decode(superlink.ServerConfig, document, "fl-server init", leave_out=frozenset({"folder"}))
+    decode(ServerConfig, document, "fl-server init", leave_out=frozenset({"folder"}))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = Identity.generate()
     identity.write(folder / "identity.pem")
@@ -209,7 +210,7 @@ class Registration:
 
 def _admit(chosen: argparse.Namespace) -> int:
     folder: Path = chosen.folder
-    config = superlink.ServerConfig.read(folder / "server.toml")
+    config = ServerConfig.read(folder / "server.toml")
     path = config.folder / config.federation
     federation = Federation.read(path)
     try:
@@ -246,7 +247,7 @@ def _admit(chosen: argparse.Namespace) -> int:
 
 
 def _serve(chosen: argparse.Namespace) -> int:
-    config = superlink.ServerConfig.read(chosen.server)
+    config = ServerConfig.read(chosen.server)
     federation = Federation.read(config.folder / config.federation)
     superlink.check(config)
     print(
@@ -350,7 +351,7 @@ def _span(limits: Range) -> str:
 
 def _run(chosen: argparse.Namespace) -> int:
     study = Study.read(chosen.study)
-    config = superlink.ServerConfig.read(chosen.server)
+    config = ServerConfig.read(chosen.server)
     federation = Federation.read(config.folder / config.federation)
     identity = Identity.read(config.folder / config.identity)
     out: Path = chosen.out or Path("results") / chosen.study.stem

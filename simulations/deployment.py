@@ -32,6 +32,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import fl_client.cli
 import fl_server.cli
 from fl_server import superlink
+from fl_server.config import ServerConfig
 from simulations.sites import COORDINATOR, Sites
 from strategies.errors import GenosumError, UsageError
 
@@ -57,8 +58,8 @@ class Deployment:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
-    def config(self) -> superlink.ServerConfig:
-        return superlink.ServerConfig.read(self.server_file)
+    def config(self) -> ServerConfig:
+        return ServerConfig.read(self.server_file)
 
     def start(self, name: str) -> None:
         """Start the SuperLink, or a site's node. Its log is appended to."""

@@ -1,6 +1,6 @@
 """What can go wrong, as one small tree, and the exit code of each.
 
-GenosumError              a rule, what was found, and the remedy
+GenosumError          1   a rule, what was found, and the remedy; also when a SuperLink cannot be reached
 ├── UsageError        2   a study, a policy or a command line that breaks a rule; nothing was sent
 ├── RefusedError      3   a node said no, with a closed reason code
 ├── DataError         4   a site's files cannot be read as what they claim to be

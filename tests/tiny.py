@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,20 +233,22 @@ class Tiny:
 
 @dataclass
 class Pen:
-    """The coordinator's hand: signed messages of one session, each with whatever a test wants to be different."""
+    """The coordinator's hand: signed messages of one session, each with whatever a test wants to be different. Asked
+    for the same message again, it writes the same bytes."""
 
     tiny: Tiny
     study: Study
     session: str
     certificates: dict[str, bytes] = field(default_factory=dict)
     sealing: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
+    expires: int = field(default_factory=lambda: int(time.time()) + 3600)
 
     def sign(self, header: Header, body: bytes = b"", by: Identity | None = None) -> bytes:
         return seal_envelope(header, body, by or self.tiny.workspace.identity)
 
     def opening(self, body: bytes | None = None, by: Identity | None = None, **change: Any) -> bytes:
         public = self.sealing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        header = Open(self.session, self.study.digest, package_version(), public.hex(), soon())
+        header = Open(self.session, self.study.digest, package_version(), public.hex(), self.expires)
         if body is None:
             panels = [part for name, p in self.study.panels.items() for part in (name.encode(), p.encode())]
             body = pack_parts([self.study.document, *panels])
@@ -291,23 +293,15 @@ class Pen:
             roster=tuple(roster),
             parameters=parameters(page) if page else {},
             keys={s: k for s, k in self.keys.items() if s in roster} if asked and not asked.budget else {},
-            expires=soon(),
+            expires=self.expires,
         )
         if body is None:
             body = pack_parts([pack_arrays(total) for total in earlier])
         return self.sign(replace(header, **change), body, by)
 
     def unmask(self, requests: Sequence[bytes], survivors: Sequence[str] = NAMES, **change: Any) -> bytes:
-        header = Unmask(self.session, tuple(digest_of(r) for r in requests), tuple(survivors), soon())
+        header = Unmask(self.session, tuple(digest_of(r) for r in requests), tuple(survivors), self.expires)
         return self.sign(replace(header, **change))
 
     def closing(self, by: Identity | None = None, **change: Any) -> bytes:
-        return self.sign(replace(Close(self.session, soon()), **change), by=by)
-
-
-def soon() -> int:
-    return int(time.time()) + 3600
-
-
-def policy_of(gate: Gate) -> dict[str, Any]:
-    return asdict(gate.policy)
+        return self.sign(replace(Close(self.session, self.expires), **change), by=by)

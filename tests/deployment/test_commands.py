@@ -26,7 +26,7 @@ from fl_client import executor
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
 from fl_server import cli as server
-from fl_server.superlink import ServerConfig
+from fl_server.config import ServerConfig
 from strategies.federation import Federation
 from strategies.privacy import Loss
 from tests.deployment.conftest import ASSOCIATION, COUNTS, PRIVATE
