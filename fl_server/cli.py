@@ -36,9 +36,10 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 from fl_server import plan, superlink
 from fl_server.app import AWAY_S, GridLink
-from fl_server.conduct import Checkpoint, Conductor, Result
+from fl_server.conduct import Conductor, Result
 from fl_server.config import ServerConfig
 from fl_server.progress import shown
+from fl_server.session import Checkpoint
 from strategies.analysis import Range
 from strategies.codec import decode
 from strategies.errors import GenosumError, UsageError

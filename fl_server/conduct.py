@@ -8,40 +8,31 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from strategies.analysis import Analysis, Answer, Frame, Total, parameters
-from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
-from strategies.federation import Federation, Identity, write_secret
+from fl_server.session import Checkpoint, Link, Session
+from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
+from strategies.errors import GenosumError, RefusedError, TooFewSitesError
+from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
-from strategies.version import package_version
 from strategies.wire import (
     MEANING,
     Answered,
     Ask,
-    Close,
-    Open,
-    Opened,
     Reason,
-    Refused,
     Unmask,
     Unmasked,
     WireError,
     digest_of,
-    open_envelope,
     pack_arrays,
     pack_parts,
     seal_envelope,
@@ -51,21 +42,6 @@ from strategies.wire import (
 
 SLICES_PER_EXCHANGE = 4
 """Exchanges are dear, restarts too: this many slices travel in one message and are checkpointed together."""
-
-LIFETIME_S = 24 * 3600
-"""How long a request may be answered for the first time."""
-
-
-class Link(Protocol):
-    """How bytes reach nodes and come back. An address is whatever the link uses; who answers is known by signature."""
-
-    def addresses(self) -> Sequence[int]:
-        """The nodes that can be reached now."""
-        ...
-
-    def exchange(self, messages: Mapping[int, Sequence[bytes]], timeout_s: float) -> Mapping[int, Sequence[bytes]]:
-        """Send each node its envelopes and return what came back in time. A node that failed is simply absent."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -130,34 +106,6 @@ class _SitesLostError(Exception):
         self.lost = lost
 
 
-class Checkpoint:
-    """A run's folder: session, keys, signed requests, totals. Every file appears whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder = folder
-
-    def read(self, name: str) -> bytes | None:
-        path = self.folder / name
-        return path.read_bytes() if path.exists() else None
-
-    def write(self, name: str, data: bytes) -> bytes:
-        path = self.folder / name
-        fresh = path.with_name(f"{path.name}.fresh")
-        fresh.unlink(missing_ok=True)
-        write_secret(fresh, data)
-        fresh.replace(path)
-        return data
-
-    def once(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The file's content; made and written first if it is not there."""
-        known = self.read(name)
-        return self.write(name, make()) if known is None else known
-
-
-T = TypeVar("T", Answered, Unmasked)
-
-
 @dataclass
 class Conductor:
     """Asks a study's questions over a link."""
@@ -171,22 +119,20 @@ class Conductor:
     timeout_s: float = 600.0
     wait_s: float = 10.0
     progress: Callable[[Progress], None] = lambda _: None
-    _sites: dict[str, int] = field(default_factory=dict)
-    _opened: dict[str, Opened] = field(default_factory=dict)
-    _certificates: dict[str, bytes] = field(default_factory=dict)
-    _away: dict[str, str] = field(default_factory=dict)
     _absent: dict[str, str] = field(default_factory=dict)
-    _bytes: dict[str, int] = field(default_factory=dict)
     _at: Progress = field(default_factory=lambda: Progress("", 0, 0, 0, 0))
 
     def __post_init__(self) -> None:
-        known = self.federation.coordinators.get(self.coordinator)
-        if known is None or known.identity != self.identity.public:
-            raise UsageError(
-                "A coordinator is known to the federation by its name and key.",
-                f"{self.coordinator!r} with this key is not in the federation file",
-                "use the key of that coordinator, or have the nodes pin a file that names this one.",
-            )
+        self._session = Session(
+            self.study,
+            self.federation,
+            self.coordinator,
+            self.identity,
+            self.link,
+            self.checkpoint,
+            self.timeout_s,
+            self.wait_s,
+        )
 
     # -- the study ------------------------------------------------------------------------------------------------
 
@@ -198,110 +144,31 @@ class Conductor:
             TooFewSitesError: if too few sites answered.
             UsageError: if the checkpoint belongs to another study.
         """
-        stamp = {"study": self.study.digest, "version": package_version()}
-        run = json.loads(
-            self.checkpoint.once("run.json", lambda: json.dumps({**stamp, "session": secrets.token_hex(16)}).encode())
-        )
-        if {key: run[key] for key in stamp} != stamp:
-            raise UsageError(
-                "A run is resumed with the same study and the same version.",
-                f"the run in {self.checkpoint.folder.name} was started with another",
-                "start a new run.",
-            )
-        self._session = run["session"]
-        self._sealing = X25519PrivateKey.from_private_bytes(
-            self.checkpoint.once(
-                "sealing.key",
-                lambda: X25519PrivateKey.generate().private_bytes(
-                    serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-                ),
-            )
-        )
-        self._open()
+        session = self._session
+        session.open()
         results = tuple(self._answer(number, question) for number, question in enumerate(self.study.questions, start=1))
-        self._close()
+        session.close()
         return results
-
-    def _open(self) -> None:
-        public = self._sealing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        envelope = self.checkpoint.once(
-            "open.request",
-            lambda: seal_envelope(
-                Open(self._session, self.study.digest, package_version(), public.hex(), self._expires()),
-                pack_parts(
-                    [self.study.document, *_flat((n.encode(), p.encode()) for n, p in self.study.panels.items())]
-                ),
-                self.identity,
-            ),
-        )
-        for site in self.federation.nodes:  # after a restart: finished answers hold sites that may be down now
-            if (known := self.checkpoint.read(f"{site}.opened")) is not None:
-                self._admit(None, [known], digest_of(envelope))
-        heard: set[int] = set()  # who said nothing may have been away: asked again while there is time
-        deadline = time.monotonic() + self.wait_s
-        while True:
-            came = self._exchange({a: [envelope] for a in self.link.addresses() if a not in heard})
-            heard.update(came)
-            for address, replies in came.items():
-                self._admit(address, replies, digest_of(envelope))
-            if len(self._sites) == len(self.federation.nodes) or time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
-        for site in self.federation.nodes:
-            if site not in self._sites:
-                self._away.setdefault(site, "did not answer")
-
-        kinds = {opened.synthetic for opened in self._opened.values()}
-        if len(kinds) > 1:
-            made_up = ", ".join(sorted(site for site, opened in self._opened.items() if opened.synthetic))
-            raise UsageError(
-                "Synthetic and real people are never mixed in one study.",
-                f"synthetic: {made_up}",
-                "leave one kind out.",
-            )
-
-    def _admit(self, address: int | None, replies: Sequence[bytes], request: str) -> None:
-        identities = {name: node.identity for name, node in self.federation.nodes.items()}
-        try:
-            message = open_envelope(replies[0], identities)
-        except (WireError, IndexError):
-            return  # not a node of this federation
-        header, site = message.header, message.signer
-        if isinstance(header, Refused) and header.request == request and address is not None:
-            self._away[site] = f"refused: {header.reason}"
-            self._sites[site] = address
-        elif isinstance(header, Opened) and (header.request, header.node, header.version) == (
-            request,
-            site,
-            package_version(),
-        ):
-            self._opened[site], self._certificates[site] = header, replies[0]
-            self.checkpoint.write(f"{site}.opened", replies[0])
-            if address is not None:
-                self._sites[site] = address
-                self._away.pop(site, None)
-
-    def _close(self) -> None:
-        close = seal_envelope(Close(self._session, self._expires()), b"", self.identity)
-        self._exchange({self._sites[site]: [close] for site in self._opened if site in self._sites})
 
     # -- one question ---------------------------------------------------------------------------------------------
 
     def _answer(self, number: int, question: Question) -> Result:
         started = time.monotonic()
-        self._bytes = json.loads(self.checkpoint.read(f"{question.name}.bytes") or b"{}")
+        self._session.bytes_left = json.loads(self.checkpoint.read(f"{question.name}.bytes") or b"{}")
         self._at = Progress(question.name, number, len(self.study.questions), 0, self._steps(question))
         self.progress(self._at)
         frame = self.study.frame(question)
-        self._absent = dict(self._away)  # a refusal concerns one question; a site that fell silent stays away
-        willing = (site for site in self._opened if question.name not in self._opened[site].refuses)
+        self._absent = dict(self._session.away)  # a refusal concerns one question; a site that fell silent stays away
+        willing = (site for site in self._session.opened if question.name not in self._session.opened[site].refuses)
         roster = tuple(sorted(site for site in willing if site not in self._absent))
         refusing = {
-            s: f"refused: {o.refuses[question.name]}" for s, o in self._opened.items() if question.name in o.refuses
+            s: f"refused: {o.refuses[question.name]}"
+            for s, o in self._session.opened.items()
+            if question.name in o.refuses
         }
         if question.regime is Regime.EXACT:
             sites, sums, analysis = self._exact(question, frame, roster, refusing)
-            total = Total(sums, sites, {}, max(self._opened[s].minimum_cell for s in sites))
+            total = Total(sums, sites, {}, max(self._session.opened[s].minimum_cell for s in sites))
             answer, by_site, sds = self._final(analysis, total, frame), {}, {}
         else:
             sites, parts, analysis = self._private(question, frame, roster, refusing)
@@ -312,7 +179,7 @@ class Conductor:
             answer = self._final(analysis, Total(_sum(parts.values()), sites, together), frame)
             each = parts.items() if analysis.by_site else ()
             by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in each}
-        policies = [self._opened[site] for site in sites]
+        policies = [self._session.opened[site] for site in sites]
         exact = question.regime is Regime.EXACT
         statement = Statement(
             regime=question.regime,
@@ -323,9 +190,9 @@ class Conductor:
             minimum_sites=max([self.study.minimum_sites, *(o.minimum_sites for o in policies if exact)]),
             noise=sds,
             rho=question.budget.loss.rho if question.budget else 0.0,
-            bytes_left={site: self._bytes.get(site, 0) for site in sites},
-            policies={site: self._opened[site].policy for site in sites},
-            synthetic=tuple(site for site in sites if self._opened[site].synthetic),
+            bytes_left={site: self._session.bytes_left.get(site, 0) for site in sites},
+            policies={site: self._session.opened[site].policy for site in sites},
+            synthetic=tuple(site for site in sites if self._session.opened[site].synthetic),
             seconds=time.monotonic() - started,
         )
         return Result(question, answer, by_site, statement)
@@ -373,7 +240,7 @@ class Conductor:
 
     def _lose(self, lost: Mapping[str, str]) -> None:
         self._absent.update(lost)
-        self._away.update({site: why for site, why in lost.items() if not why.startswith("refused: ")})
+        self._session.away.update({site: why for site, why in lost.items() if not why.startswith("refused: ")})
 
     def _name_absent(self, roster: Iterable[str], there: Container[str]) -> None:
         """Also where an earlier process found them absent, every site that was asked and is not in the sum is named."""
@@ -446,7 +313,7 @@ class Conductor:
         unmask = self.checkpoint.once(
             f"{place}.unmask",
             lambda: seal_envelope(
-                Unmask(self._session, tuple(digests), survivors, self._expires()), b"", self.identity
+                Unmask(self._session.name, tuple(digests), survivors, self._session.expires()), b"", self.identity
             ),
         )
         seeds, lost = self._seeds(unmask, survivors, [s for s in roster if s not in survivors], len(asks))
@@ -465,7 +332,7 @@ class Conductor:
     def _masked(
         self, asks: Sequence[bytes], roster: tuple[str, ...], lengths: Sequence[int]
     ) -> tuple[dict[str, list[np.ndarray[Any, np.dtype[np.uint64]]]], dict[str, str]]:
-        answers, lost = self._collect(asks, roster, Answered)
+        answers, lost = self._session.collect(asks, roster, Answered)
         masked = {}
         for site, messages in answers.items():
             vectors = [np.frombuffer(body, dtype="<u8").astype(np.uint64) for _, body in messages if len(body) % 8 == 0]
@@ -478,7 +345,7 @@ class Conductor:
     def _seeds(
         self, unmask: bytes, survivors: tuple[str, ...], missing: Sequence[str], count: int
     ) -> tuple[dict[str, Unmasked], dict[str, str]]:
-        answers, lost = self._collect([unmask], survivors, Unmasked)
+        answers, lost = self._session.collect([unmask], survivors, Unmasked)
         seeds = {}
         for site, ((header, _),) in answers.items():
             lists = [header.own, *header.missing.values()]
@@ -527,13 +394,13 @@ class Conductor:
             sites = sorted({key.split("/")[0] for key in arrays})
             return {site: {k.split("/")[1]: a for k, a in arrays.items() if k.startswith(f"{site}/")} for site in sites}
         cut, digests = analysis.slices(frame), [digest_of(a) for a in asks]
-        answers, lost = self._collect(asks, roster, Answered)
+        answers, lost = self._session.collect(asks, roster, Answered)
         parts: dict[str, Summary] = {}
         for site, messages in answers.items():
             try:
                 slices = []
                 for digest, span, (_, body) in zip(digests, cut, messages, strict=True):
-                    opened = unpack_arrays(unseal(body, self._sealing, digest))
+                    opened = unpack_arrays(unseal(body, self._session.sealing, digest))
                     check(opened, analysis.leaves(frame[span]))
                     slices.append(opened)
                 parts[site] = join(slices, analysis.leaves(frame))
@@ -557,7 +424,7 @@ class Conductor:
         earlier: Sequence[Summary],
     ) -> list[bytes]:
         keys = (
-            {site: base64.b64encode(self._certificates[site]).decode() for site in roster}
+            {site: base64.b64encode(self._session.certificates[site]).decode() for site in roster}
             if question.regime is Regime.EXACT
             else {}
         )
@@ -565,7 +432,7 @@ class Conductor:
         out = []
         for n in slices:
             header = Ask(
-                session=self._session,
+                session=self._session.name,
                 study=self.study.digest,
                 question=question.name,
                 round=number,
@@ -575,59 +442,19 @@ class Conductor:
                 roster=roster,
                 parameters=parameters(analysis),
                 keys=keys,
-                expires=self._expires(),
+                expires=self._session.expires(),
             )
             out.append(
                 self.checkpoint.once(f"{place}.{n}.request", partial(seal_envelope, header, body, self.identity))
             )
         return out
 
-    def _collect(
-        self, requests: Sequence[bytes], sites: Iterable[str], kind: type[T]
-    ) -> tuple[dict[str, list[tuple[T, bytes]]], dict[str, str]]:
-        """Send the requests to each site; its verified replies in order, or why it has none."""
-        sites = list(sites)
-        digests = [digest_of(r) for r in requests]
-        came = self._exchange({self._sites[site]: requests for site in sites if site in self._sites})
-        answers: dict[str, list[tuple[T, bytes]]] = {}
-        lost: dict[str, str] = {}
-        for site in sites:
-            replies = came.get(self._sites[site]) if site in self._sites else None
-            if replies is None or len(replies) != len(requests):
-                lost[site] = "did not answer"
-                continue
-            read: list[tuple[T, bytes]] = []
-            for digest, reply in zip(digests, replies, strict=True):
-                try:
-                    message = open_envelope(reply, {site: self.federation.nodes[site].identity})
-                except WireError:
-                    lost[site] = "sent a reply that it did not sign"
-                    break
-                header = message.header
-                if not isinstance(header, kind | Refused) or (header.request, header.node) != (digest, site):
-                    lost[site] = "answered another request"
-                    break
-                if isinstance(header, Refused):
-                    lost[site] = f"refused: {header.reason}"
-                    break
-                read.append((header, message.body))
-            else:
-                answers[site] = read
-                self._bytes[site] = self._bytes.get(site, 0) + sum(len(r) for r in replies)
-        return answers, lost
-
-    def _exchange(self, messages: Mapping[int, Sequence[bytes]]) -> Mapping[int, Sequence[bytes]]:
-        return self.link.exchange(messages, self.timeout_s) if messages else {}
-
-    def _expires(self) -> int:
-        return int(time.time()) + LIFETIME_S
-
     # -- quorum and progress --------------------------------------------------------------------------------------
 
     def _quorum(self, question: Question, sites: Sequence[str], refusing: Mapping[str, str]) -> None:
         need = self.study.minimum_sites
         if question.regime is Regime.EXACT:
-            asked = [self._opened[s].minimum_sites for s in sites]
+            asked = [self._session.opened[s].minimum_sites for s in sites]
             need = max(need, secure_sum.LEAST_SITES, *asked)
         if len(sites) >= need:
             return
@@ -653,11 +480,11 @@ class Conductor:
         frame = self.study.frame(question)
         last = 1
         if frame.panel is not None and question.regime is Regime.EXACT:
-            last = -(-len(frame.panel) // (4096 * SLICES_PER_EXCHANGE))
+            last = -(-len(frame.panel) // (VARIANTS_PER_SLICE * SLICES_PER_EXCHANGE))
         return question.analysis.rounds() - 1 + last
 
     def _advance(self, note: str = "") -> None:
-        self.checkpoint.write(f"{self._at.name}.bytes", json.dumps(self._bytes).encode())
+        self.checkpoint.write(f"{self._at.name}.bytes", json.dumps(self._session.bytes_left).encode())
         at = self._at
         self._at = Progress(at.name, at.question, at.questions, min(at.done + 1, at.steps), at.steps, note)
         self.progress(self._at)
@@ -669,10 +496,6 @@ def _sum(parts: Iterable[Summary]) -> Summary:
     for part in parts:
         total = add(total, part)
     return total
-
-
-def _flat(pairs: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    return [item for pair in pairs for item in pair]
 
 
 def _is_seed(text: str) -> bool:

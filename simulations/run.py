@@ -13,7 +13,8 @@ from fl_client.app import app, open_gate
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset
 from fl_server.app import GridLink
-from fl_server.conduct import Checkpoint, Conductor, Progress, Result
+from fl_server.conduct import Conductor, Progress, Result
+from fl_server.session import Checkpoint
 from simulations.federation import LocalGrid, over_ray
 from simulations.sites import COORDINATOR, Workspace, prepare
 from strategies.federation import Federation

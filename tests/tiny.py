@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fl_client.gate import Gate
 from fl_client.policy import NodeConfig
-from fl_server.conduct import Checkpoint, Conductor
+from fl_server.conduct import Conductor
+from fl_server.session import Checkpoint
 from simulations.populations import write_bed, write_table
 from simulations.sites import COORDINATOR, Workspace, prepare
 from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency

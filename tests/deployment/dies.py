@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from fl_server.cli import main
-from fl_server.conduct import Checkpoint
+from fl_server.session import Checkpoint
 
 own, words = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
 moment, file, *deeds = own

@@ -22,8 +22,9 @@ from fl_client.ledger import Ledger
 from fl_client.policy import NodeConfig
 from fl_server import superlink
 from fl_server.app import GridLink
-from fl_server.conduct import Checkpoint, Conductor, Result
+from fl_server.conduct import Conductor, Result
 from fl_server.results import load
+from fl_server.session import Checkpoint
 from simulations.deployment import SITES, Deployment
 from simulations.run import simulate
 from strategies.analysis import Answer

@@ -1,5 +1,5 @@
-"""The node's memory: it cannot be altered unseen, overspent by racing processes or read by others, it forgets what it is
-told to forget, and it never knew who the people are."""
+"""The node's memory: it cannot be altered unseen, overspent by racing processes or read by others, it forgets what it
+is told to forget, and it never knew who the people are."""
 
 from __future__ import annotations
 
