@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from scipy.optimize import brentq, minimize_scalar
 
@@ -121,6 +122,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     return max(0.0, min(at(best), float(polished.fun)))
 
 
+@lru_cache(maxsize=256)
 def rho_of(epsilon: float, delta: float) -> float:
     """The largest rho whose conversion stays within (epsilon, delta)."""
     upper = epsilon + 1.0

@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ ALTERATIONS = {
         "INSERT INTO journal VALUES (4, '{}', 'x')",
         "UPDATE journal SET sequence = sequence - 99 WHERE sequence > 100",
     ],
+    "rows with other numbers": ["UPDATE journal SET sequence = sequence + 10 WHERE sequence > 3"],
     "an entry put at the end": [f"INSERT INTO journal VALUES (7, '{{}}', '{GENESIS}')"],
 }
 
@@ -170,14 +172,14 @@ def spend(folder: str, process: int, start: Any, granted: Any) -> None:
     opened = Ledger(Path(folder), "DATA")
     start.wait(60)
     count = 0
-    for number in range(EACH):
-        try:
-            opened.reserve(f"session-{process}", f"q{number}", Loss(BUDGET.loss.rho / FIT), BUDGET)
-            count += 1
-        except OverBudgetError:
-            pass
-    opened.close()
-    granted.put(count)
+    try:
+        for number in range(EACH):
+            with suppress(OverBudgetError):
+                opened.reserve(f"session-{process}", f"q{number}", Loss(BUDGET.loss.rho / FIT), BUDGET)
+                count += 1
+        opened.close()
+    finally:
+        granted.put(count)
 
 
 def test_racing_processes_cannot_overspend(quick_path: Path) -> None:

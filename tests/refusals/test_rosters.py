@@ -111,6 +111,7 @@ def test_honest_totals_are_followed_and_nothing_else(tiny: Tiny, first_round: Su
         "forged parameters": pen.ask("linear", analysis=third, earlier=[first_round]),
         "forged totals": pen.ask("linear", analysis=second, earlier=[other]),
         "no totals": pen.ask("linear", analysis=second, earlier=[], round=2),
+        "round 1 again, as round 2": pen.ask("linear", round=2),
         "totals twice": pen.ask("linear", analysis=second, earlier=[first_round, first_round], round=2),
         "round 1's parameters": pen.ask("linear", analysis=LINEAR.analysis, earlier=[first_round], slices=1),
         "round 2's parameters in round 1": pen.ask("linear", analysis=second),
@@ -128,6 +129,14 @@ def test_honest_totals_are_followed_and_nothing_else(tiny: Tiny, first_round: Su
     for name, envelope in refused.items():
         assert reason(tiny, envelope) is Reason.NOT_DERIVED, name
     assert reason(tiny, pen.ask("linear", analysis=second, earlier=[first_round])) is None
+
+
+def test_a_private_round_is_not_drawn_again_under_another_round_s_number(tiny: Tiny) -> None:
+    """Each draw of the noise of one round would cost once more what only once was reserved."""
+    pen = tiny.pen(study(TRAINING)).open()
+    assert reason(tiny, pen.ask("training")) is None
+    for number in (2, 3):
+        assert reason(tiny, pen.ask("training", round=number)) is Reason.NOT_DERIVED
 
 
 def test_a_model_that_does_not_follow_from_the_totals_is_refused(tiny: Tiny) -> None:
@@ -361,6 +370,21 @@ def test_a_killed_run_is_resumed_without_asking_again_or_paying_twice(
     for gate in tiny.gates.values():
         assert gate.ledger.spent().rho <= Budget(1.0, 1e-5).loss.rho
         assert [line["event"] for line in gate.ledger.journal()].count("reserve") <= 1
+
+
+def test_a_site_lost_before_a_kill_is_still_named_after_it(
+    make_tiny: Make, quick_path: Path, small_slices: None
+) -> None:
+    """CY is silent when first asked, and back when the run is resumed: too late for the roster that was signed."""
+    tiny = make_tiny()
+    dying = tiny.link()
+    killed_at(dying, exchange=3, delivered=0)
+    silent_at(dying, "CY", 1)
+    with pytest.raises(KilledError):
+        tiny.conductor(study(COUNTS), quick_path / "run", dying).run()
+    (result,) = tiny.conductor(study(COUNTS), quick_path / "run").run()
+    assert result.statement.sites == ("AT", "BE", "DK")
+    assert result.statement.absent == {"CY": "did not answer"}
 
 
 def test_the_exchanges_of_the_resumed_study_are_as_many_as_were_killed(
