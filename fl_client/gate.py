@@ -185,7 +185,7 @@ class Gate:
             body, seed = seal(pack_arrays(noised), admitted.session.sealing, message.digest), None  # 8 mask
         else:
             body, seed = self._mask(message.digest, admitted, summary)  # 8
-        reply = seal_envelope(Answered(message.digest, self.name), body, self.identity)
+        reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
         slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
         line = {
             "coordinator": message.signer,
@@ -208,6 +208,8 @@ class Gate:
         if session.study != ask.study:
             raise RefusalError(Reason.SESSION_CONFLICT)
         self._not_expired(ask.expires)
+        if ask.version != package_version():  # of code that was changed in mid-study, too
+            raise RefusalError(Reason.VERSION_MISMATCH)
         study = self._opened_study(session)
         question = study.question(ask.question)
         if question is None:

@@ -24,6 +24,7 @@ from strategies.privacy import Loss, Regime
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
+from strategies.version import package_version
 from strategies.wire import (
     MEANING,
     Answered,
@@ -443,6 +444,7 @@ class Conductor:
                 parameters=parameters(analysis),
                 keys=keys,
                 expires=self._session.expires(),
+                version=package_version(),
             )
             out.append(
                 self.checkpoint.once(f"{place}.{n}.request", partial(seal_envelope, header, body, self.identity))

@@ -231,6 +231,9 @@ class Session:
                 if isinstance(header, Refused):
                     lost[site] = f"refused: {header.reason}"
                     break
+                if isinstance(header, Answered) and header.version != package_version():
+                    lost[site] = "runs another version"
+                    break
                 read.append((header, message.body))
             else:
                 answers[site] = read

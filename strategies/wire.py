@@ -186,6 +186,7 @@ class Ask:
     parameters: Mapping[str, Any]
     keys: Mapping[str, str]
     expires: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ class Answered:
     kind: ClassVar[str] = "answered"
     request: str
     node: str
+    version: str
 
 
 @dataclass(frozen=True)

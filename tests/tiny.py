@@ -295,6 +295,7 @@ class Pen:
             parameters=parameters(page) if page else {},
             keys={s: k for s, k in self.keys.items() if s in roster} if asked and not asked.budget else {},
             expires=self.expires,
+            version=package_version(),
         )
         if body is None:
             body = pack_parts([pack_arrays(total) for total in earlier])

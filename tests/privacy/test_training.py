@@ -33,9 +33,7 @@ COLUMNS = {"label": Range(0, 1), "sex": Range(1, 2), "age": Range(20, 80)}
 VARIANTS = 12
 PANEL = Panel(
     "GRCh37",
-    tuple(
-        Variant("22", 100 + j, f"v{j}", "A", "C", (None, 0.0, 0.002, 0.3, 0.5, 1.0)[j % 6]) for j in range(VARIANTS)
-    ),
+    tuple(Variant("22", 100 + j, f"v{j}", "A", "C", (None, 0.0, 0.002, 0.3, 0.5, 1.0)[j % 6]) for j in range(VARIANTS)),
 )
 FRAME = Frame(PANEL, COLUMNS)
 QUESTION = PrivateTraining("panel", "label", 200, "split", ("sex", "age"), steps=4, averaged=2)

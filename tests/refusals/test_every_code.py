@@ -88,6 +88,11 @@ def other_code(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     return tiny, tiny.pen(STUDY).opening(version="0.0.1+0123456789abcdef")
 
 
+def other_code_since_the_opening(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", version="0.0.1+0123456789abcdef")
+
+
 def other_wire_version(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     envelope = bytearray(tiny.pen(STUDY).opening())
@@ -452,6 +457,7 @@ CASES: dict[Case, Reason] = {
     a_stranger: Reason.BAD_SIGNATURE,
     a_node_as_coordinator: Reason.BAD_SIGNATURE,
     other_code: Reason.VERSION_MISMATCH,
+    other_code_since_the_opening: Reason.VERSION_MISMATCH,
     other_wire_version: Reason.VERSION_MISMATCH,
     an_old_opening: Reason.EXPIRED,
     an_old_question: Reason.EXPIRED,

@@ -53,8 +53,8 @@ KNOWN = {"me": KEY.public}
 MESSAGES: tuple[wire.Header, ...] = (
     Open("s" * 32, "d" * 64, "0.1.0+abc", "11" * 32, 1_900_000_000),
     Opened("r", "AT", "s", "d", "11" * 32, "0.1", 5, 20, 3, "p", 3.5, 1e-5, True, {"counts": Reason.TOO_FEW_PEOPLE}),
-    Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, {"AT": "a2V5"}, 99),
-    Answered("r", "AT"),
+    Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, {"AT": "a2V5"}, 99, "v"),
+    Answered("r", "AT", "v"),
     Unmask("s", ("r1", "r2"), ("AT", "BE", "CY"), 99),
     Unmasked("r", "AT", ("00" * 32,), {"BE": ("11" * 32,)}),
     Close("s", 99),
@@ -122,7 +122,7 @@ plain = st.recursive(
 @FUZZ
 @given(st.dictionaries(text, plain, max_size=5), st.lists(text, max_size=4), st.binary(max_size=50))
 def test_any_parameters_come_back(parameters: dict[str, Any], roster: list[str], body: bytes) -> None:
-    header = Ask("s", "d", "q", 1, 0, 1, 1, tuple(roster), parameters, {}, 5)
+    header = Ask("s", "d", "q", 1, 0, 1, 1, tuple(roster), parameters, {}, 5, "v")
     message = open_envelope(seal_envelope(header, body, KEY), KNOWN)
     assert (message.header, message.body) == (header, body)
 

@@ -53,8 +53,8 @@ ENVELOPE_DIGEST = "c3b8593bdc277da1711ceeac6b2b506bbeb238655cea6764f6c78e8bb2709
 ENVELOPES = {  # the first 16 hexadecimal digits of SHA-256
     "open": "74a07b014374f2a3",
     "opened": "43e550f4733f5326",
-    "ask": "0504c0b21ebd166d",
-    "answered": "e16bbf78c0cab5ef",
+    "ask": "4c0df21b05ddfdde",
+    "answered": "03e1d4dfe579ad69",
     "unmask": "a99c436e472a2a90",
     "unmasked": "e428dcac5e4d89d7",
     "close": "476ed098837d2cd3",

@@ -11,6 +11,7 @@ import pytest
 import strategies.analysis
 from fl_server.conduct import Result
 from strategies.errors import TooFewSitesError
+from strategies.version import package_version
 from strategies.wire import (
     Answered,
     Ask,
@@ -199,6 +200,22 @@ def test_a_relay_that_lies_loses_the_site_and_changes_no_number(
     check_counts(counts)
 
 
+def test_a_site_whose_code_changed_in_mid_study_is_left_out(federation: Tiny, quick_path: Path) -> None:
+    link = federation.link()
+
+    def other(name: str, envelopes: list[bytes], replies: list[bytes]) -> list[bytes]:
+        if not to(Ask, federation, name, envelopes):
+            return replies
+        old = [federation.read(name, reply) for reply in replies]
+        new = [Answered(m.header.request, SITE, "0.0.1+0123456789abcdef") for m in old]
+        return [seal_envelope(h, m.body, federation.gates[SITE].identity) for h, m in zip(new, old, strict=True)]
+
+    link.on_reply = other
+    counts, noised = run(federation, quick_path / "run", link)
+    assert counts.statement.absent == noised.statement.absent == {SITE: "runs another version"}
+    check_counts(counts)
+
+
 def test_the_last_relay_would_be_noticed_even_if_both_replies_were_signed_by_one_site(
     federation: Tiny, quick_path: Path
 ) -> None:
@@ -218,7 +235,11 @@ def test_the_last_relay_would_be_noticed_even_if_both_replies_were_signed_by_one
         if not to(Ask, federation, name, envelopes):
             return replies
         old = federation.read(SITE, kept[0])
-        return [seal_envelope(Answered(digest_of(envelopes[0]), SITE), old.body, federation.gates[SITE].identity)]
+        return [
+            seal_envelope(
+                Answered(digest_of(envelopes[0]), SITE, package_version()), old.body, federation.gates[SITE].identity
+            )
+        ]
 
     link.on_reply = again
     (result,) = federation.conductor(asked, quick_path / "two", link).run()
@@ -279,7 +300,7 @@ def test_requests_are_not_taken_to_another_node(tiny: Tiny) -> None:
     request = pen.ask("counts")
     replies = {site: tiny.read(site, tiny.gates[site].answer(request)) for site in NAMES}
     for site, message in replies.items():
-        assert message.header == Answered(digest_of(request), site)
+        assert message.header == Answered(digest_of(request), site, package_version())
     assert len({m.body for m in replies.values()}) == len(NAMES)
 
 
