@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fl_client.readers import Dataset
+from strategies.analysis import Answer, Total
 from strategies.errors import RefusedError
 from strategies.privacy import Budget
 from strategies.wire import Answered, Reason, Refused, unseal
@@ -115,6 +117,22 @@ def test_rounds_of_one_question_are_charged_once(tiny: Tiny, quick_path: Path, r
     assert reads.count("TINY-AT") == 3
     assert len(events(tiny, "reserve")) == 1
     assert tiny.gates[SITE].ledger.spent() == Budget(3.0, 1e-5).loss
+
+
+def test_rounds_that_would_cost_more_than_was_reserved_are_refused(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    """No analysis of the catalogue does that; were one to, the gate and not its author would have the last word."""
+    frame = STUDY.frame(TRAINING)
+    total = {name: np.zeros(f.shape, dtype=np.int64) for name, f in TRAINING.analysis.leaves(frame).items()}
+    second = TRAINING.analysis.conclude(Total(total, NAMES), frame)
+    assert not isinstance(second, Answer)
+    pen = tiny.pen(STUDY).open()
+    monkeypatch.setattr(type(TRAINING.analysis), "fraction", lambda _: 0.6)
+    assert reason(tiny, pen.ask("training")) is None
+    reads.clear()
+    assert reason(tiny, pen.ask("training", analysis=second, earlier=[total])) is Reason.NOT_DERIVED
+    assert reads == []
 
 
 def test_another_session_is_charged_again(tiny: Tiny) -> None:
