@@ -167,6 +167,7 @@ delta = 1e-5
 minimum_people = 20   # an exact question is refused below this
 minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # smallest number of people that an exact total may show; 0 only for public data
+own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
 
 [policy.analyses]     # analysis = regimes; installed are:
 {offered}

@@ -38,7 +38,7 @@ from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime, stacked
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study, is_name
-from strategies.summary import Summary, SumOverflowError, check, check_range
+from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
 from strategies.wire import (
     Answered,
@@ -109,7 +109,7 @@ class Gate:
         try:
             dataset = Dataset.open(config.dataset, config.folder)
         except DataError as error:
-            log.error("the data set cannot be read: %s", error)
+            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             dataset = None
         return Gate(config, federation, identity, dataset, ledger)
 
@@ -166,17 +166,15 @@ class Gate:
             return stored
         admitted = self._admit(message, ask)  # 2
         question, dataset = admitted.question, self._dataset()
+        fields = self._declared(admitted)  # what cannot be answered is not paid for
         self._reserve(ask, question)  # 3
         try:
-            cohort = dataset.cohort(admitted.analysis.needs(), admitted.frame[admitted.span])  # 4 open
+            needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
+            cohort = dataset.cohort(needs, frame, words_as_missing=question.regime is Regime.PRIVATE)  # 4 open
         except DataError as error:
-            log.error("the data set cannot be read: %s", error)
+            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
-        try:
-            summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
-        except SumOverflowError:
-            raise RefusalError(Reason.SUM_OVERFLOW) from None
-        fields = admitted.analysis.leaves(admitted.frame[admitted.span])
+        summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         check(summary, fields)  # 6
         if question.regime is Regime.PRIVATE:
             assert question.budget is not None
@@ -245,7 +243,8 @@ class Gate:
         if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
         columns = names_of(question.analysis, "column")
-        if any(c not in policy.columns or c not in self.dataset.columns for c in columns):
+        there = self.dataset.columns if question.regime is Regime.EXACT else self.dataset.headings
+        if any(c not in policy.columns or c not in there for c in columns):
             return Reason.COLUMN_NOT_ALLOWED, {}
         for name in columns:
             asked, allowed = study.columns[name], policy.ranges[name]
@@ -272,12 +271,16 @@ class Gate:
 
     def _not_isolating(self, sites: tuple[str, ...]) -> None:
         alone = secure_sum.isolated([*self.ledger.rosters(), sites])
-        if any(site not in self.federation.nodes or not self.federation.nodes[site].own_total for site in alone):
+        nodes = self.federation.nodes
+        if any(site not in nodes or not nodes[site].own_total for site in alone):
+            raise RefusalError(Reason.ROSTER_ISOLATES)
+        if self.name in alone and not self.policy.own_total:  # for itself, a node believes its own file alone
             raise RefusalError(Reason.ROSTER_ISOLATES)
 
     def _derive(self, message: Message, ask: Ask, study: Study, question: Question) -> Analysis:
         """The round's analysis, recomputed from the signed study and the earlier rounds' totals."""
-        if not 1 <= ask.round <= question.analysis.rounds() or ask.attempt < 1:
+        most = len(self.federation.nodes)  # a question restarts when a site is lost, and there are no more to lose
+        if not (1 <= ask.round <= question.analysis.rounds() and 1 <= ask.attempt <= most):
             raise RefusalError(Reason.OUT_OF_ORDER)
         if question.regime is Regime.PRIVATE and ask.attempt != 1:
             raise RefusalError(Reason.OUT_OF_ORDER)  # another attempt would be a second draw of the noise
@@ -300,6 +303,17 @@ class Gate:
             raise RefusalError(Reason.NOT_DERIVED)
         return analysis
 
+    def _declared(self, admitted: Admitted) -> dict[str, Field]:
+        """What will leave; asked before anything is spent on it."""
+        try:
+            fields = admitted.analysis.leaves(admitted.frame[admitted.span])
+            if admitted.question.budget is not None:
+                loss = Loss(admitted.question.budget.loss.rho * admitted.analysis.fraction())
+                noise.scales(fields, loss)
+        except (UsageError, ValueError):
+            raise RefusalError(Reason.STUDY_INVALID) from None
+        return fields
+
     def _reserve(self, ask: Ask, question: Question) -> None:
         if question.budget is None:
             return
@@ -309,10 +323,13 @@ class Gate:
             raise RefusalError(Reason.BUDGET_EXHAUSTED, rho_asked=over.asked.rho, rho_left=over.left.rho) from None
 
     def _mask(self, request: str, admitted: Admitted, summary: Summary) -> tuple[bytes, bytes]:
+        sites = len(admitted.ask.roster)
         try:
-            check_range(summary, len(admitted.ask.roster))
+            check_range(summary, sites)
         except SumOverflowError:
-            raise RefusalError(Reason.SUM_OVERFLOW) from None
+            if admitted.ask.round == 1:  # the signed study alone leads here
+                raise RefusalError(Reason.SUM_OVERFLOW) from None
+            summary = saturated(summary, sites)
         seeds = self._pair_seeds(admitted.session, admitted.peers, request)
         own = os.urandom(secure_sum.SEED_BYTES)
         vector = secure_sum.mask(summary, self.name, own, seeds)
@@ -367,6 +384,8 @@ class Gate:
             self._same_coordinator(message, known)
             return known.reply
         self._not_expired(opening.expires)
+        if message.signer not in self.policy.coordinators:
+            raise RefusalError(Reason.COORDINATOR_NOT_ALLOWED)
         if opening.version != package_version():
             raise RefusalError(Reason.VERSION_MISMATCH)
         document, panels = _study_parts(message.body)

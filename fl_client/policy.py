@@ -32,6 +32,8 @@ class Policy:
         minimum_people: an exact question is refused below this many people. A public number.
         minimum_sites: an exact sum covers at least this many sites.
         minimum_cell: smallest number of people that an exact total's cell may show; 0 only for public data.
+        own_total: whether this node's own total may follow from totals over different rosters; the federation file
+            must say so too.
     """
 
     coordinators: tuple[str, ...]
@@ -43,6 +45,7 @@ class Policy:
     minimum_people: int = 20
     minimum_sites: int = 3
     minimum_cell: int = 5
+    own_total: bool = False
 
     def __post_init__(self) -> None:
         Budget(self.epsilon, self.delta)
@@ -53,6 +56,7 @@ class Policy:
         for name, span in self.columns.items():
             if len(span) != 2 or not span[0] < span[1]:
                 raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
+            Range(*span)
         if self.minimum_sites < LEAST_SITES:
             raise ValueError(f"minimum_sites must be at least {LEAST_SITES}: with two, each learns the other's part.")
         if self.minimum_people < 1 or self.minimum_cell < 0:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fl_server.session import Checkpoint, Link, Session
 from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
-from strategies.errors import GenosumError, RefusedError, TooFewSitesError
+from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime
 from strategies.protections import noise, secure_sum
@@ -364,6 +364,7 @@ class Conductor:
         """The last round's noised parts, site by site."""
         analysis, earlier = question.analysis, list[Summary]()
         rounds = question.analysis.rounds()
+        self._can_be_answered(question, frame)
         roster = self._asked(question, 1, roster, refusing, {})
         for number in range(1, rounds + 1):
             cut = analysis.slices(frame)
@@ -385,6 +386,16 @@ class Conductor:
                     continue
             return roster, parts, analysis
         raise AssertionError("unreachable: rounds() bounds the loop")
+
+    def _can_be_answered(self, question: Question, frame: Frame) -> None:
+        """Assert it before anybody pays for it."""
+        assert question.budget is not None
+        try:
+            noise.scales(question.analysis.leaves(frame), question.budget.loss)
+        except ValueError as error:
+            raise UsageError(
+                f"Question {question.name!r} needs noise that fits.", str(error), "ask for a larger epsilon."
+            ) from None
 
     def _parts(
         self, place: str, asks: Sequence[bytes], roster: tuple[str, ...], analysis: Analysis, frame: Frame

@@ -92,7 +92,7 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
             people = _kept(people, home / people.name, keep)
         genotypes = str((data / site.dataset.genotypes).resolve()) if site.dataset.genotypes else ""
         dataset = asdict(site.dataset) | {"people": str(people), "genotypes": genotypes}
-        policy = asdict(site.policy or sites.policy)
+        policy = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
         document = {
             "name": name, "federation": "../federation.toml", "identity": "identity.pem", "state": "state",
             "dataset": dataset, "policy": policy,

@@ -7,6 +7,7 @@ a site is a sum over people, so secure summing, noise, budget, wire, resumption 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -63,6 +64,12 @@ class Range:
 
     minimum: float
     maximum: float
+
+    def __post_init__(self) -> None:
+        half = (self.maximum - self.minimum) / 2
+        widest = max(abs(self.minimum), abs(self.maximum), 1e-9)
+        if not (math.isfinite(half) and half > 1e-9 * widest):  # narrower, and mapping it would lose its people
+            raise ValueError(f"A range is wider than rounding, got [{self.minimum}, {self.maximum}].")
 
     def clamp(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values within the range; NaN stays NaN."""

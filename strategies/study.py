@@ -162,6 +162,7 @@ class _StudyFile:
         for name, span in self.columns.items():
             if not is_name(name) or len(span) != 2 or not span[0] < span[1]:
                 raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
+            Range(*span)
         if not all(map(is_name, self.panels)):
             raise ValueError("a panel's name is made of letters, digits, '_' and '-'.")
 

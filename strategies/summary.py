@@ -21,6 +21,10 @@ MOST_INTEGER = 2**62
 """Bound on the absolute value of a masked integer over all sites: half of the ring's signed range."""
 
 
+MOST_CONTRIBUTION = 2.0**57
+"""Bound on the absolute value of one person's integer."""
+
+
 class NotAsDeclaredError(Exception):
     """A summary is not what its analysis declared. The text names fields and shapes, never values."""
 
@@ -62,13 +66,13 @@ class Field:
     def integers(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """The nearest integers on the grid (ties to even), for one person's or several people's contributions.
 
-        Raises:
-            SumOverflowError: if what the people add up to might not fit.
+        A contribution that is no number counts as 0, one beyond 2^57 as that: each by itself, so that nobody's depends
+        on anybody else's, and never by an error, which would tell about the person. Only parameters from forged totals
+        lead there.
         """
-        scaled = np.rint(values * 2.0**self.fraction_bits)
-        if scaled.size and not np.abs(scaled).sum(axis=0).max() < MOST_INTEGER // 2:
-            raise SumOverflowError("contributions reach 2^61")
-        return scaled.astype(np.int64)
+        scaled = np.nan_to_num(np.rint(values * 2.0**self.fraction_bits), nan=0.0)
+        held: NDArray[np.int64] = np.clip(scaled, -MOST_CONTRIBUTION, MOST_CONTRIBUTION).astype(np.int64)
+        return held
 
 
 def check(summary: Summary, declared: Mapping[str, Field]) -> None:
@@ -95,6 +99,17 @@ def check_range(summary: Summary, sites: int) -> None:
     for name, integers in summary.items():
         if integers.size and (int(integers.max()) >= limit or int(integers.min()) <= -limit):
             raise SumOverflowError(f"an entry of {name} reaches 2^62 / {sites}")
+
+
+def saturated(summary: Summary, sites: int) -> Summary:
+    """The same, with entries held within 2^62 / sites.
+
+    In a later round a refusal would answer, as often as a coordinator cares to forge earlier totals, whether one site's
+    sum lies beyond a limit of its choice. Honest totals never lead here; a forged one learns nothing, and what comes
+    out does not agree with the earlier totals, which `conclude` notices.
+    """
+    limit = MOST_INTEGER // sites - 1
+    return {name: np.clip(integers, -limit, limit) for name, integers in summary.items()}
 
 
 def add(one: Summary, other: Summary) -> Summary:

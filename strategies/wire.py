@@ -42,7 +42,8 @@ _PREFIX = struct.Struct(">8sH8s64s")
 _LENGTH = struct.Struct(">I")
 _SIGNED = b"genosum envelope v1\0"
 MOST_BYTES = 2**31 - 1
-MOST_HEADER = 2**20
+MOST_HEADER = 2**24
+"""A round's derived parameters travel in the header, and a trained model has up to 65,536 of them, four times over."""
 
 
 class Reason(StrEnum):

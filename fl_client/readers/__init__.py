@@ -123,7 +123,12 @@ class Dataset:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the numeric columns."""
-        return tuple(self.table.columns)
+        return self.table.columns
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Names of all columns, whatever is in them: no person decides about a heading."""
+        return tuple(self.table.parsed)
 
     def missing_columns(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the names that are no numeric column here."""
@@ -143,12 +148,13 @@ class Dataset:
             out[name] = int(np.count_nonzero((values < limits.minimum) | (values > limits.maximum)))
         return out
 
-    def cohort(self, needs: Needs, frame: Frame) -> Cohort:
+    def cohort(self, needs: Needs, frame: Frame, words_as_missing: bool = False) -> Cohort:
         """Open what a request needs, and nothing else.
 
         Args:
             needs: which people, columns and panel.
             frame: the request's slice of the panel (M variants), and the public range of each column.
+            words_as_missing: take cells that are no numbers as missing.
 
         Returns:
             The people of the part, in the table's order, with columns clamped to their ranges and genotypes in the
@@ -162,7 +168,7 @@ class Dataset:
         chosen = np.flatnonzero(needs.part.holds(self.people))
         columns = {}
         for name in needs.columns:
-            values = self.table.column(name)[chosen]
+            values = self.table.column(name, words_as_missing)[chosen]
             if name not in frame.columns:
                 raise DataError("A column is opened within a public range.", f"{name!r} has none", "state its range.")
             columns[name] = frame.columns[name].clamp(values)

@@ -26,13 +26,13 @@ class Table:
     Attributes:
         name: the file's name, for errors.
         people: N identifiers, in the table's order.
-        columns: name -> (N,) float64, NaN where missing, read-only.
-        words: name of each column that is not numeric -> where and what its first other cell is.
+        parsed: name -> (N,) float64, NaN where missing or no number, read-only.
+        words: name of each column with a cell that is no number -> where and what the first such cell is.
     """
 
     name: str
     people: tuple[str, ...] = field(repr=False)
-    columns: Mapping[str, NDArray[np.float64]] = field(repr=False)
+    parsed: Mapping[str, NDArray[np.float64]] = field(repr=False)
     words: Mapping[str, str] = field(repr=False)
 
     @staticmethod
@@ -68,40 +68,48 @@ class Table:
             ) from None
         # A table of nobody is a data set like any other: a private answer must not tell it from one of somebody.
         people = distinct([line[0] for line in cells], path.name) if cells else ()
-        columns: dict[str, NDArray[np.float64]] = {}
+        parsed: dict[str, NDArray[np.float64]] = {}
         words: dict[str, str] = {}
         for k, name in enumerate(header[1:], start=1):
             values = np.empty(len(cells))
             for i, line in enumerate(cells):
                 value = _number(line[k])
                 if value is None:
-                    words[name] = f"{line[k][:40]!r} for person {i + 1}"
-                    break
-                values[i] = value
-            else:
-                values.setflags(write=False)
-                columns[name] = values
-        return Table(path.name, people, MappingProxyType(columns), MappingProxyType(words))
+                    words.setdefault(name, f"{line[k][:40]!r} for person {i + 1}")
+                values[i] = math.nan if value is None else value
+            values.setflags(write=False)
+            parsed[name] = values
+        return Table(path.name, people, MappingProxyType(parsed), MappingProxyType(words))
 
-    def column(self, name: str) -> NDArray[np.float64]:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numeric columns."""
+        return tuple(name for name in self.parsed if name not in self.words)
+
+    def column(self, name: str, words_as_missing: bool = False) -> NDArray[np.float64]:
         """(N,) values of a column, NaN where missing.
+
+        Args:
+            name: the column.
+            words_as_missing: take a cell that is no number as missing. A private question does: one person's cell must
+                not decide whether it is answered.
 
         Raises:
             DataError: if the table has no such column, or it is not numeric.
         """
-        if name in self.words:
+        if name in self.words and not words_as_missing:
             raise DataError(
                 "A column that is asked for holds numbers, or one of the missing codes NA, NaN, '.', '?' and nothing.",
                 f"{self.name}, column {name!r}: {self.words[name]}",
                 "write the values as numbers, for example 0 and 1.",
             )
-        if name not in self.columns:
+        if name not in self.parsed:
             raise DataError(
                 "A column that is asked for is in the people table.",
                 f"{self.name} has no column {name!r}",
                 "add it, or correct its name in the policy or the study.",
             )
-        return self.columns[name]
+        return self.parsed[name]
 
 
 def _check(header: list[str], path: Path, person: str) -> None:

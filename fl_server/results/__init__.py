@@ -70,7 +70,7 @@ def write(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
+        partial.mkdir(mode=0o700)  # an exact answer is for the permit holder
         day = today or datetime.date.today()
         for result in results:
             place = partial / result.question.name

@@ -3,7 +3,8 @@
 Exact: the genotype counts of every variant, summed over the sites, from which frequency, call rate and the exact
 Hardy-Weinberg p value [1] follow. Private: for a small public panel, each site releases one noised sum of allele
 counts per variant, centred at the published frequency, and one noised number of people; the frequency's interval
-covers noise and sampling.
+covers noise and sampling. A missing genotype counts as the published frequency (0.5 where none is given), which draws
+the estimate towards it; the interval does not cover that, so ask this of variants that are rarely missing.
 
 Do not use the exact form for publication: exact counts of many variants expose membership [2].
 
@@ -219,9 +220,10 @@ class NoisedFrequency:
         people = max(noised_people, 1.0)  # post-processing: a noised number of people may fall below one
         estimate = p + above / (2 * people)
         low, high = interval(estimate, p, people, noise, people_noise)
+        published = [v.frequency for v in frame.panel.variants]
         table: dict[str, Column] = {
             **variant_columns(frame.panel),
-            "published_frequency": p,
+            "published_frequency": np.array([np.nan if f is None else f for f in published]),
             "ac": above + 2 * p * noised_people,
             "ac_noise_sd": np.sqrt(noise**2 + (2 * p * people_noise) ** 2),
             "frequency": np.clip(estimate, 0.0, 1.0),

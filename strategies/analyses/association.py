@@ -37,7 +37,7 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import MISSING, Cohort
-from strategies.errors import UsageError
+from strategies.errors import GenosumError, UsageError
 from strategies.privacy import Regime
 from strategies.summary import Field, Summary
 
@@ -192,14 +192,27 @@ class LinearAssociation:
         people = int(total.sums["products"][0]) >> self._bits
         het, alt, missing = total.sums["genotypes"].T
         observed, alleles = people - missing, het + 2 * alt
+        whole = _symmetric(values["products"][None, :], *self._products, k + 1)
+        if people < 1 or np.abs(np.diagonal(whole[0])[1:] / people - 1).max(initial=0.0) > 0.9:
+            raise GenosumError(
+                "Columns standardised by round 1 have a mean square of 1 in round 2.",
+                "sums that do not agree",
+                "run the study again; if it stays so, a site's data changed in between.",
+            )
+        if np.linalg.eigvalsh(whole[0] / people)[0] < 1e-9:
+            raise UsageError(
+                "Covariates must not explain one another or the trait.",
+                f"{', '.join(self._columns)} are linearly dependent",
+                "drop what follows from the others.",
+            )
         beta, error = _regressions(
-            _symmetric(values["products"][None, :] - values["missing"], *self._products, k + 1),
+            whole - _symmetric(values["missing"], *self._products, k + 1),
             np.concatenate([alleles[:, None].astype(np.float64), values["scores"]], axis=1),
             (het + 4 * alt).astype(np.float64),
             observed,
         )
         degrees = observed - k - 1
-        minor = np.minimum(alleles, 2 * observed - alleles)
+        minor = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
         few = (
             ((missing > 0) & (missing < total.minimum_cell))
             | (minor < total.minimum_cell)
@@ -299,7 +312,8 @@ def _regressions(
     s_gg = squares[able] - (u * u).sum(axis=1)
     s_gy = scores[able, k] - (u * v).sum(axis=1)
     s_yy = products[able, k, k] - (v * v).sum(axis=1)
-    fit = s_gg > 1e-8 * np.maximum(squares[able], 1e-300)
+    # Where covariates explain the genotype or the trait, what is left over is rounding and not a fit.
+    fit = (s_gg > 1e-8 * np.maximum(squares[able], 1e-300)) & (s_yy > 1e-10 * products[able, k, k])
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = np.where(fit, s_gy / s_gg, np.nan)
         residual = np.maximum(s_yy - slope * s_gy, 0.0)

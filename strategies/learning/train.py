@@ -133,11 +133,26 @@ def network(shapes: Shapes, weights: NDArray[np.float64]) -> torch.nn.Sequential
 
 def scores(shapes: Shapes, weights: NDArray[np.float64], inputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N,) predicted probabilities of the class 1 for (N, inputs) on the input grid."""
+    return np.asarray(special.expit(_odds(shapes, weights, inputs)[0]), dtype=np.float64)
+
+
+def _odds(
+    shapes: Shapes, weights: NDArray[np.float64], inputs: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """(N,) log odds and (N, hidden) rectified units, if there are any.
+
+    The first layer's sums are exact in whatever order the library adds. The second layer's are not, so they are added
+    unit by unit: a person's score would otherwise depend, in its last bits, on how many others are in the batch.
+    """
     import torch  # noqa: PLC0415
 
+    model = network(shapes, weights)
     with torch.no_grad():
-        odds: NDArray[np.float64] = network(shapes, weights)(torch.from_numpy(inputs))[:, 0].numpy()
-    return np.asarray(special.expit(odds), dtype=np.float64)
+        if not shapes.hidden:
+            return np.asarray(model(torch.from_numpy(inputs))[:, 0].numpy()), None
+        hidden = np.asarray(model[:2](torch.from_numpy(inputs)).numpy())
+    last = shapes.arrays(weights)
+    return _in_order(hidden * last["2.weight"])[:, 0] + last["2.bias"], hidden
 
 
 def clipped_gradients(
@@ -158,14 +173,8 @@ def clipped_gradients(
     Returns:
         (N, d) gradients in the order of `Shapes.named`, each of length at most C; zero where a length is not finite.
     """
-    import torch  # noqa: PLC0415
-
     n = len(inputs)
-    model = network(shapes, weights)
-    with torch.no_grad():
-        x = torch.from_numpy(inputs)
-        hidden = model[:2](x) if shapes.hidden else None
-        odds = (model[2](hidden) if shapes.hidden else model(x))[:, 0].numpy()
+    odds, hidden = _odds(shapes, weights, inputs)
     # expit and not torch.sigmoid, whose vectorised body and scalar tail differ in the last bit.
     error = (special.expit(odds) - labels)[:, None]
     squared_input = (inputs**2).sum(axis=1, keepdims=True)  # exact: squares on the grid of 2^-20
@@ -173,7 +182,7 @@ def clipped_gradients(
         layers = [(error, inputs)]
         squared = error**2 * (squared_input + 1)
     else:
-        a, active = hidden.numpy(), (hidden > 0).numpy()
+        a, active = hidden, hidden > 0
         back = error * np.where(active, shapes.arrays(weights)["2.weight"], 0.0)
         layers = [(back, inputs), (error, a)]
         # Squares are added unit by unit: the order of a library's sum may depend on the number of people.

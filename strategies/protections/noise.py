@@ -36,11 +36,18 @@ def scales(fields: Mapping[str, Field], loss: Loss) -> dict[str, float]:
 
     A field spends its share of the round's loss; shares are relative to their sum.
 
+    Raises:
+        ValueError: if a field's noise would be wider than the sampler's integers hold.
+
     >>> scales({"people": Field((), "people", 1.0, 1.0)}, Loss(0.5))
     {'people': 1.0}
     """
     shares = sum(f.share for f in fields.values())
-    return {name: f.l2 / math.sqrt(2 * loss.rho * f.share / shares) for name, f in fields.items()}
+    out = {name: f.l2 / math.sqrt(2 * loss.rho * f.share / shares) for name, f in fields.items()}
+    for name, field in fields.items():
+        if not out[name] * 2.0**field.fraction_bits <= MOST_SCALE:
+            raise ValueError(f"The noise of {name} is at most 2^52 grid units wide, got {out[name]:g}.")
+    return out
 
 
 def spent(fields: Mapping[str, Field], noise: Mapping[str, float]) -> Loss:

@@ -28,7 +28,7 @@ import fl_client.gate
 import strategies.analysis
 from fl_client.gate import Gate
 from strategies.protections import secure_sum
-from strategies.summary import MOST_INTEGER, Field, SumOverflowError, check_range
+from strategies.summary import MOST_INTEGER, Field, SumOverflowError, check_range, saturated
 from strategies.wire import Answered, Ask, Message, Reason, Refused, Unmask, Unmasked, digest_of, open_envelope
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, GateLink, Tiny, genotypes, study
 
@@ -272,12 +272,19 @@ def test_a_part_that_might_leave_the_ring_is_refused(sites: int) -> None:
 
 
 @pytest.mark.parametrize("value", [2.0**61, -(2.0**61), 1e300, np.inf, -np.inf, np.nan])
-def test_contributions_that_do_not_fit_an_integer_are_refused(value: float) -> None:
+def test_a_contribution_that_does_not_fit_is_held_by_itself(value: float) -> None:
     field = Field((2,), "", 1, 1)
-    with pytest.raises(SumOverflowError, match="contributions reach"):
-        field.integers(np.array([[0.0, 1.0], [value, 1.0]]))
-    with pytest.raises(SumOverflowError, match="contributions reach"):
-        Field((), "", 1, 1, fraction_bits=60).integers(np.array([1.0, 1.0]))  # each fits, their sum does not
+    held = field.integers(np.array([[0.0, 1.0], [value, 1.0]]))
+    assert held.tolist() == [[0, 1], [0 if np.isnan(value) else int(np.sign(value)) * 2**57, 1]]
+
+
+@pytest.mark.parametrize("sites", [3, 4, 30])
+def test_saturated_sums_stay_in_the_ring_and_others_as_they_are(sites: int) -> None:
+    part = {"x": np.array([0, 5, -7, 2**63 - 1, -(2**63)])}
+    held = saturated(part, sites)
+    check_range(held, sites)
+    assert held["x"][:3].tolist() == [0, 5, -7]
+    assert abs(int(held["x"][3])) > MOST_INTEGER // sites - 2
 
 
 # -- recorded traffic --------------------------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     cohort = Dataset.cohort
 
-    def counted(self: Dataset, *arguments: Any) -> Any:
+    def counted(self: Dataset, *arguments: Any, **how: Any) -> Any:
         opened.append(self.config.identifier)
-        return cohort(self, *arguments)
+        return cohort(self, *arguments, **how)
 
     monkeypatch.setattr(Dataset, "cohort", counted)
     return opened
@@ -195,9 +195,9 @@ def test_what_is_reserved_before_data_are_read_is_the_whole_question(
     seen: list[float] = []
     cohort = Dataset.cohort
 
-    def watched(self: Dataset, *arguments: Any) -> Any:
+    def watched(self: Dataset, *arguments: Any, **how: Any) -> Any:
         seen.append(tiny.gates[SITE].ledger.spent().rho)
-        return cohort(self, *arguments)
+        return cohort(self, *arguments, **how)
 
     monkeypatch.setattr(Dataset, "cohort", watched)
     pen: Pen = tiny.pen(STUDY).open()
