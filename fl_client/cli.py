@@ -38,7 +38,7 @@ from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.tables import Table
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
-from strategies.errors import DataError, GenosumError, UsageError
+from strategies.errors import DataError, GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
 from strategies.variants import ASSEMBLIES
 
@@ -80,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GenosumError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(of_system(error), file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         return 130
 

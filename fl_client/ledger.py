@@ -23,6 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from strategies.codec import canonical
+from strategies.errors import DataError
 from strategies.privacy import Budget, Loss
 
 GENESIS = "0" * 64
@@ -139,8 +140,16 @@ class Ledger:
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
         sa.event.listen(self._engine, "connect", _settings)
         sa.event.listen(self._engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-        with self._engine.begin() as connection:
-            _tables.create_all(connection)
+        try:
+            with self._engine.begin() as connection:
+                _tables.create_all(connection)
+        except sa.exc.DatabaseError as error:
+            self._engine.dispose()
+            raise DataError(
+                "A node's ledger is the SQLite file that it wrote.",
+                f"{path}: {str(error.orig)[:80]}",
+                "restore it from a copy; never start with an empty one, since it holds what was spent.",
+            ) from None
 
     def close(self) -> None:
         self._engine.dispose()

@@ -92,6 +92,13 @@ class Link:
     node_key: str
     runtime_port: int
 
+    def __post_init__(self) -> None:
+        host, _, port = self.superlink.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError("superlink must be host:port, such as superlink.example.org:9443.")
+        if not 0 < self.runtime_port < 2**16:
+            raise ValueError("runtime_port must be from 1 to 65535.")
+
 
 @dataclass(frozen=True)
 class NodeConfig:

@@ -13,6 +13,7 @@ import argparse
 import fcntl
 import ipaddress
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -42,7 +43,7 @@ from fl_server.progress import shown
 from fl_server.session import Checkpoint
 from strategies.analysis import Range
 from strategies.codec import decode
-from strategies.errors import GenosumError, UsageError
+from strategies.errors import GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
 from strategies.privacy import Loss
 from strategies.study import Question, Study
@@ -91,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GenosumError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(of_system(error), file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         print("Stopped. What is done is kept: run again with --resume.", file=sys.stderr)
         return 130
@@ -105,6 +109,12 @@ def _init(chosen: argparse.Namespace) -> int:
         raise UsageError("A federation starts in a new folder.", f"{folder} is not empty", "name another.")
     if not chosen.name.isidentifier():
         raise UsageError("A name is made of letters, digits and '_'.", repr(chosen.name)[:80], "choose another.")
+    if not (re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?", chosen.host) or _is_address(chosen.host)):
+        raise UsageError(
+            "A host is a name of letters, digits, '.' and '-', or an address.",
+            repr(chosen.host)[:80],
+            "name it as nodes will dial it, in ASCII (xn--... for other letters).",
+        )
     document: dict[str, Any] = {
         "name": chosen.name,
         "federation": "federation.toml",
@@ -143,6 +153,14 @@ def _init(chosen: argparse.Namespace) -> int:
     print(f"Nodes dial {chosen.host}:{chosen.fleet_port}. Give them federation.toml and ca.crt once all are admitted.")
     print(f"Next: fl-server admit {folder} registration.toml, for each node")
     return 0
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _certificates(folder: Path, name: str, host: str) -> None:

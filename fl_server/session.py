@@ -34,8 +34,8 @@ from strategies.wire import (
     seal_envelope,
 )
 
-LIFETIME_S = 24 * 3600
-"""How long a request may be answered for the first time."""
+LIFETIME_S = 30 * 24 * 3600
+"""How long a request may be answered for the first time, and so how long a run may be resumed."""
 
 
 class Link(Protocol):

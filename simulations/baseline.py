@@ -32,7 +32,7 @@ def beside(results: Sequence[Result], study: Study, data: Path) -> tuple[Result,
 
 def _beside(result: Result, study: Study, data: Path) -> Result:
     area, name = best_single_variant(study, result.question, data)
-    facts = {**result.answer.facts, "best_single_variant_auc": area, "best_single_variant": name}
+    facts = {**result.answer.facts, "simulation_only_best_variant_auc": area, "simulation_only_best_variant": name}
     return replace(result, answer=replace(result.answer, facts=facts))
 
 

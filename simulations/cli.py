@@ -24,7 +24,7 @@ from simulations.membership import measured
 from simulations.populations import twin
 from simulations.run import simulate
 from simulations.sites import Sites
-from strategies.errors import GenosumError, UsageError
+from strategies.errors import GenosumError, UsageError, of_system
 from strategies.federation import Federation
 from strategies.study import Study
 
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GenosumError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(of_system(error), file=sys.stderr)
+        return UsageError.exit_code
 
 
 def _study(words: Sequence[str]) -> int:

@@ -28,6 +28,15 @@ class UsageError(GenosumError):
     exit_code = 2
 
 
+def of_system(error: OSError) -> UsageError:
+    """What the operating system said about a file or folder, as an error for people."""
+    return UsageError(
+        "Files and folders named on the command line can be read and written.",
+        f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}",
+        "correct the path or its permissions.",
+    )
+
+
 class RefusedError(GenosumError):
     """Raised when a node refuses; `code` is one of `strategies.wire.Reason`."""
 

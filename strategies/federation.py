@@ -39,6 +39,8 @@ class Node:
     def __post_init__(self) -> None:
         if not (len(self.country) == 2 and self.country.isascii() and self.country.isupper()):
             raise ValueError("country must be a two-letter ISO code such as FI.")
+        if self.people < 0:
+            raise ValueError("people must be at least 0.")
         if any(len(span) != 2 or not span[0] < span[1] for span in self.columns.values()):
             raise ValueError("columns must have ranges [lowest, highest].")
         public_key(self.identity)

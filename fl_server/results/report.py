@@ -34,7 +34,7 @@ from strategies.analyses.association import (
 from strategies.analysis import Column, parameters
 from strategies.federation import Federation
 from strategies.learning.train import draw_roc, draw_training
-from strategies.privacy import Regime
+from strategies.privacy import Loss, Regime
 from strategies.study import Question, Study
 from strategies.version import package_version
 
@@ -102,7 +102,21 @@ def render(
         not_for_publication=statement.NOT_FOR_PUBLICATION,
         how_measured=statement.HOW_MEASURED,
         disjoint=statement.DISJOINT,
+        together=_together(results),
         synthetic=sorted({site for r in results for site in r.statement.synthetic}),
+    )
+
+
+def _together(results: Sequence[Result]) -> str:
+    """What all private questions cost the same person, which is more than any one of them."""
+    budgets = [r.question.budget for r in results if r.question.budget]
+    if len(budgets) < 2:
+        return ""
+    delta = max(b.delta for b in budgets)
+    rho = sum(b.loss.rho for b in budgets)
+    return (
+        f"Together, the {len(budgets)} private questions cost a person at a site "
+        f"epsilon {Loss(rho).epsilon(delta):.3g} at delta {power(delta)} (rho {rho:.4g})."
     )
 
 
@@ -329,8 +343,8 @@ def _association(result: Result) -> Section:
 def _training(result: Result) -> Section:
     answer, name, facts = result.answer, result.question.name, result.answer.facts
     area, low, high = (float(facts.get(key, math.nan)) for key in ("auc", "auc_low_95", "auc_high_95"))
-    single = float(facts.get("best_single_variant_auc", math.nan))
-    which = f" ({facts['best_single_variant']})" if "best_single_variant" in facts else ""
+    single = float(facts.get("simulation_only_best_variant_auc", math.nan))
+    which = f" ({facts['simulation_only_best_variant']})" if "simulation_only_best_variant" in facts else ""
     rows = [
         ("area under the ROC curve (AUC), held out", f"{_fixed(area, 3)} ({_fixed(low, 3)} to {_fixed(high, 3)})"),
         ("standard deviation of the noise in it", _fixed(float(facts.get("auc_noise_sd", math.nan)), 3)),

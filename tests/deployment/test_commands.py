@@ -27,6 +27,7 @@ from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
 from fl_server import cli as server
 from fl_server.config import ServerConfig
+from strategies.errors import DataError
 from strategies.federation import Federation
 from strategies.privacy import Loss
 from tests.deployment.conftest import ASSOCIATION, COUNTS, PRIVATE
@@ -385,3 +386,28 @@ def test_serve_refuses(home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
     _edit(path, lambda d: d["superlink"].update(api=config.superlink.api))
     (home / "co" / "server.key").write_bytes((home / "co" / "ca.key").read_bytes())
     _wrong(server.main(["serve", str(path)]), capsys, 2, "has a certificate and its key")
+
+
+@pytest.mark.parametrize("host", ["m\u00fcnchen.example", "", "bad host name", "-x", "a" * 70])
+def test_a_host_that_is_none_is_said_before_anything_is_made(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server.main(["init", str(tmp_path / "new"), "--name", "c", "--host", host]) == 2
+    assert "A host is a name" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_the_system_does_not_allow_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    assert server.main(["init", str(blocked / "new"), "--name", "c"]) == 2
+    assert "Remedy" in capsys.readouterr().err
+
+
+def test_a_damaged_ledger_is_named_and_never_replaced(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(DataError, match="never start with an empty one"):
+        Ledger(state, "DATA")
+    assert (state / "ledger.sqlite").read_bytes() == b"not a database" * 100

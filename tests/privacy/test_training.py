@@ -164,6 +164,34 @@ def test_a_sum_depends_neither_on_order_nor_on_how_people_are_split(hidden: int)
             assert np.array_equal(whole, sum(next(iter(part.values())) for part in parts))
 
 
+@pytest.mark.parametrize(("hidden", "inputs"), [(0, 200), (16, 200), (64, 200)])
+def test_a_person_s_score_and_gradient_are_hers_alone(hidden: int, inputs: int) -> None:
+    """Also at weights that forged totals may lead to: pairs of units that cancel but for the last bit of their sum.
+
+    A library adds a batch's rows in an order that depends on how many there are; one more person must not change
+    anybody else's score, or the histogram's bound would be false.
+    """
+    rng = np.random.default_rng(0)
+    half = hidden // 2
+    if hidden:
+        first = np.rint(rng.normal(0, 30, (half, inputs)).clip(-60, 60) * 2**16) / 2**16
+        bias, last = rng.normal(0, 1, half), np.rint(rng.normal(0, 30, half).clip(-60, 60) * 2**16) / 2**16
+        near = -last + 2.0**-16 * rng.integers(-1, 2, half)
+        weights = np.concatenate([np.tile(first, (2, 1)).ravel(), bias, bias, last, near, [0.0]])
+    else:
+        weights = rng.normal(0, 30, inputs + 1).clip(-60, 60)
+    weights = np.rint(weights * 2**16) / 2**16
+    people = np.rint(rng.normal(0, 1, (400, inputs)).clip(-4, 4) * 2**10) / 2**10
+    labels = rng.integers(0, 2, 400).astype(float)
+    shapes = Shapes(inputs, hidden)
+    whole = scores(shapes, weights, people)
+    for n in range(1, 400):
+        assert np.array_equal(scores(shapes, weights, people[:n]), whole[:n]), n
+    gradients = clipped_gradients(shapes, weights, people, labels, 1.0)
+    for n in (1, 2, 3, 17, 100, 399):
+        assert np.array_equal(clipped_gradients(shapes, weights, people[:n], labels[:n], 1.0), gradients[:n]), n
+
+
 def test_rounds_cost_the_budget_and_parts_are_disjoint() -> None:
     rho = Budget(3.0, 1e-5).loss.rho
     question, spent, parts = QUESTION, [], []

@@ -46,7 +46,14 @@ def beyond_the_ranges(data: Path) -> None:
     table.write_text("\n".join([header, *(f"{line.split(chr(9))[0]}\t1e300\t-1e300\t1e300" for line in lines)]) + "\n")
 
 
-EDITS = [three_people, one_person, nobody, nothing_observed, no_such_variant, beyond_the_ranges]
+def a_word_in_one_cell(data: Path) -> None:
+    table = data / SITE / "people.tsv"
+    header, first, *lines = table.read_text().splitlines()
+    spoilt = first.rsplit("\t", 1)[0] + "\tabc"
+    table.write_text("\n".join([header, spoilt, *lines]) + "\n")
+
+
+EDITS = [a_word_in_one_cell, three_people, one_person, nobody, nothing_observed, no_such_variant, beyond_the_ranges]
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=[e.__name__ for e in EDITS])

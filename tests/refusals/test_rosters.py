@@ -63,6 +63,21 @@ def test_a_roster_is_answered_only_if_no_site_is_singled_out(make_tiny: Make, hi
     assert got is (None if answered else Reason.ROSTER_ISOLATES)
 
 
+@pytest.mark.parametrize("agreed", [True, False])
+def test_for_itself_a_node_believes_its_own_policy_alone(make_tiny: Make, agreed: bool) -> None:
+    """A federation file that somebody edited does not open a site whose operator never agreed."""
+    tiny = make_tiny(names=FIVE, own_total=["DK"])
+    gate = tiny.gates["DK"]
+    gate.policy = replace(gate.policy, own_total=agreed)
+    pen = tiny.pen(study(COUNTS)).open(FIVE)
+    for attempt, roster in enumerate((("AT", "BE", "DK"), ("CY", "DK", "EE")), start=1):
+        request = pen.ask("counts", roster=roster, attempt=attempt)
+        assert reason(tiny, request, "DK") is None
+        assert reason(tiny, pen.unmask([request], roster), "DK") is None
+    everybody = pen.ask("counts", roster=FIVE, attempt=3)  # the first two totals less this one are DK's own
+    assert reason(tiny, everybody, "DK") is (None if agreed else Reason.ROSTER_ISOLATES)
+
+
 def test_survivors_count_like_rosters_and_over_questions_sessions_and_restarts(make_tiny: Make) -> None:
     tiny = make_tiny(names=FIVE)
     pen = tiny.pen(study(COUNTS, LINEAR)).open(FIVE)
