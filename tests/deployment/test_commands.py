@@ -392,7 +392,7 @@ def test_serve_refuses(home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 def test_a_host_that_is_none_is_said_before_anything_is_made(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert server.main(["init", str(tmp_path / "new"), "--name", "c", "--host", host]) == 2
+    assert server.main(["init", str(tmp_path / "new"), "--name", "c", f"--host={host}"]) == 2
     assert "A host is a name" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
