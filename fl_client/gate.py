@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -33,6 +34,7 @@ from fl_client.ledger import VETO_FILE, Ledger, OverBudgetError, Session, Slot
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
 from strategies.analysis import Analysis, Frame, Total, names_of, parameters
+from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime, stacked
@@ -174,6 +176,8 @@ class Gate:
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
+        if question.regime is Regime.EXACT:
+            self._enough_people(cohort)
         summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         check(summary, fields)  # 6
         if question.regime is Regime.PRIVATE:
@@ -264,6 +268,13 @@ class Gate:
         if question.regime is Regime.EXACT:
             self._enough_sites(ask.roster)
             self._not_isolating(ask.roster)
+
+    def _enough_people(self, cohort: Cohort) -> None:
+        """In an exact sum people without the columns that it reads do not count; in a private one nobody is counted."""
+        missing = [np.isnan(values) for values in cohort.columns.values()]
+        complete = len(cohort) - int(np.any(missing, axis=0).sum()) if missing else len(cohort)
+        if 0 < complete < self.policy.minimum_people:
+            raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=self.policy.minimum_people)
 
     def _enough_sites(self, sites: tuple[str, ...]) -> None:
         if len(sites) < self.policy.minimum_sites:

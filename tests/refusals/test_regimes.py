@@ -76,6 +76,22 @@ def test_an_exact_question_is_answered_without_a_site_of_too_few_people(
         assert result.statement.absent == {SITE: f"refused: {Reason.TOO_FEW_PEOPLE}"}
 
 
+def two_with_a_trait(data: Path) -> None:
+    table = data / SITE / "people.tsv"
+    header, *lines = table.read_text().splitlines()
+    at = header.split("\t").index("trait")
+    rows = [line.split("\t") for line in lines]
+    for row in rows[2:]:
+        row[at] = ""
+    table.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
+
+
+def test_people_without_the_columns_do_not_count(make_tiny: Callable[..., Tiny], quick_path: Path) -> None:
+    (linear,) = make_tiny(edit=two_with_a_trait).conductor(study(LINEAR), quick_path / "run").run()
+    assert linear.statement.sites == ("BE", "CY", "DK")
+    assert linear.statement.absent == {SITE: f"refused: {Reason.TOO_FEW_PEOPLE}"}
+
+
 def test_the_number_of_people_leaves_in_no_refusal(make_tiny: Callable[..., Tiny]) -> None:
     """A policy's minimum is public; that 3 or 4 people are below it must not be told apart."""
     public = []
