@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from fl_client.readers import DatasetConfig
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
-from strategies.codec import canonical, decode
+from strategies.codec import canonical, decode, read_toml
 from strategies.errors import UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Budget, Regime
@@ -120,14 +119,7 @@ class NodeConfig:
         Raises:
             UsageError: if it is missing or not as it must be.
         """
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError("A node's file is readable.", f"{path}: {error.strerror}", "correct the path.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(
-                "A node's file is written in TOML.", f"{path.name}: {error}", "correct the line."
-            ) from None
+        raw = read_toml(path, "A node's file", "A node's file is readable.", "correct the path.")
         config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from strategies.codec import decode
+from strategies.codec import decode, read_toml
 from strategies.errors import UsageError
 
 
@@ -57,16 +56,9 @@ class ServerConfig:
         Raises:
             UsageError: if it is missing or not as it must be.
         """
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(
-                "A coordinator's file is readable.", f"{path}: {error.strerror}", "make one with `fl-server init`."
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(
-                "A coordinator's file is written in TOML.", f"{path.name}: {error}", "correct the line."
-            ) from None
+        raw = read_toml(
+            path, "A coordinator's file", "A coordinator's file is readable.", "make one with `fl-server init`."
+        )
         config = decode(ServerConfig, raw, path.name, leave_out=frozenset({"folder"}))
         return replace(config, folder=path.parent.resolve())
 

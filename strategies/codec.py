@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from strategies.errors import UsageError
@@ -46,6 +48,25 @@ def parse(text: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
+
+
+def read_toml(path: Path, what: str, rule: str, remedy: str) -> dict[str, Any]:
+    """The table of a TOML file that a person wrote.
+
+    Args:
+        path: the file.
+        what: what it is, as the beginning of a sentence, such as "A study".
+        rule, remedy: what is said if it cannot be read.
+
+    Raises:
+        UsageError: if it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(rule, f"{path}: {error.strerror}", remedy) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
 
 
 def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: frozenset[str] = frozenset()) -> T:

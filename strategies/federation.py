@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from strategies.codec import decode
+from strategies.codec import decode, read_toml
 from strategies.errors import UsageError
 
 
@@ -78,16 +77,7 @@ class Federation:
         Raises:
             UsageError: if it is missing or not as it must be.
         """
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(
-                "A federation file is readable.", f"{path}: {error.strerror}", "make one with `fl-server init`."
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(
-                "A federation file is written in TOML.", f"{path.name}: {error}", "correct the line."
-            ) from None
+        raw = read_toml(path, "A federation file", "A federation file is readable.", "make one with `fl-server init`.")
         return decode(Federation, raw, path.name)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import Any
 
 from strategies.analysis import Analysis, Frame, Range, names_of, parameters, plain
 from strategies.catalogue import CATALOGUE, find
-from strategies.codec import canonical, decode, parse
+from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
 from strategies.privacy import Budget, Regime
 from strategies.variants import ASSEMBLIES, Panel
@@ -101,12 +100,7 @@ class Study:
         Raises:
             UsageError: for anything that is not as it must be.
         """
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError("A study is a readable file.", f"{path}: {error.strerror}", "correct the path.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError("A study is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+        raw = read_toml(path, "A study", "A study is a readable file.", "correct the path.")
         shape = decode(_StudyFile, raw, path.name)
         panels = {}
         for name, reference in shape.panels.items():
