@@ -141,7 +141,8 @@ class Ledger:
         sa.event.listen(self._engine, "connect", _settings)
         sa.event.listen(self._engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
         try:
-            with self._engine.begin() as connection:
+            # One process at a time: SQLite does not wait for its lock while it turns a new file into a write-ahead one.
+            with _locked(folder / "opening"), self._engine.begin() as connection:
                 _tables.create_all(connection)
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
@@ -326,12 +327,19 @@ class Ledger:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One request at a time touches the data set, over all processes of the node."""
-        descriptor = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _locked(self.folder / "lock"):
             yield
-        finally:
-            os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock, over all processes; it ends with the process, however that ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _head(before: str, entry: str) -> str:

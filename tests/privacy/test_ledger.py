@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import fl_client.ledger as ledger_module
 from fl_client.ledger import GENESIS, Ledger, OverBudgetError, Session, Slot
 from strategies.privacy import Budget, Loss
 from strategies.wire import Closed, Refused
@@ -200,6 +201,29 @@ def test_racing_processes_cannot_overspend(quick_path: Path) -> None:
     assert opened.spent().epsilon(BUDGET.delta) <= BUDGET.epsilon * (1 + 1e-12)
     assert len(entries(opened)) == FIT, "the chain holds though four processes wrote it"
     opened.close()
+
+
+def test_processes_that_open_a_new_ledger_together_wait_for_each_other(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses at once, without waiting, to make a file a write-ahead one while another connection writes it."""
+    begun, calls, settings = threading.Event(), list[None](), ledger_module._settings
+
+    def slow(connection: Any, record: Any) -> None:
+        calls.append(None)
+        if len(calls) == 1:
+            connection.execute("BEGIN IMMEDIATE")
+            begun.set()
+            time.sleep(0.3)
+            connection.execute("COMMIT")
+        settings(connection, record)
+
+    monkeypatch.setattr(ledger_module, "_settings", slow)
+    first = threading.Thread(target=lambda: Ledger(quick_path / "state", "DATA").close())
+    first.start()
+    assert begun.wait(60)
+    Ledger(quick_path / "state", "DATA").close()
+    first.join(60)
 
 
 def test_one_request_at_a_time_touches_a_data_set(ledger: Ledger) -> None:
