@@ -17,8 +17,16 @@ from functools import lru_cache
 
 from scipy.optimize import brentq, minimize_scalar
 
+from strategies.protections.sampler import delta_of_sampling
+
 LEAST_EPSILON = 1e-6
 """A stated epsilon below this would be all noise, and outside the range in which the conversion was checked."""
+
+LEAST_DELTA = 1e-30
+"""Far above what the sampler's tables take off it: 10^-36 at the largest epsilon."""
+
+MOST_DRAWS = 2**40
+"""More numbers than all rounds and slices of any question release."""
 
 
 class Unit(StrEnum):
@@ -74,13 +82,13 @@ class Budget:
     def __post_init__(self) -> None:
         if not LEAST_EPSILON <= self.epsilon <= 100:
             raise ValueError(f"epsilon must be from {LEAST_EPSILON} to 100, got {self.epsilon}.")
-        if not (0 < self.delta <= 1e-3):
-            raise ValueError(f"delta must be above 0 and at most 0.001, got {self.delta}.")
+        if not LEAST_DELTA <= self.delta <= 1e-3:
+            raise ValueError(f"delta must be from {LEAST_DELTA} to 0.001, got {self.delta}.")
 
     @property
     def loss(self) -> Loss:
-        """The largest zCDP loss that this budget allows."""
-        return Loss(rho_of(self.epsilon, self.delta))
+        """The largest zCDP loss that this budget allows, once delta has paid for the sampler's tables."""
+        return Loss(rho_of(self.epsilon, self.delta - delta_of_sampling(MOST_DRAWS, self.epsilon)))
 
     def __str__(self) -> str:
         return f"epsilon {self.epsilon:g}, delta {self.delta:g}, per {self.unit.value}"

@@ -75,6 +75,15 @@ class Field:
         return held
 
 
+def after_rounding(l2: float, entries: int, fraction_bits: int) -> float:
+    """The most that a contribution of length `l2` measures once it is on the grid: each entry moves by half a unit.
+
+    >>> after_rounding(1.0, 4, 3)
+    1.125
+    """
+    return l2 + math.sqrt(entries) / 2 * 2.0**-fraction_bits
+
+
 def check(summary: Summary, declared: Mapping[str, Field]) -> None:
     """Assert that what a site computed is what its analysis said would leave.
 

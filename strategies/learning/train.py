@@ -54,7 +54,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.privacy import Regime
-from strategies.summary import Field, Summary
+from strategies.summary import Field, Summary, after_rounding
 
 if TYPE_CHECKING:
     import torch
@@ -369,8 +369,7 @@ class PrivateTraining:
         if not self._training:
             return {"histogram": Field((2, self.bins), "held-out people without and with the label, by score", 1, 1)}
         d = self._shapes(frame).parameters
-        # Rounding to the grid moves each entry by half a unit at most.
-        l2 = self.clipping_norm + math.sqrt(d) / 2 * 2.0**-self.FRACTION_BITS
+        l2 = after_rounding(self.clipping_norm, d, self.FRACTION_BITS)
         return {"gradient": Field((d,), "sum of clipped gradients", math.sqrt(d) * l2, l2, self.FRACTION_BITS)}
 
     def inputs(self, cohort: Cohort, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

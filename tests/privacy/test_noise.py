@@ -10,7 +10,6 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +17,15 @@ from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 from dp_accounting.pld.privacy_loss_distribution import from_discrete_gaussian_mechanism
 from dp_accounting.rdp import RdpAccountant
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
+from scipy.optimize import brentq
 
 from fl_client.readers import Dataset, DatasetConfig
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analysis import Answer, Frame, Total
 from strategies.privacy import Budget, Loss, epsilon_of, rho_of, stacked
 from strategies.protections import noise
-from strategies.summary import Field
+from strategies.summary import Field, after_rounding
 from strategies.variants import Panel, Variant
 from tests.tiny import FREQUENCIES, NAMES, PANEL, PEOPLE, Tiny, genotypes, study
 
@@ -36,82 +36,10 @@ DEVIATIONS = float(stats.norm.isf(FALSE_ALARM / 2))
 """7.1: how many standard errors a mean of thousands of draws may be off."""
 
 
-def probabilities(scale: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The discrete Gaussian by its definition, to 40 scales."""
-    x = np.arange(-math.ceil(40 * scale) - 1, math.ceil(40 * scale) + 2)
-    weight = np.exp(-(x.astype(np.float64) ** 2) / (2 * scale**2))
-    return x, weight / weight.sum()
-
-
-def has_scale(draws: NDArray[Any], scale: float) -> bool:
-    """Whether the mean square is that of a discrete Gaussian of the scale, within its sampling error."""
-    if scale < 50:
-        x, p = probabilities(scale)
-        second, fourth = float(p @ x**2), float(p @ x.astype(float) ** 4)
-    else:
-        second, fourth = scale**2, 3 * scale**4  # to within exp(-2 pi^2 scale^2)
+def has_scale(draws: NDArray[np.int64], scale: float) -> bool:
+    """Whether the mean square is that of a discrete Gaussian of the scale, of 2 or more, within its sampling error."""
     squares = draws.astype(np.float64) ** 2
-    error = math.sqrt((fourth - second**2) / len(draws))
-    return abs(float(squares.mean()) - second) <= DEVIATIONS * error
-
-
-@pytest.mark.parametrize("scale", [0.8, 1.0, 7.5, 1024.0, 1e6, 3e9, 1e13, noise.MOST_SCALE])
-def test_noise_has_its_scale_and_no_other(scale: float) -> None:
-    draws = noise.discrete_gaussian(scale, 4000)
-    assert draws.dtype == np.int64
-    assert has_scale(draws, scale)
-    for wrong in (scale * 2 / 3, scale * 3 / 2):
-        assert not has_scale(draws, wrong)
-        if wrong <= noise.MOST_SCALE:
-            assert not has_scale(noise.discrete_gaussian(wrong, 4000), scale)
-    assert abs(draws.mean()) <= DEVIATIONS * max(scale, 0.9) / math.sqrt(len(draws))
-
-
-def test_noise_is_not_cut_off_at_the_ends_of_a_type() -> None:
-    """At a scale beyond 2^31 a 32-bit sampler would return its two ends, and show what they were added to."""
-    draws = noise.discrete_gaussian(2.0**40, 2000)
-    assert len(np.unique(draws)) == len(draws)
-    assert np.abs(draws).max() > 2**31
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf, noise.MOST_SCALE * 1.001])
-def test_a_scale_that_cannot_be_drawn_is_refused(scale: float) -> None:
-    with pytest.raises(ValueError, match="scale of noise"):
-        noise.discrete_gaussian(scale, 3)
-
-
-def fits(draws: NDArray[np.int64], scale: float) -> bool:
-    """Chi-square of the draws against the probabilities, tails pooled."""
-    x, p = probabilities(scale)
-    inner = np.flatnonzero(p * len(draws) >= 20)
-    low, high = x[inner[0]], x[inner[-1]]
-    expected = np.concatenate([[p[x < low].sum()], p[inner], [p[x > high].sum()]]) * len(draws)
-    clipped = np.clip(draws, low - 1, high + 1) - (low - 1)
-    observed = np.bincount(clipped, minlength=len(expected))
-    keep = expected > 1e-6
-    statistic = float(((observed[keep] - expected[keep]) ** 2 / expected[keep]).sum())
-    return statistic <= stats.chi2.isf(FALSE_ALARM, keep.sum() - 1) + 30  # pooled tails may hold few
-
-
-@pytest.mark.parametrize("scale", [0.5, 0.8, 1.0, 3.0])
-def test_small_noise_has_the_probabilities_of_the_discrete_gaussian(scale: float) -> None:
-    draws = noise.discrete_gaussian(scale, 20_000)
-    assert fits(draws, scale)
-    for wrong in (2 / 3, 3 / 2):
-        assert not fits(draws, scale * wrong)
-        assert not fits(noise.discrete_gaussian(scale * wrong, 20_000), scale)
-    rng = np.random.default_rng(1)
-    assert not fits(np.rint(rng.normal(0, 0.8, 20_000)).astype(np.int64), 0.8), "a rounded normal is another thing"
-    assert not fits(np.rint(rng.laplace(0, scale / 2**0.5, 20_000)).astype(np.int64), scale)
-
-
-def test_draws_are_independent_of_each_other() -> None:
-    fields = {"a": Field((3000,), "", 1, 1), "b": Field((3000,), "", 1, 1)}
-    zero = {name: np.zeros(3000, dtype=np.int64) for name in fields}
-    one, other = (noise.add_noise(zero, fields, {"a": 50.0, "b": 50.0}) for _ in range(2))
-    columns = [one["a"], one["b"], other["a"], other["b"], np.roll(one["a"], 1)]
-    correlations = np.corrcoef(np.stack(columns))[np.triu_indices(5, 1)]
-    assert np.abs(correlations).max() <= DEVIATIONS / math.sqrt(3000)
+    return abs(float(squares.mean()) - scale**2) <= DEVIATIONS * scale**2 * math.sqrt(2 / len(draws))
 
 
 def test_noise_is_in_every_entry_on_the_field_s_grid_and_leaves_the_summary_alone() -> None:
@@ -248,6 +176,71 @@ def test_stacked_losses_are_what_the_unluckiest_person_pays() -> None:
         paid = [sum(f for a, b, f in spends if a <= person < b) for person in people]
         assert stacked(spends) == pytest.approx(max(paid), abs=1e-12)
     assert stacked([]) == 0
+
+
+# -- pure epsilon ------------------------------------------------------------------------------------------------------
+
+
+def renyi(one: NDArray[np.float64], other: NDArray[np.float64], order: float) -> float:
+    """The divergence of two laws given by the logarithms of their probabilities."""
+    return float(special.logsumexp(order * one + (1 - order) * other)) / (order - 1)
+
+
+ORDERS = 1 + np.geomspace(1e-2, 1e3, 40)
+
+
+@pytest.mark.parametrize("l1", [1, 2, 5, 40])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 60.0])
+def test_the_loss_of_laplace_noise_is_the_least_that_bounds_every_renyi_divergence(l1: int, scale: float) -> None:
+    field = Field((), "", l1 / 8, l1 / 8, fraction_bits=3)
+    reach = math.ceil(50 * scale) + l1
+    x = np.arange(-reach, reach + l1 + 1).astype(np.float64)
+    here, there = (-np.abs(x - at) / scale for at in (0, l1))
+    here, there = here - special.logsumexp(here), there - special.logsumexp(there)
+    rho = noise.laplace_loss(field, scale / 8).rho
+    rates = [renyi(here, there, order) / order for order in ORDERS]
+    limit = float(np.exp(here) @ (here - there))  # at order 1
+    assert limit == pytest.approx(rho, rel=1e-9)
+    assert max(rates) <= rho
+    epsilon = l1 / scale
+    assert rho <= epsilon**2 / 2
+    assert np.abs(here - there).max() == pytest.approx(epsilon), "and its release is epsilon-DP"
+    assert noise.laplace_scale(field, epsilon) == pytest.approx(scale / 8)
+    for part in range(1, l1):  # a person who changes two entries by l1 together loses no more
+        both = [noise.laplace_loss(replace(field, l1=p / 8), scale / 8).rho for p in (part, l1 - part)]
+        assert sum(both) <= rho * (1 + 1e-12)
+
+
+def test_very_narrow_laplace_noise_costs_epsilon() -> None:
+    assert noise.laplace_loss(Field((), "", 1, 1), 1e-4).rho == pytest.approx(1e4)
+
+
+def test_no_analysis_gains_by_laplace_noise() -> None:
+    """At the loss of a typical count, the Gaussian's deviation is smaller."""
+    count = Field((), "people", 1.0, 1.0)
+    sd = noise.scales({"n": count}, Loss(0.03))["n"]
+    scale = brentq(lambda t: noise.laplace_loss(count, t).rho - 0.03, 0.5, 50)
+    assert math.sqrt(2) * scale == pytest.approx(1.4 * sd, rel=0.02)
+
+
+# -- sensitivity after rounding ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entries", [1, 7, 400])
+@pytest.mark.parametrize("bits", [0, 4, 16])
+def test_rounding_lengthens_by_what_is_declared_and_no_more(entries: int, bits: int) -> None:
+    field = Field((entries,), "", 1, 1, fraction_bits=bits)
+    rng = np.random.default_rng(2)
+    reached = 0.0
+    for scale in (0.3, 1.0, 50.0):
+        halves = np.full(entries, (np.floor(scale) + 0.5 + 1e-9) * 2.0**-bits)  # each entry rounds up by a half
+        for contribution in (halves, -halves, *rng.normal(0, scale * 2.0**-bits, (50, entries))):
+            length = float(np.linalg.norm(contribution))
+            on_grid = float(np.linalg.norm(field.values(field.integers(contribution))))
+            bound = after_rounding(length, entries, bits)
+            assert on_grid <= bound * (1 + 1e-12)
+            reached = max(reached, (on_grid - length) / (bound - length))
+    assert reached > 0.99, "and a contribution is lengthened so much"
 
 
 # -- the private frequencies -------------------------------------------------------------------------------------------
