@@ -1,0 +1,1 @@
+"""Speed and memory, measured beside what the field uses, in one run."""
