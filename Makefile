@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help demo federation test proof lint clean
+.PHONY: help demo federation test proof bench lint clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: .venv/ready  ## every test but the slow proofs
 
 proof: .venv/ready  ## claims that take minutes to measure
 	$(BIN)/python -m pytest -m proof -s
+
+bench: .venv/ready  ## speed and memory, beside what the field uses
+	$(BIN)/python -m simulations.benchmarks.noise
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

@@ -15,7 +15,8 @@ from scipy import special
 
 from strategies.privacy import Loss
 from strategies.protections import noise
-from strategies.summary import Field
+from strategies.protections.sampler import Law, Table
+from strategies.summary import MOST_INTEGER, Field
 from tests.privacy.test_noise import has_scale
 
 
@@ -100,6 +101,15 @@ def test_with_sites_that_tell_the_honest_ones_still_carry_one_noise() -> None:
     parts = [noise.add_noise(zero, field, share)["a"] for _ in range(5)]
     assert has_scale(np.sum(parts[2:], axis=0), sd)
     assert np.var(np.sum(parts, axis=0)) == pytest.approx(sd**2 * 5 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [noise.LEAST_SHARE, 127.9, 1e6, noise.MOST_SCALE])
+def test_sums_of_shares_stay_in_the_ring(scale: float) -> None:
+    """Data within 2^62 over all sites, and the largest number that a table holds from each of 27."""
+    law = Law.gaussian(scale)
+    most = len(Table.of(law).ends) << law.cell_bits
+    assert most <= 22 * scale
+    assert MOST_INTEGER + 27 * most < 2**63
 
 
 def test_shares_that_cannot_be_drawn_or_accounted_for_are_refused() -> None:
