@@ -2,9 +2,8 @@
 
 A field with L2 sensitivity D (on the grid, after rounding) and discrete Gaussian noise of scale sigma costs
 rho = D^2 / (2 sigma^2) [1, theorem 14]. Few draws come from OpenDP's sampler, which is exact; many from `sampler.py`,
-whose distance from the law a budget takes off its delta. Both use the operating system's generator, and nothing that
-leaves was ever a floating-point number, so neither artefacts of rounding nor a weak generator stand between the claim
-and the numbers.
+whose distance from the law a budget takes off its delta. Both use the operating system's generator, and noise is never
+a floating-point number, so neither artefacts of rounding nor a weak generator stand between the claim and the numbers.
 
 Under secure summing nobody sees a site's own part, so the noise may be shared: with `honest` sites assumed to be
 present and not to tell the coordinator their noise, each adds variance sigma^2 / honest. A sum of discrete Gaussians is

@@ -112,7 +112,7 @@ class Table:
 
     def cells(self, words: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(n,) the cell in which each uniform number lies; `words` are their top words."""
-        found = np.searchsorted(self.tops, words).astype(np.int64)
+        found: NDArray[np.int64] = np.searchsorted(self.tops, words).astype(np.int64)
         for i in np.flatnonzero(self.tops[found] == words):
             found[i] = bisect.bisect_right(self.ends, _longer(words[i]))
         return found
@@ -150,8 +150,8 @@ class Table:
             low = (bits & np.uint64((1 << b) - 1)).astype(np.int64)
             magnitude = (cells << b) + low
             kept = self.keep(cells, low, _words(stream, n)) & ~(negative & (magnitude == 0))
-        signed: NDArray[np.int64] = np.where(negative, -magnitude, magnitude)
-        return signed[kept]
+        signed: NDArray[np.int64] = np.where(negative, -magnitude, magnitude)[kept]
+        return signed
 
 
 def delta_of_sampling(draws: int, epsilon: float) -> float:

@@ -105,15 +105,19 @@ def test_cell_rest_rejection_and_sign_together_are_the_law(law: Law) -> None:
         assert off > 0
 
 
-@pytest.mark.parametrize(
-    "exponent",
-    [Fraction(0), Fraction(1, 10**30), Fraction(1, 3), Fraction(1), Fraction(97, 7), Fraction(220), Fraction(10**9)],
-)
-def test_the_exponential_is_right_to_its_last_bits(exponent: Fraction) -> None:
+def test_the_exponential_is_right_to_its_last_bits() -> None:
+    exponents = [
+        Fraction(0),
+        Fraction(1, 10**30),
+        Fraction(220),
+        Fraction(10**9),
+        *(Fraction(k, 37) for k in range(400)),
+    ]
     with localcontext() as context:
         context.prec = 200
-        true = (-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * ONE
-        assert abs(exponential(exponent, BITS) - true) < 2
+        for exponent in exponents:
+            true = (-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * ONE
+            assert abs(exponential(exponent, BITS) - true) < 2
 
 
 @pytest.mark.parametrize("low", [b"\0", b"\xff", b"\x5a"])
