@@ -81,6 +81,16 @@ def test_shares_of_the_honest_sites_cost_the_loss_and_no_more(rho: float, honest
         assert noise.spent_together(fields, shares, honest - 1).rho > rho * honest / (honest - 0.5)
 
 
+def test_shares_are_widened_where_their_sum_is_not_yet_like_a_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the least share, where tau is large enough to be seen."""
+    monkeypatch.setattr(noise, "LEAST_SHARE", 0.5)
+    field, loss = {"a": Field((1,), "", 1.0, 1.0)}, Loss(0.34)
+    plain = {"a": noise.share_scale(noise.scales(field, loss)["a"], 3)}
+    assert plain["a"] == pytest.approx(0.7, abs=0.01)
+    assert noise.spent_together(field, plain, 3).rho > 1.2 * loss.rho
+    assert 0.7 * loss.rho < noise.spent_together(field, noise.shares(field, loss, 3), 3).rho <= loss.rho
+
+
 @pytest.mark.parametrize("sites", [4, 15, 27])
 def test_the_total_carries_one_noise_and_not_one_a_site(sites: int) -> None:
     """1/S of the variance of S local noises, within 5 %: at 120,000 entries the ratio's relative error is 0.6 %, so 5 %
