@@ -165,8 +165,9 @@ def _node_file(chosen: argparse.Namespace, dataset: DatasetConfig, person: str, 
 [policy]
 coordinators = []     # names in federation.toml, such as ["demo"]
 purposes = []         # of Article 53(1) of Regulation (EU) 2025/327, such as ["scientific_research"]
-epsilon = 1.0         # lifetime budget of the data set, per person, over all private questions of everybody
+epsilon = 1.0         # lifetime budget of the data set, per unit, over all private questions of everybody
 delta = 1e-5
+family = 1            # the unit: 1 is a person; 3 would be any three relatives together, at nine times the price
 minimum_people = 20   # an exact question is refused below this
 minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # smallest number of people that an exact total may show; 0 only for public data
@@ -390,12 +391,13 @@ def _ledger(chosen: argparse.Namespace) -> int:
     finally:
         spent = ledger.spent()
         ledger.close()
-    budget = config.policy.budget
+    budget, unit = config.policy.budget, config.policy.budget.unit
     counts = ", ".join(f"{count} {event}" for event, count in sorted(events.items()))
     _say("journal", f"{sum(events.values())} entries, verified: each follows from the one before")
     _say("", counts or "empty")
     _say("spent", f"rho {spent.rho:.6f} of {budget.loss.rho:.6f}")
-    _say("", f"epsilon {spent.epsilon(budget.delta):.4g} of {budget.epsilon:g} at delta {budget.delta:g}, per person")
+    epsilon = spent.epsilon(budget.delta, unit)
+    _say("", f"epsilon {epsilon:.4g} of {budget.epsilon:g} at delta {budget.delta:g}, per {unit}")
     return 0
 
 

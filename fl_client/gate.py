@@ -433,7 +433,7 @@ class Gate:
                 minimum_people=policy.minimum_people,
                 minimum_sites=policy.minimum_sites,
                 policy=policy.identifier,
-                epsilon=policy.epsilon,
+                epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
                 delta=policy.delta,
                 synthetic=self.dataset_config.synthetic,
                 refuses=refuses,

@@ -13,7 +13,7 @@ from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
 from strategies.errors import UsageError
 from strategies.federation import Federation, Identity
-from strategies.privacy import Budget, Regime
+from strategies.privacy import Budget, Regime, Unit
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.study import Purpose
 
@@ -26,7 +26,9 @@ class Policy:
         coordinators: names (in the federation file) that are answered.
         purposes: purposes that are served.
         analyses: analysis -> regimes in which it runs.
-        epsilon, delta: the lifetime budget of the data set, per person, over all private questions of everybody.
+        epsilon, delta: the lifetime budget of the data set, per unit, over all private questions of everybody.
+        family: the unit: 1 for a person, k for any k relatives together. A question may promise another unit: what it
+            costs each person is set against what this budget allows each person.
         columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
         minimum_people: an exact question is refused below this many people. A public number.
         minimum_sites: an exact sum covers at least this many sites.
@@ -45,9 +47,10 @@ class Policy:
     minimum_sites: int = 3
     minimum_cell: int = 5
     own_total: bool = False
+    family: int = 1
 
     def __post_init__(self) -> None:
-        Budget(self.epsilon, self.delta)
+        Budget(self.epsilon, self.delta, Unit(self.family))
         known = {a.analysis for a in CATALOGUE}
         for name in self.analyses:
             if name not in known:
@@ -63,7 +66,7 @@ class Policy:
 
     @property
     def budget(self) -> Budget:
-        return Budget(self.epsilon, self.delta)
+        return Budget(self.epsilon, self.delta, Unit(self.family))
 
     @property
     def ranges(self) -> dict[str, Range]:

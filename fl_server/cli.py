@@ -45,7 +45,7 @@ from strategies.analysis import Range
 from strategies.codec import decode
 from strategies.errors import GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
-from strategies.privacy import Loss
+from strategies.privacy import PERSON, Loss
 from strategies.study import Question, Study
 from strategies.summary import Field
 
@@ -326,6 +326,8 @@ def _tell(number: int, question: Question, steps: Sequence[plan.Step], study: St
     if question.budget:
         each = " and for each site" if analysis.by_site else ""
         print(f"   costs   {_cost(question.budget.loss, question.budget.delta)} per person at each site")
+        if question.budget.unit != PERSON:
+            print(f"   hides   a {question.budget.unit} together, at {question.budget}")
         print(f"   answers together{each}, for publication at that price")
     else:
         print("   costs   no epsilon: the exact total, for the permit holder, not for publication")

@@ -4,7 +4,11 @@ Losses are kept in zero-concentrated differential privacy (zCDP, Bun and Steinke
 D and discrete Gaussian noise of scale sigma costs rho = D^2 / (2 sigma^2) [1, theorem 4 and corollary 16], losses of
 releases add, and a total rho is stated as (epsilon, delta) by the conversion of [1, proposition 12].
 
+Losses are always those of one person. A unit of k people, such as a family, is hidden at k^2 times the loss of one
+[2, proposition 27], so promises about different units are kept in one book.
+
 [1] Canonne, Kamath, Steinke: The Discrete Gaussian for Differential Privacy, NeurIPS 2020.
+[2] Bun, Steinke: Concentrated Differential Privacy, TCC 2016; the full version is arXiv 1605.02065.
 """
 
 from __future__ import annotations
@@ -29,10 +33,32 @@ MOST_DRAWS = 2**40
 """More numbers than all rounds and slices of any question release."""
 
 
-class Unit(StrEnum):
-    """Whose presence is hidden. Neighbouring data sets differ by one such unit, added or removed."""
+MOST_RELATIVES = 100
 
-    PERSON = "person"
+
+@dataclass(frozen=True)
+class Unit:
+    """Whose presence is hidden. Neighbouring data sets differ by one such unit, added or removed.
+
+    Attributes:
+        people: 1 for a person; k for any k people together, such as a family, who may stand at different sites:
+            k_1 + k_2 = k people at two sites lose k_1^2 + k_2^2 <= k^2 times what one of them does.
+
+    >>> str(Unit()), str(Unit(3))
+    ('person', 'family of 3')
+    """
+
+    people: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.people <= MOST_RELATIVES:
+            raise ValueError(f"family must be from 1 (a person) to {MOST_RELATIVES} relatives, got {self.people}.")
+
+    def __str__(self) -> str:
+        return "person" if self.people == 1 else f"family of {self.people}"
+
+
+PERSON = Unit()
 
 
 class Regime(StrEnum):
@@ -47,7 +73,7 @@ class Regime(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Loss:
-    """What a release costs one unit, in zCDP. Losses of the same people add; those of disjoint people do not.
+    """What a release costs one person, in zCDP. Losses of the same people add; those of disjoint people do not.
 
     >>> Loss(0.1) + Loss(0.2) <= Loss(0.31)
     True
@@ -62,9 +88,13 @@ class Loss:
     def __add__(self, other: Loss) -> Loss:
         return Loss(self.rho + other.rho)
 
-    def epsilon(self, delta: float) -> float:
-        """The smallest epsilon that this loss implies at `delta`."""
-        return epsilon_of(self.rho, delta)
+    def epsilon(self, delta: float, unit: Unit = PERSON) -> float:
+        """The smallest epsilon that this loss of each person implies for a unit at `delta` [2, proposition 27].
+
+        >>> round(Loss(0.02).epsilon(1e-5, Unit(3)) / Loss(0.18).epsilon(1e-5), 9)
+        1.0
+        """
+        return epsilon_of(self.rho * unit.people**2, delta)
 
 
 @dataclass(frozen=True)
@@ -73,11 +103,13 @@ class Budget:
 
     >>> round(Budget(epsilon=3.0, delta=1e-5).loss.rho, 6)
     0.224249
+    >>> print(Budget(3.0, 1e-5, Unit(4)))
+    epsilon 3, delta 1e-05, per family of 4
     """
 
     epsilon: float
     delta: float
-    unit: Unit = Unit.PERSON
+    unit: Unit = PERSON
 
     def __post_init__(self) -> None:
         if not LEAST_EPSILON <= self.epsilon <= 100:
@@ -87,11 +119,15 @@ class Budget:
 
     @property
     def loss(self) -> Loss:
-        """The largest zCDP loss that this budget allows, once delta has paid for the sampler's tables."""
-        return Loss(rho_of(self.epsilon, self.delta - delta_of_sampling(MOST_DRAWS, self.epsilon)))
+        """The largest zCDP loss of each person that this budget allows, once delta has paid for the sampler's tables.
+
+        Sampling is paid for once whatever the unit: it bounds how far each data set's release is from an ideal one.
+        """
+        rho = rho_of(self.epsilon, self.delta - delta_of_sampling(MOST_DRAWS, self.epsilon))
+        return Loss(rho / self.unit.people**2)
 
     def __str__(self) -> str:
-        return f"epsilon {self.epsilon:g}, delta {self.delta:g}, per {self.unit.value}"
+        return f"epsilon {self.epsilon:g}, delta {self.delta:g}, per {self.unit}"
 
 
 def stacked(spends: Sequence[tuple[float, float, float]]) -> float:

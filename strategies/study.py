@@ -13,7 +13,7 @@ from strategies.analysis import Analysis, Frame, Range, names_of, parameters, pl
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
-from strategies.privacy import Budget, Regime
+from strategies.privacy import Budget, Regime, Unit
 from strategies.variants import ASSEMBLIES, Panel
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -187,7 +187,7 @@ def _question(
     raw: Mapping[str, Any], number: int, columns: Mapping[str, Range], panels: Mapping[str, Panel], where: str
 ) -> Question:
     where = f"{where}, question {number}"
-    head = {key: raw[key] for key in ("name", "analysis", "regime", "epsilon", "delta") if key in raw}
+    head = {key: raw[key] for key in ("name", "analysis", "regime", "epsilon", "delta", "family") if key in raw}
     shape = decode(_QuestionHead, head, where)
     page = find(shape.analysis, shape.regime)
     if page is None:
@@ -217,12 +217,12 @@ def _question(
         if shape.epsilon is None or shape.delta is None:
             raise UsageError(f"{where}: a private question states epsilon and delta.", "one is missing", "add it.")
         try:
-            budget = Budget(shape.epsilon, shape.delta)
+            budget = Budget(shape.epsilon, shape.delta, Unit(1 if shape.family is None else shape.family))
         except ValueError as error:
             raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
-    elif shape.epsilon is not None or shape.delta is not None:
+    elif any(value is not None for value in (shape.epsilon, shape.delta, shape.family)):
         raise UsageError(
-            f"{where}: an exact question spends no epsilon.", "epsilon or delta", "remove it or ask privately."
+            f"{where}: an exact question spends no epsilon.", "epsilon, delta or family", "remove it or ask privately."
         )
     return Question(shape.name, analysis, budget)
 
@@ -234,6 +234,7 @@ class _QuestionHead:
     regime: Regime
     epsilon: float | None = None
     delta: float | None = None
+    family: int | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
@@ -242,9 +243,14 @@ class _QuestionHead:
 
 def _question_document(question: Question) -> dict[str, Any]:
     derived = {f.name for f in fields(question.analysis) if f.metadata.get("derived")}  # type: ignore[arg-type]
-    out = {"name": question.name, "analysis": question.analysis.analysis, "regime": question.regime.value}
+    out: dict[str, Any] = {
+        "name": question.name,
+        "analysis": question.analysis.analysis,
+        "regime": question.regime.value,
+    }
     if question.budget:
-        out |= {"epsilon": question.budget.epsilon, "delta": question.budget.delta}  # type: ignore[dict-item]
+        budget = question.budget
+        out |= {"epsilon": budget.epsilon, "delta": budget.delta, "family": budget.unit.people}
     return out | {key: plain(value) for key, value in parameters(question.analysis).items() if key not in derived}
 
 

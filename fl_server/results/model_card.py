@@ -44,7 +44,7 @@ def document(result: Result, countries: Mapping[str, str], version: str, digest:
             "regime": result.question.regime.value,
             "epsilon": budget.epsilon if budget else None,
             "delta": budget.delta if budget else None,
-            "unit": budget.unit.value if budget else None,
+            "unit": str(budget.unit) if budget else None,
             "rho": result.statement.rho if budget else None,
         },
         "metrics": {name: number(facts[name]) for name in facts if "auc" in name or name.startswith("held_out")},

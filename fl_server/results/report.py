@@ -133,11 +133,12 @@ def _asked(study: Study) -> Table:
             what.append(f"{count(len(panel))} variants")
         named = {"trait": "trait", "label": "label", "covariates": "covariates"}
         what += [f"{word} {_listed(own[key])}" for key, word in named.items() if own.get(key)]
-        price = f"ε {question.budget.epsilon:g}, δ {power(question.budget.delta)}" if question.budget else NONE
+        budget = question.budget
+        price = f"ε {budget.epsilon:g}, δ {power(budget.delta)} per {budget.unit}" if budget else NONE
         rows.append((question.name, _name(question), question.regime.value, "; ".join(what), price))
     return Table(
         "Questions, in the order in which they were asked",
-        ("question", "analysis", "regime", "about", "price per person"),
+        ("question", "analysis", "regime", "about", "price"),
         tuple(rows),
         (False,) * 5,
     )

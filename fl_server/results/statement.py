@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fl_server.conduct import Result
-from strategies.privacy import Regime, Unit
+from strategies.privacy import PERSON, Regime
 
 NOT_FOR_PUBLICATION = "this answer is for the permit holder, not for publication"
 
@@ -55,7 +55,7 @@ def document(result: Result) -> dict[str, Any]:
         "epsilon": budget.epsilon if budget else None,
         "delta": budget.delta if budget else None,
         "rho": s.rho if budget else None,
-        "unit": (budget.unit if budget else Unit.PERSON).value,
+        "unit": str(budget.unit if budget else PERSON),
         "noise_sd": dict(s.noise),
         "minimum_people": s.minimum_people,
         "minimum_cell": s.minimum_cell,
