@@ -139,7 +139,9 @@ class _Spread:
         rho = Budget(epsilon, self.delta).loss.rho
         sds = noise.scales(self.analysis.leaves(self.frame), Loss(rho * self.analysis.fraction()))
         alternate, count = (sds[name] * sites**0.5 for name in ("alternate", "people"))
-        return max(expected_width(p, int(people), alternate, count) for p in set(self.frame.panel.frequencies.tolist()))
+        clipped = self.analysis.clip is not None
+        frequencies = set(self.frame.panel.frequencies.tolist())
+        return max(expected_width(p, int(people), alternate, count, clipped) for p in frequencies)
 
     def remedy(self, people: int, budget: Budget) -> str:
         most = _least(lambda n: self.width(n, budget.epsilon) <= WIDE, float(people), float(MOST_PEOPLE))

@@ -10,7 +10,8 @@ momentum, averaging of iterates) is post-processing [2, proposition 5] and free.
 curve and its area follow from that.
 
 What one person can change: a training person moves each round's sum by C + sqrt(d) / 2 grid units at most in L2, for d
-parameters; a held-out person moves one cell of the histogram by one. A person without label or covariate moves nothing.
+parameters (by less where no input is long enough to reach C); a held-out person moves one cell of the histogram by
+one. A person without label or covariate moves nothing.
 
 A closed form gives the lengths of all gradients without forming them [3]: the gradient of a layer is the outer product
 of its error delta_i and its input (a_i, 1), so ||g_i||^2 = sum over layers of ||delta_i||^2 (||a_i||^2 + 1).
@@ -54,6 +55,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.privacy import Regime
+from strategies.protections.clipping import factors
 from strategies.summary import Field, Summary, after_rounding
 
 if TYPE_CHECKING:
@@ -188,9 +190,7 @@ def clipped_gradients(
         # Squares are added unit by unit: the order of a library's sum may depend on the number of people.
         squared = _in_order(back**2) * (squared_input + 1) + error**2 * (_in_order(a**2) + 1)
     norm = np.sqrt(squared)
-    below = most * (1 - 2.0**-30)  # rounding in float64 never lifts a length above C
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scale = np.where(np.isfinite(norm), np.minimum(1.0, below / norm), 0.0)
+    scale = factors(norm, most)
     parts = []
     for delta, entering in layers:
         scaled = np.where(scale > 0, delta * scale, 0.0)
@@ -365,11 +365,20 @@ class PrivateTraining:
     def _weights(self, shapes: Shapes) -> NDArray[np.float64]:
         return np.array(self.weights) if self.taken else shapes.start()
 
+    def _longest(self, frame: Frame) -> float:
+        """The longest gradient that anybody can have at any weights, where inputs alone bound it: without hidden units.
+
+        A gradient is an error of at most 1 times (x, 1), and each input has a public largest value.
+        """
+        if self.hidden:
+            return math.inf
+        return math.sqrt(float((_steps(frame) ** 2).max(axis=1).sum()) + len(self.covariates) + 1)
+
     def leaves(self, frame: Frame) -> dict[str, Field]:
         if not self._training:
             return {"histogram": Field((2, self.bins), "held-out people without and with the label, by score", 1, 1)}
         d = self._shapes(frame).parameters
-        l2 = after_rounding(self.clipping_norm, d, self.FRACTION_BITS)
+        l2 = after_rounding(min(self.clipping_norm, self._longest(frame)), d, self.FRACTION_BITS)
         return {"gradient": Field((d,), "sum of clipped gradients", math.sqrt(d) * l2, l2, self.FRACTION_BITS)}
 
     def inputs(self, cohort: Cohort, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -379,15 +388,12 @@ class PrivateTraining:
             (N', inputs) standardised genotypes, zero where missing, then covariates, on the input grid; (N',) labels.
         """
         assert cohort.genotypes is not None
-        centre, scale = _standard(frame)
-        steps = np.zeros((len(centre), 4))  # a missing genotype, code 3, counts as twice the published frequency
-        steps[:, :3] = np.clip((np.arange(3)[None, :] - centre[:, None]) / scale[:, None], -MOST_INPUT, MOST_INPUT)
-        span = frame.columns[self.label]
+        steps, span = _steps(frame), frame.columns[self.label]
         columns = {name: cohort.columns[name] for name in (self.label, *self.covariates)}
         known = np.flatnonzero(np.isfinite(np.stack([*columns.values()])).all(axis=0))
         codes = cohort.genotypes.codes()[:, known]
         genotypes = np.take_along_axis(steps, codes.astype(np.intp), axis=1).T
-        covariates = [np.clip(frame.columns[n].unit(columns[n][known]), -1, 1)[:, None] for n in self.covariates]
+        covariates = [frame.columns[n].unit(columns[n][known])[:, None] for n in self.covariates]
         labels = (columns[self.label][known] > (span.minimum + span.maximum) / 2).astype(np.float64)
         return on_grid(np.concatenate([genotypes, *covariates], axis=1), INPUT_BITS), labels
 
@@ -515,6 +521,14 @@ def _standard(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     p = frame.panel.frequencies
     within = np.clip(p, LEAST_SCALED_FREQUENCY, 1 - LEAST_SCALED_FREQUENCY)
     return 2 * p, np.sqrt(2 * within * (1 - within))
+
+
+def _steps(frame: Frame) -> NDArray[np.float64]:
+    """(M, 4) the input of people with 0, 1, 2 and no observed alternate alleles; the last is the centre, 0."""
+    centre, scale = _standard(frame)
+    steps = np.zeros((len(centre), 4))
+    steps[:, :3] = np.clip((np.arange(3)[None, :] - centre[:, None]) / scale[:, None], -MOST_INPUT, MOST_INPUT)
+    return on_grid(steps, INPUT_BITS)
 
 
 def _roc(histogram: NDArray[np.float64], edges: NDArray[np.float64]) -> dict[str, Column]:

@@ -38,10 +38,10 @@ STUDY_DOCUMENT = (
     b'"panels":{"panel":{"sha256":"3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"}},'
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","name":"counts","panel":"panel","regime":"exact"},'
     b'{"analysis":"association","covariates":["sex"],"name":"linear","panel":"panel","regime":"exact",'
-    b'"trait":"trait"},{"analysis":"allele_frequency","delta":1e-05,"epsilon":1.0,"name":"frequencies",'
-    b'"panel":"panel","regime":"private"}],"title":"a golden"}'
+    b'"trait":"trait"},{"analysis":"allele_frequency","clip":null,"delta":1e-05,"epsilon":1.0,"family":1,'
+    b'"name":"frequencies","panel":"panel","regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "b60d3ae333e33e6d778bfdf8efb056df7056cdafee1c56f2df99340e6c07ecd1"
+STUDY_DIGEST = "3af8b4407d6a3fe3107b9a217f13e350861e5e0c843e5fcbd102e509d90a2323"
 PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0001 56475aa75463474c")
