@@ -76,8 +76,8 @@ class Range:
         return np.clip(values, self.minimum, self.maximum)
 
     def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The range mapped to [-1, 1]."""
-        return (values - (self.minimum + self.maximum) / 2) / ((self.maximum - self.minimum) / 2)
+        """The range mapped to [-1, 1]; beyond it, where a far and narrow range's middle is rounded, held at the end."""
+        return np.clip((values - (self.minimum + self.maximum) / 2) / ((self.maximum - self.minimum) / 2), -1, 1)
 
 
 @dataclass(frozen=True)

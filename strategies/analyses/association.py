@@ -39,7 +39,7 @@ from strategies.analysis import (
 from strategies.cohort import MISSING, Cohort
 from strategies.errors import GenosumError, UsageError
 from strategies.privacy import Regime
-from strategies.summary import Field, Summary
+from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
 PEOPLE_BLOCK, VARIANT_BLOCK, LIMB_BITS = 65536, 256, 26
 """Tile of the genotype product, and the limbs in which it is exact: constants in code, so bits never differ."""
@@ -127,8 +127,9 @@ class LinearAssociation:
         assert frame.panel is not None
         m, (i, j), f = len(frame.panel), self._products, self._bits
         grid = 2.0**-f  # rounding moves a contribution by half of this at most
-        most = self._most[i] * self._most[j] + grid
-        value = 2 * (self._most[1:] + grid)  # times at most two alleles
+        held = MOST_CONTRIBUTION * grid  # only a forged first round leads here
+        most = np.minimum(self._most[i] * self._most[j] + grid, held)
+        value = 2 * np.minimum(self._most[1:] + grid, held)  # times at most two alleles
         products_l1, products_l2 = float(most.sum()), float(np.sqrt((most**2).sum()))
         scores_l1, scores_l2 = m * float(value.sum()), m**0.5 * float(np.sqrt((value**2).sum()))
         return {

@@ -13,7 +13,7 @@ from strategies.protections import noise
 from strategies.protections.secure_sum import flatten, unflatten
 from strategies.summary import check, join
 from strategies.wire import pack_arrays, unpack_arrays
-from tests.laws.zoo import Case, add, cases, cohort, cohorts, extreme_people, rounds
+from tests.laws.zoo import Case, add, cases, cohort, cohorts, rounds
 
 CASES = cases()
 VARIANTS = 23
@@ -46,25 +46,6 @@ def test_the_order_of_people_does_not_matter(case: Case) -> None:
     one = case.analysis.summarise(people, case.frame)
     other = case.analysis.summarise(people.take(np.random.default_rng(0).permutation(80)), case.frame)
     assert all(np.array_equal(one[f], other[f]) for f in one)
-
-
-@every_case
-def test_one_person_changes_no_more_than_declared(case: Case) -> None:
-    declared = case.analysis.leaves(case.frame)
-    reached = dict.fromkeys(declared, 0.0)
-    for people in (cohort(24, VARIANTS, 13), extreme_people(VARIANTS)):
-        everybody = case.analysis.summarise(people, case.frame)
-        for person in range(len(people)):
-            rest = case.analysis.summarise(people.take(np.delete(np.arange(len(people)), person)), case.frame)
-            for name, field in declared.items():
-                change = field.values(everybody[name] - rest[name])
-                l1, l2 = float(np.abs(change).sum()), float(np.sqrt((change**2).sum()))
-                assert l1 <= field.l1 * (1 + 1e-12), name
-                assert l2 <= field.l2 * (1 + 1e-12), name
-                reached[name] = max(reached[name], l2 / field.l2)
-    print({name: round(share, 3) for name, share in reached.items()})
-    # A bound that nobody comes near would hide the noise it costs: someone must reach a tenth of it.
-    assert all(share > 0.1 for share in reached.values()), reached
 
 
 @pytest.mark.parametrize("case", CUT, ids=[c.name for c in CUT])

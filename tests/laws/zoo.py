@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -85,6 +85,9 @@ PARAMETERS: dict[str, Any] = {
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
+CHANGES: tuple[dict[str, Any], ...] = ({}, {"clip": 1.5}, {"hidden": 3}, {"covariates": ()}, {"clipping_norm": 50.0})
+"""Further cases: an analysis that has all parameters of a change is under the laws with these values, too."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -100,12 +103,24 @@ def add(summaries: list[Any]) -> dict[str, np.ndarray]:
     return {name: np.sum([s[name] for s in summaries], axis=0, dtype=np.int64) for name in summaries[0]}
 
 
-def rounds(page: type[Analysis], people: Cohort, frame: Frame) -> Iterator[Analysis]:
-    """The analysis in each round that the totals of some people lead to."""
+def first(page: type[Analysis], change: Mapping[str, Any] | None = None) -> Any:
+    """The analysis in its first round, with parameters as in PARAMETERS, or in the change where they stand there."""
     given = {f.name: PARAMETERS[f.name] for f in fields(page) if f.name in PARAMETERS and f.init}  # type: ignore[arg-type]
     needed = [f.name for f in fields(page) if f.default is MISSING and f.default_factory is MISSING and f.init]  # type: ignore[arg-type]
     assert set(needed) <= set(given), f"give {page.__name__}'s parameters {needed} a value in PARAMETERS"
-    analysis: Any = page(**given)
+    return page(**(given | dict(change or {})))
+
+
+def changes(page: type[Analysis]) -> list[dict[str, Any]]:
+    """Those of CHANGES whose parameters the analysis has."""
+    return [change for change in CHANGES if set(change) <= {f.name for f in fields(page)}]  # type: ignore[arg-type]
+
+
+def rounds(
+    page: type[Analysis], people: Cohort, frame: Frame, change: Mapping[str, Any] | None = None
+) -> Iterator[Analysis]:
+    """The analysis in each round that the totals of some people lead to."""
+    analysis: Any = first(page, change)
     for _ in range(analysis.rounds()):
         yield analysis
         parts = [people.take(np.arange(len(people))[s::3]) for s in range(3)]
@@ -120,7 +135,9 @@ def cases(variants: int = 23) -> list[Case]:
     people = cohort(300, variants, 9)
     out = []
     for page in CATALOGUE:
-        steps = list(rounds(page, people, frame))
-        chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
-        out += [Case(f"{page.__name__} round {n + 1}", step, frame) for n, step in sorted(chosen.items())]
+        for change in changes(page):
+            steps = list(rounds(page, people, frame, change))
+            chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
+            name = " ".join([page.__name__, *(f"{k} {v}" for k, v in change.items())])
+            out += [Case(f"{name} round {n + 1}", step, frame) for n, step in sorted(chosen.items())]
     return out
