@@ -170,7 +170,8 @@ delta = 1e-5
 family = 1            # the unit: 1 is a person; 3 would be any three relatives together, at nine times the price
 minimum_people = 20   # an exact question is refused below this
 minimum_sites = 3     # an exact sum covers at least this many sites
-minimum_cell = 5      # smallest number of people that an exact total may show; 0 only for public data
+minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
+by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
 own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
 
 [policy.analyses]     # analysis = regimes; installed are:
@@ -238,7 +239,8 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
     allowed = ", ".join(f"{name} ({', '.join(regimes)})" for name, regimes in policy.analyses.items())
     _say("policy", f"{policy.identifier}: {allowed or 'no analysis'}")
     _say("", f"for {_list(policy.purposes)}, asked by {_list(policy.coordinators)}")
-    _say("", f"exact: {policy.minimum_people} people, {policy.minimum_sites} sites, cells of {policy.minimum_cell}")
+    _say("", f"exact: {policy.minimum_people} people, {policy.minimum_sites} sites, cells of {config.minimum_cell}")
+    _say("", f"for this site alone: {', '.join(policy.by_site) or 'nothing'}")
     _say("budget", f"{policy.budget}: rho {policy.budget.loss.rho:.6f}, spent {spent.rho:.6f}, left {left:.6f}")
     unknown = [name for name in policy.coordinators if name not in federation.coordinators]
     warnings = [f"the policy answers {name}, who is not in {config.federation}." for name in unknown]

@@ -6,8 +6,8 @@
     4 open     only what the analysis needs, clamped to public ranges
     5 summarise  the only line that sees people
     6 check    against what the analysis declared would leave
-    7 protect  noise (private)
-    8 mask     secure summing (exact), or sealing to the coordinator (private)
+    7 protect  noise (private), or small cells withheld from a part that is not summed (exact, by site)
+    8 mask     secure summing, or sealing to the coordinator where nothing is summed
     9 record   reply, ledger and journal line; only then does the reply leave
 
 The same request is answered with the same stored bytes. A refusal carries a closed reason code and public numbers;
@@ -96,6 +96,7 @@ class Gate:
     ) -> None:
         """`dataset` is None while the data cannot be read: the node then refuses everything alike."""
         self.name, self.policy, self.dataset_config = config.name, config.policy, config.dataset
+        self.minimum_cell = config.minimum_cell
         self.federation, self.identity, self.dataset, self.ledger = federation, identity, dataset, ledger
         self._study: tuple[str, Study] | None = None
 
@@ -185,6 +186,10 @@ class Gate:
             loss = Loss(question.budget.loss.rho * admitted.analysis.fraction())
             noised = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
             body, seed = seal(pack_arrays(noised), admitted.session.sealing, message.digest), None  # 8 mask
+        elif question.by_site:
+            minimum = self._minimum_cell(self._opened_study(admitted.session))
+            shown = admitted.analysis.withhold(summary, minimum)  # 7
+            body, seed = seal(pack_arrays(shown), admitted.session.sealing, message.digest), None  # 8
         else:
             body, seed = self._mask(message.digest, admitted, summary)  # 8
         reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
@@ -196,6 +201,7 @@ class Gate:
             "question": ask.question,
             "analysis": question.analysis.analysis,
             "regime": question.regime.value,
+            "by_site": question.by_site,
             "round": ask.round,
             "slice": ask.slice,
             "roster": list(ask.roster),
@@ -227,7 +233,7 @@ class Gate:
         slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
         if self.ledger.occupant(slot) is not None:
             raise RefusalError(Reason.ALREADY_ANSWERED)
-        peers = self._peers(ask, session) if question.regime is Regime.EXACT else {}
+        peers = self._peers(ask, session) if question.summed else {}
         return Admitted(ask, question, analysis, frame, cut[ask.slice], session, peers)
 
     def objection(self, coordinator: str, study: Study, question: Question) -> tuple[Reason, dict[str, float]] | None:
@@ -243,6 +249,10 @@ class Gate:
             return Reason.PURPOSE_NOT_ALLOWED, {}
         if question.regime not in policy.analyses.get(question.analysis.analysis, ()):
             return Reason.ANALYSIS_NOT_ALLOWED, {}
+        if question.by_site and question.regime not in policy.by_site:
+            return Reason.BY_SITE_NOT_ALLOWED, {}
+        if question.summed and Regime.EXACT in policy.by_site and self._minimum_cell(study) > 0:
+            return Reason.BY_SITE_NOT_ALLOWED, {}
         panel = study.frame(question).panel
         if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
@@ -265,9 +275,13 @@ class Gate:
             raise RefusalError(Reason.NOT_IN_ROSTER)
         if any(site not in self.federation.nodes for site in ask.roster):
             raise RefusalError(Reason.NOT_IN_ROSTER)
-        if question.regime is Regime.EXACT:
+        if question.summed:
             self._enough_sites(ask.roster)
             self._not_isolating(ask.roster)
+
+    def _minimum_cell(self, study: Study) -> int:
+        """The strictest of policy, data set and study."""
+        return max(self.minimum_cell, study.minimum_cell)
 
     def _enough_people(self, cohort: Cohort) -> None:
         """In an exact sum people without the columns that it reads do not count; in a private one nobody is counted."""
@@ -293,8 +307,8 @@ class Gate:
         most = len(self.federation.nodes)  # a question restarts when a site is lost, and there are no more to lose
         if not (1 <= ask.round <= question.analysis.rounds() and 1 <= ask.attempt <= most):
             raise RefusalError(Reason.OUT_OF_ORDER)
-        if question.regime is Regime.PRIVATE and ask.attempt != 1:
-            raise RefusalError(Reason.OUT_OF_ORDER)  # another attempt would be a second draw of the noise
+        if not question.summed and ask.attempt != 1:  # no site can be lost from a sum that is none
+            raise RefusalError(Reason.OUT_OF_ORDER)  # a private attempt would be a second draw of the noise
         sums = [unpack_arrays(part) for part in unpack_parts(message.body)]
         if len(sums) != ask.round - 1:
             raise RefusalError(Reason.NOT_DERIVED)
@@ -429,7 +443,7 @@ class Gate:
                 study=opening.study,
                 key=public.hex(),
                 version=package_version(),
-                minimum_cell=policy.minimum_cell,
+                minimum_cell=self.minimum_cell,
                 minimum_people=policy.minimum_people,
                 minimum_sites=policy.minimum_sites,
                 policy=policy.identifier,

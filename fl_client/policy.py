@@ -15,6 +15,7 @@ from strategies.errors import UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Budget, Regime, Unit
 from strategies.protections.secure_sum import LEAST_SITES
+from strategies.protections.suppression import check_profile
 from strategies.study import Purpose
 
 
@@ -30,9 +31,12 @@ class Policy:
         family: the unit: 1 for a person, k for any k relatives together. A question may promise another unit: what it
             costs each person is set against what this budget allows each person.
         columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
-        minimum_people: an exact question is refused below this many people. A public number.
+        minimum_people: fewest people behind an exact sum at this site; below, the question is refused. A public number.
         minimum_sites: an exact sum covers at least this many sites.
-        minimum_cell: smallest number of people that an exact total's cell may show; 0 only for public data.
+        minimum_cell: fewest people in a cell that an exact answer shows: 3, 5, 10 or 20; 0 only for public data.
+        by_site: regimes in which answers are also given for this site alone. With "exact", this node withholds small
+            cells from its own part, and refuses exact totals while there is a minimum: what it withheld would follow
+            from a total and the other sites' parts.
         own_total: whether this node's own total may follow from totals over different rosters; the federation file
             must say so too.
     """
@@ -46,6 +50,7 @@ class Policy:
     minimum_people: int = 20
     minimum_sites: int = 3
     minimum_cell: int = 5
+    by_site: tuple[Regime, ...] = (Regime.PRIVATE,)
     own_total: bool = False
     family: int = 1
 
@@ -61,8 +66,9 @@ class Policy:
             Range(*span)
         if self.minimum_sites < LEAST_SITES:
             raise ValueError(f"minimum_sites must be at least {LEAST_SITES}: with two, each learns the other's part.")
-        if self.minimum_people < 1 or self.minimum_cell < 0:
-            raise ValueError("minimum_people must be at least 1 and minimum_cell at least 0.")
+        if self.minimum_people < 1:
+            raise ValueError("minimum_people must be at least 1.")
+        check_profile(self.minimum_cell)
 
     @property
     def budget(self) -> Budget:
@@ -114,6 +120,11 @@ class NodeConfig:
     policy: Policy
     link: Link | None = None
     folder: Path = Path()
+
+    @property
+    def minimum_cell(self) -> int:
+        """The stricter of the policy's and the data set's own."""
+        return max(self.policy.minimum_cell, self.dataset.minimum_cell)
 
     @staticmethod
     def read(path: Path) -> NodeConfig:

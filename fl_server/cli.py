@@ -324,11 +324,13 @@ def _tell(number: int, question: Question, steps: Sequence[plan.Step], study: St
             shape = " x ".join(f"{n:,}" for n in field.shape) or "1"
             print(f"           {rounds}{name}, {shape}: {field.unit}{bounds}")
     if question.budget:
-        each = " and for each site" if analysis.by_site else ""
+        each = " and for each site" if question.by_site else ""
         print(f"   costs   {_cost(question.budget.loss, question.budget.delta)} per person at each site")
         if question.budget.unit != PERSON:
             print(f"   hides   a {question.budget.unit} together, at {question.budget}")
         print(f"   answers together{each}, for publication at that price")
+    elif question.by_site:
+        print("   costs   no epsilon: exact parts of each site, without small cells, for the permit holder")
     else:
         print("   costs   no epsilon: the exact total, for the permit holder, not for publication")
     count, most = sum(step.exchanges for step in steps), question.analysis.rounds()

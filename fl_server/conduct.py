@@ -52,9 +52,9 @@ class Statement:
     Attributes:
         sites: who is in the answer.
         absent: who is not, and why.
-        minimum_cell, minimum_people: the strictest of the sites' policies; 0 when private, where nothing about the
-            data may refuse or withhold.
-        minimum_sites: the strictest of the study and, when exact, the sites' policies.
+        minimum_cell, minimum_people: the strictest of the sites (and for a cell, of the study); 0 when private, where
+            nothing about the data may refuse or withhold.
+        minimum_sites: the strictest of the study and, for an exact total, the sites' policies.
         noise: field -> standard deviation in a site's release, in the field's unit.
         rho: zCDP loss of the question per person at each site; 0 when exact.
         bytes_left: site -> bytes of signed replies.
@@ -79,7 +79,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Result:
-    """One question's answer over all sites together, for each site where the analysis gives that, and its statement."""
+    """One question's answer over all sites together, for each site where the question asks that, and its statement.
+
+    An exact answer for each site is instead of one over all, which then has no tables and no facts; its `withheld` is
+    the sum of the sites'.
+    """
 
     question: Question
     answer: Answer
@@ -167,18 +171,24 @@ class Conductor:
             for s, o in self._session.opened.items()
             if question.name in o.refuses
         }
-        if question.regime is Regime.EXACT:
+        if question.summed:
             sites, sums, analysis = self._exact(question, frame, roster, refusing)
-            total = Total(sums, sites, {}, max(self._session.opened[s].minimum_cell for s in sites))
+            total = Total(sums, sites, {}, self._minimum_cell(sites))
             answer, by_site, sds = self._final(analysis, total, frame), {}, {}
+        elif question.budget is None:
+            sites, parts, analysis = self._sealed(question, frame, roster, refusing)
+            minimum = self._minimum_cell(sites)
+            sds = dict[str, float]()
+            by_site = {s: self._final(analysis, Total(parts[s], (s,), {}, minimum), frame) for s in sites}
+            answer = Answer({}, {}, sum(one.withheld for one in by_site.values()))
         else:
-            sites, parts, analysis = self._private(question, frame, roster, refusing)
-            assert question.budget is not None
+            self._can_be_answered(question, frame)
+            sites, parts, analysis = self._sealed(question, frame, roster, refusing)
             loss = Loss(question.budget.loss.rho * analysis.fraction())
             sds = noise.scales(analysis.leaves(frame), loss)
             together = {name: sd * len(sites) ** 0.5 for name, sd in sds.items()}
             answer = self._final(analysis, Total(_sum(parts.values()), sites, together), frame)
-            each = parts.items() if analysis.by_site else ()
+            each = parts.items() if question.by_site else ()
             by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in each}
         policies = [self._session.opened[site] for site in sites]
         exact = question.regime is Regime.EXACT
@@ -186,9 +196,9 @@ class Conductor:
             regime=question.regime,
             sites=sites,
             absent={**self._absent, **refusing},
-            minimum_cell=max(o.minimum_cell for o in policies) if exact else 0,
+            minimum_cell=self._minimum_cell(sites) if exact else 0,
             minimum_people=max(o.minimum_people for o in policies) if exact else 0,
-            minimum_sites=max([self.study.minimum_sites, *(o.minimum_sites for o in policies if exact)]),
+            minimum_sites=max([self.study.minimum_sites, *(o.minimum_sites for o in policies if question.summed)]),
             noise=sds,
             rho=question.budget.loss.rho if question.budget else 0.0,
             bytes_left={site: self._session.bytes_left.get(site, 0) for site in sites},
@@ -197,6 +207,10 @@ class Conductor:
             seconds=time.monotonic() - started,
         )
         return Result(question, answer, by_site, statement)
+
+    def _minimum_cell(self, sites: Iterable[str]) -> int:
+        """The strictest of the study and of what the sites stated."""
+        return max([self.study.minimum_cell, *(self._session.opened[site].minimum_cell for site in sites)])
 
     def _final(self, analysis: Analysis, total: Total, frame: Frame) -> Answer:
         answer = analysis.conclude(total, frame)
@@ -281,7 +295,7 @@ class Conductor:
                 ) from None
             if number == question.analysis.rounds():
                 return roster, total, analysis
-            following = analysis.conclude(Total(total, roster), frame)
+            following = analysis.conclude(Total(total, roster, {}, self._minimum_cell(roster)), frame)
             if not isinstance(following, Analysis):
                 return roster, total, analysis
             earlier.append(total)
@@ -358,13 +372,12 @@ class Conductor:
                 seeds[site] = header
         return seeds, lost
 
-    def _private(
+    def _sealed(
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
     ) -> tuple[tuple[str, ...], dict[str, Summary], Analysis]:
-        """The last round's noised parts, site by site."""
+        """The last round's parts, site by site: noised, or without what the site withheld."""
         analysis, earlier = question.analysis, list[Summary]()
         rounds = question.analysis.rounds()
-        self._can_be_answered(question, frame)
         roster = self._asked(question, 1, roster, refusing, {})
         for number in range(1, rounds + 1):
             cut = analysis.slices(frame)
@@ -437,7 +450,7 @@ class Conductor:
     ) -> list[bytes]:
         keys = (
             {site: base64.b64encode(self._session.certificates[site]).decode() for site in roster}
-            if question.regime is Regime.EXACT
+            if question.summed
             else {}
         )
         body = pack_parts([pack_arrays(total) for total in earlier])
@@ -466,7 +479,7 @@ class Conductor:
 
     def _quorum(self, question: Question, sites: Sequence[str], refusing: Mapping[str, str]) -> None:
         need = self.study.minimum_sites
-        if question.regime is Regime.EXACT:
+        if question.summed:
             asked = [self._session.opened[s].minimum_sites for s in sites]
             need = max(need, secure_sum.LEAST_SITES, *asked)
         if len(sites) >= need:
@@ -492,7 +505,7 @@ class Conductor:
         """About how many exchanges a question takes."""
         frame = self.study.frame(question)
         last = 1
-        if frame.panel is not None and question.regime is Regime.EXACT:
+        if frame.panel is not None and question.summed:
             last = -(-len(frame.panel) // (VARIANTS_PER_SLICE * SLICES_PER_EXCHANGE))
         return question.analysis.rounds() - 1 + last
 

@@ -73,9 +73,9 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
     sent = [sum(f.size for f in analysis.leaves(frame[span]).values()) * 8 + ENVELOPE_BYTES for span in cut]
     fields, sds = analysis.leaves(frame), {}
     exchanges = 1
-    if question.budget is None:
+    if question.summed:
         exchanges = 2 * -(-len(cut) // SLICES_PER_EXCHANGE)
-    else:
+    if question.budget is not None:
         sds = noise.scales(fields, Loss(question.budget.loss.rho * analysis.fraction()))
     return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), sds)
 

@@ -21,7 +21,6 @@ from simulations.sites import Sites
 from strategies.analysis import Needs, names_of
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import GenosumError
-from strategies.privacy import Regime
 from strategies.study import Question, Study
 
 
@@ -29,13 +28,14 @@ def measured(study: Study, data: Path) -> dict[str, float]:
     """The membership AUC of each exact question that an attack is known for.
 
     Args:
-        study: the study; its private questions are left out, their epsilon bounds every attack.
+        study: the study; its private questions are left out, their epsilon bounds every attack, and so are exact ones
+            that are answered for each site.
         data: the folder with `sites.toml`.
 
     Returns:
         question name -> AUC; questions are left out that half of the people are too few to answer.
     """
-    exact = tuple(q for q in study.questions if q.regime is Regime.EXACT)
+    exact = tuple(q for q in study.questions if q.summed)
     if not exact:
         return {}
     try:

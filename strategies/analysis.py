@@ -99,7 +99,7 @@ class Total:
         sums: the totals, as integers on the grids of `leaves`.
         sites: names of the sites in the sum.
         noise: field -> standard deviation of the noise in each entry, in the field's unit; empty when exact.
-        minimum_cell: smallest number of people that an exact cell may show, the strictest of the sites' policies.
+        minimum_cell: fewest people in a cell that an exact answer shows: the strictest of study, policies, data sets.
     """
 
     sums: Summary
@@ -116,9 +116,9 @@ class Answer:
     """A question's answer, ready to be written in the field's formats.
 
     Attributes:
-        tables: name -> column -> values; a withheld number is NaN, and `withheld` says how many rows are.
-        facts: name -> number or text.
-        withheld: rows that the minimum cell rule withheld.
+        tables: name -> column -> values; a withheld number is NaN.
+        facts: name -> number or text; a withheld number is NaN.
+        withheld: rows that are withheld.
         model: parameters by name, if the question trained one.
     """
 
@@ -145,7 +145,8 @@ class Analysis(Protocol):
     Attributes:
         analysis: the name by which a study asks for it.
         regime: the promise it keeps.
-        by_site: whether its answer is also given for each site (private regime only: each site adds full noise).
+        by_site: whether its answer can be given for each site: in the private regime from parts with full noise each,
+            in the exact one, if it takes one round, from parts in which each site withheld its own small cells.
         summary_in_words: one sentence for the data-access committee: what leaves.
     """
 
@@ -176,6 +177,11 @@ class Analysis(Protocol):
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         """What a site computes: the only line that sees people."""
+        ...
+
+    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
+        """The sums with `WITHHELD` in the place of small cells and of all that they follow from; nothing that is
+        concluded depends on what stood there. Private sums stay as they are: no floor looks at people."""
         ...
 
     def conclude(self, total: Total, frame: Frame) -> Answer | Self:

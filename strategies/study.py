@@ -14,6 +14,7 @@ from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
 from strategies.privacy import Budget, Regime, Unit
+from strategies.protections.suppression import check_profile
 from strategies.variants import ASSEMBLIES, Panel
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -32,15 +33,27 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """One question: an analysis with its public parameters and, in the private regime, what it may cost each person."""
+    """One question: an analysis with its public parameters.
+
+    Attributes:
+        budget: in the private regime, what it may cost each person.
+        by_site: whether it is answered for each site as well. Private: beside the answer over all sites, at no further
+            cost. Exact: instead of it, since a total and all sites' parts but one give away what that one withheld.
+    """
 
     name: str
     analysis: Analysis
     budget: Budget | None = None
+    by_site: bool = False
 
     @property
     def regime(self) -> Regime:
         return self.analysis.regime
+
+    @property
+    def summed(self) -> bool:
+        """Whether the sites' parts are added under secure summing, so that nobody sees any one of them."""
+        return self.regime is Regime.EXACT and not self.by_site
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Study:
         title, purpose: what it is, and for which of the six purposes.
         assembly: the build of all its panels.
         minimum_sites: fewer answers than this end a question.
+        minimum_cell: fewest people in a cell that its exact answers show, where no site asks for more.
         columns: the columns it reads, with the public range to which each is clamped.
         panels: the public lists of variants.
         questions: in the order in which they are asked.
@@ -63,6 +77,7 @@ class Study:
     columns: Mapping[str, Range]
     panels: Mapping[str, Panel]
     questions: tuple[Question, ...]
+    minimum_cell: int = 0
 
     @property
     def document(self) -> bytes:
@@ -73,6 +88,7 @@ class Study:
                 "purpose": self.purpose.value,
                 "assembly": self.assembly,
                 "minimum_sites": self.minimum_sites,
+                "minimum_cell": self.minimum_cell,
                 "columns": {name: [r.minimum, r.maximum] for name, r in self.columns.items()},
                 "panels": {name: {"sha256": _digest(panel.encode())} for name, panel in self.panels.items()},
                 "question": [_question_document(q) for q in self.questions],
@@ -141,6 +157,7 @@ class _StudyFile:
     assembly: str
     question: tuple[Mapping[str, Any], ...]
     minimum_sites: int = 3
+    minimum_cell: int = 0
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -151,6 +168,7 @@ class _StudyFile:
             raise ValueError(f"assembly must be one of {', '.join(ASSEMBLIES)}.")
         if not 1 <= self.minimum_sites <= 100:
             raise ValueError("minimum_sites must be from 1 to 100.")
+        check_profile(self.minimum_cell)
         if not 1 <= len(self.question) <= 100:
             raise ValueError("a study has 1 to 100 questions.")
         for name, span in self.columns.items():
@@ -180,14 +198,24 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise UsageError("The questions of a study have different names.", f"twice {', '.join(twice)}", "rename one.")
-    return Study(shape.title, shape.purpose, shape.assembly, shape.minimum_sites, columns, panels, questions)
+    return Study(
+        shape.title,
+        shape.purpose,
+        shape.assembly,
+        shape.minimum_sites,
+        columns,
+        panels,
+        questions,
+        shape.minimum_cell,
+    )
 
 
 def _question(
     raw: Mapping[str, Any], number: int, columns: Mapping[str, Range], panels: Mapping[str, Panel], where: str
 ) -> Question:
     where = f"{where}, question {number}"
-    head = {key: raw[key] for key in ("name", "analysis", "regime", "epsilon", "delta", "family") if key in raw}
+    keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site")
+    head = {key: raw[key] for key in keys if key in raw}
     shape = decode(_QuestionHead, head, where)
     page = find(shape.analysis, shape.regime)
     if page is None:
@@ -224,7 +252,19 @@ def _question(
         raise UsageError(
             f"{where}: an exact question spends no epsilon.", "epsilon, delta or family", "remove it or ask privately."
         )
-    return Question(shape.name, analysis, budget)
+    if shape.by_site:
+        _can_be_by_site(analysis, where)
+    return Question(shape.name, analysis, budget, shape.by_site)
+
+
+def _can_be_by_site(analysis: Analysis, where: str) -> None:
+    if not analysis.by_site:
+        able = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE if a.by_site)
+        raise UsageError(
+            f"{where}: these analyses can be answered for each site: {able}.",
+            f"{analysis.analysis} ({analysis.regime}) with by_site = true",
+            "leave by_site out.",
+        )
 
 
 @dataclass(frozen=True)
@@ -235,6 +275,7 @@ class _QuestionHead:
     epsilon: float | None = None
     delta: float | None = None
     family: int | None = None
+    by_site: bool = False
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
@@ -247,6 +288,7 @@ def _question_document(question: Question) -> dict[str, Any]:
         "name": question.name,
         "analysis": question.analysis.analysis,
         "regime": question.regime.value,
+        "by_site": question.by_site,
     }
     if question.budget:
         budget = question.budget

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ class Field:
         per_variant: whether the array is cut with the panel. An array that is not is sent with every slice, where
             its agreement shows that a site's data did not change in mid-question.
         share: in the private regime, the share of the round's loss that this field's noise spends.
+        over: what it adds over. A field over people is a sum of one contribution a person, so people may be split
+            over sites in any way. One over sites, such as whether a site holds a variant, is not: for exact sums alone.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +57,7 @@ class Field:
     fraction_bits: int = 0
     per_variant: bool = False
     share: float = 1.0
+    over: Literal["people", "sites"] = "people"
 
     @property
     def size(self) -> int:

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     ANALYSIS_NOT_ALLOWED = "ANALYSIS_NOT_ALLOWED"
     COLUMN_NOT_ALLOWED = "COLUMN_NOT_ALLOWED"
     RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
+    BY_SITE_NOT_ALLOWED = "BY_SITE_NOT_ALLOWED"
     WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
     VETOED = "VETOED"
     DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE"
@@ -100,6 +101,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "ask the node's operator",
     ),
     Reason.COLUMN_NOT_ALLOWED: ("The node's policy names the columns that may be read.", "drop the column or the site"),
+    Reason.BY_SITE_NOT_ALLOWED: (
+        "The node's policy says whether answers are given for it alone; exact ones are either such parts or totals.",
+        "ask the other way, or the node's operator",
+    ),
     Reason.RANGE_OUTSIDE_POLICY: ("A study's range lies within the policy's range.", "narrow the range"),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),
@@ -192,7 +197,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answered:
-    """A part of a sum: masked ring elements (exact) or arrays sealed to the coordinator (private), in the body."""
+    """A part in the body: masked ring elements (of an exact total), or arrays sealed to the coordinator (private, or
+    exact without small cells)."""
 
     kind: ClassVar[str] = "answered"
     request: str

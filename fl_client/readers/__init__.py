@@ -18,6 +18,7 @@ from fl_client.readers.vcf import Vcf
 from strategies.analysis import Frame, Needs, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import DataError
+from strategies.protections.suppression import check_profile
 from strategies.variants import ASSEMBLIES, Panel, match
 
 _CELLS_AT_A_TIME = 1 << 26
@@ -36,6 +37,8 @@ class DatasetConfig:
         genotypes: path of a .bed, .pgen, .vcf, .vcf.gz or .bcf, or nothing.
         synthetic: whether no person stands behind the data.
         person: name of the people table's first column.
+        minimum_cell: the data set's own minimum of people in a cell of an exact answer; the stricter of it and the
+            policy's holds.
     """
 
     identifier: str
@@ -44,6 +47,7 @@ class DatasetConfig:
     genotypes: str = ""
     synthetic: bool = False
     person: str = "person"
+    minimum_cell: int = 0
 
     def __post_init__(self) -> None:
         if self.assembly not in ASSEMBLIES:
@@ -52,6 +56,7 @@ class DatasetConfig:
             raise ValueError("identifier must be 1 to 64 printable ASCII characters.")
         if not self.people:
             raise ValueError("people must name the people table.")
+        check_profile(self.minimum_cell)
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,9 @@ def _files(
     for name, table in answer.tables.items():
         rows = _frame(table, question.regime)
         out[f"{name}.parquet"] = _parquet(rows)
-        if result.by_site:
-            out[f"{name}.by_site.parquet"] = _parquet(_by_site(result.by_site, name, question.regime))
         if isinstance(question.analysis, GenotypeCounts):
             out[f"{name}.tsv.gz"] = _gzip(rows.write_csv(separator="\t", null_value="NA").encode())
-        if isinstance(question.analysis, LinearAssociation):
+        if isinstance(question.analysis, LinearAssociation) and math.isfinite(float(answer.facts["people"])):
             ssf = gwas_ssf.frame(table)
             file_name = f"{name}.tsv.gz"
             out[file_name] = _gzip(gwas_ssf.text(ssf))
@@ -115,6 +113,9 @@ def _files(
                 today,
                 bool(result.statement.synthetic),
             )
+    if result.by_site:
+        for name in _tables(result):
+            out[f"{name}.by_site.parquet"] = _parquet(_by_site(result.by_site, name, question.regime))
     if answer.model is not None:
         countries = {site: node.country for site, node in federation.nodes.items()}
         card = model_card.document(result, countries, package_version(), study.digest)
@@ -127,13 +128,18 @@ def _files(
     return out
 
 
+def _tables(result: Result) -> list[str]:
+    """Names of an answer's tables; the sites' have the same."""
+    return list(next((a.tables for a in (result.answer, *result.by_site.values()) if a.tables), {}))
+
+
 def _answer(result: Result, membership: float | None) -> dict[str, Any]:
     exact = result.question.regime is Regime.EXACT
     measured = {"auc": membership, "how": statement.HOW_MEASURED} if exact and membership is not None else None
     return {
         "question": result.question.name,
         "analysis": result.question.analysis.analysis,
-        "tables": list(result.answer.tables),
+        "tables": _tables(result),
         "facts": dict(result.answer.facts),
         "by_site": {site: dict(answer.facts) for site, answer in result.by_site.items()},
         "statement": statement.document(result),
@@ -216,7 +222,7 @@ class StoredAnswer:
         analysis: what was asked for.
         tables: names of its tables; the first is the main one.
         facts: name -> number, text, or None where a number is not known.
-        facts_by_site: site -> the same, where the answer is also given for each site.
+        facts_by_site: site -> the same, where the answer is given for each site.
         statement: the privacy statement.
         membership: the measured membership AUC and how it was measured, or None.
         folder: where its files are.
@@ -235,7 +241,7 @@ class StoredAnswer:
         """A table over all sites together, the main one if none is named. `.to_pandas()` makes it a pandas one.
 
         Raises:
-            UsageError: if there is no such table.
+            UsageError: if there is no such table, or the answer is given for each site only.
         """
         return self._read(name, "")
 
@@ -267,9 +273,9 @@ class StoredAnswer:
             raise UsageError("A table is read by its name.", found, "name one of these.")
         if not path.exists():
             raise UsageError(
-                "A table by site exists where an analysis gives one.",
+                "A table is read as its question was asked: over all sites, for each of them, or both.",
                 f"{path.name} is not in {self.folder}",
-                "read table(); exact answers are over all sites together.",
+                "read table(), or ask with by_site = true." if suffix else "read by_site(), or ask without by_site.",
             )
         return pl.read_parquet(path)
 

@@ -183,14 +183,15 @@ def _silent(federation: Federation, results: Sequence[Result]) -> list[str]:
 
 def _answer(result: Result, membership: float | None) -> dict[str, Any]:
     question = result.question
-    section = SECTIONS.get((question.analysis.analysis, question.regime), _any)(result)
+    own = SECTIONS.get((question.analysis.analysis, question.regime), _any)
+    section = own(result) if result.answer.tables or not result.by_site else _parts(result)
     return {
         "name": question.name,
         "analysis": _name(question),
         "regime": question.regime.value,
         "exact": question.regime is Regime.EXACT,
         "words": question.analysis.summary_in_words,
-        "promise": statement.PROMISE[question.regime],
+        "promise": statement.promise(question),
         "section": section,
         "membership": None if membership is None or not math.isfinite(membership) else f"{membership:.2f}",
         "draws": None if membership is None or not math.isfinite(membership) else round(100 * membership),
@@ -209,11 +210,13 @@ def _genotype_counts(result: Result) -> Section:
     shown = np.isfinite(frequency)
     minor = np.minimum(frequency, 1 - frequency)[shown]
     least = np.nanmin(rate) if np.isfinite(rate).any() else math.nan
+    few = int(np.count_nonzero(table["held_by_few"]))
     rows = (
         ("people", count(answer.facts["people"])),
         ("variants asked", count(len(frequency))),
         ("variants shown", count(int(shown.sum()))),
-        ("variants withheld for a small cell", count(answer.withheld)),
+        ("variants withheld for a small cell", count(answer.withheld - few)),
+        ("variants withheld because fewer than three sites hold them", count(few)),
         ("minor allele frequency below 0.01", count(int((minor < 0.01).sum()))),
         ("minor allele frequency 0.01 to 0.05", count(int(((minor >= 0.01) & (minor < 0.05)).sum()))),
         ("minor allele frequency of at least 0.05", count(int((minor >= 0.05).sum()))),
@@ -277,11 +280,10 @@ def _noised_frequencies(result: Result) -> Section:
         Table("Alternate allele frequency and 95 % interval", head, rows, (False, *(True,) * (len(head) - 1))),
         Table("Number of people, with noise", ("", "people", "noise, standard deviation"), people, (False, True, True)),
     )
-    lead = (
-        f"{count(variants)} variants, together and at {len(by_site)} sites. Intervals cover the noise added for "
-        "privacy and the sampling of people."
-    )
-    return Section("Allele frequencies by country", lead, (drawn,), tables)
+    where = f", together and at {len(by_site)} sites" if by_site else " over all sites together"
+    lead = f"{count(variants)} variants{where}. Intervals cover the noise added for privacy and the sampling of people."
+    title = "Allele frequencies by country" if by_site else "Allele frequencies"
+    return Section(title, lead, (drawn,), tables)
 
 
 def _association(result: Result) -> Section:
@@ -325,10 +327,12 @@ def _association(result: Result) -> Section:
     )
     inflation = genomic_inflation(p)
     passing = int((p[shown] < GENOME_WIDE).sum())
+    few = int(np.count_nonzero(table["held_by_few"]))
     short = (
         ("people with trait and covariates", count(answer.facts["people"])),
         ("variants tested", count(int(shown.sum()))),
-        ("variants withheld", count(answer.withheld)),
+        ("variants withheld for a small cell", count(answer.withheld - few)),
+        ("variants withheld because fewer than three sites hold them", count(few)),
         ("variants with p below 5 × 10⁻⁸", count(passing)),
         ("genomic inflation λ", _fixed(inflation, 3)),
     )
@@ -380,6 +384,16 @@ def _training(result: Result) -> Section:
         lead = f"A model that predicts {label}; its AUC cannot be told from the noise."
     table = Table("The model in short; its card lies beside the parameters", ("", "value"), tuple(rows), (False, True))
     return Section(f"Prediction of {label}", lead, figures, (table,))
+
+
+def _parts(result: Result) -> Section:
+    """An exact answer for each site: how much of its part each shows. The numbers lie in the table by site."""
+    rows = tuple((site, count(one.facts.get("people")), count(one.withheld)) for site, one in result.by_site.items())
+    table = Table("Each site's own part", ("site", "people", "rows withheld"), rows, (False, True, True))
+    lead = (
+        f"Given for each of {len(rows)} sites, and not over all of them: a total would give away what a site withheld."
+    )
+    return Section(f"{_name(result.question).capitalize()} for each site", lead, (), (table,))
 
 
 def _any(result: Result) -> Section:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fl_server.conduct import Result
 from strategies.privacy import PERSON, Regime
+from strategies.study import Question
 
 NOT_FOR_PUBLICATION = "this answer is for the permit holder, not for publication"
 
@@ -31,12 +32,19 @@ FOR_WHOM: Mapping[Regime, str] = {
     Regime.PRIVATE: "this answer is designed for publication, at the epsilon and delta stated",
 }
 
+PROMISE_OF_PARTS = (
+    "Each site's part of the answer is exact, and the coordinator sees it: the site itself withheld its small cells "
+    "and all that they follow from. It makes no differential privacy claim: exact numbers can expose who is in them."
+)
+
 HONEST_SITES: Mapping[Regime, int] = {Regime.EXACT: 2, Regime.PRIVATE: 0}
 
 HONEST_IN_WORDS: Mapping[Regime, str] = {
     Regime.EXACT: "at least two sites that do not collude with the coordinator",
     Regime.PRIVATE: "none: each site's own noise is full, so its people rely on that site alone",
 }
+
+HONEST_OF_PARTS = "none: each site withholds from its own part before the coordinator sees it"
 
 HOW_MEASURED = (
     "Area under the ROC curve of a likelihood ratio attack by somebody who knows a person's data. The question was "
@@ -45,12 +53,20 @@ HOW_MEASURED = (
 )
 
 
+def promise(question: Question) -> str:
+    """What is promised about a question's answer, in words."""
+    parts = question.regime is Regime.EXACT and question.by_site
+    return PROMISE_OF_PARTS if parts else PROMISE[question.regime]
+
+
 def document(result: Result) -> dict[str, Any]:
     """The statement as plain data. `epsilon`, `delta` and `rho` are null where nothing of the kind is promised."""
-    s, budget = result.statement, result.question.budget
+    s, question = result.statement, result.question
+    budget, parts = question.budget, question.regime is Regime.EXACT and question.by_site
     return {
         "regime": s.regime.value,
-        "promise": PROMISE[s.regime],
+        "promise": promise(question),
+        "by_site": question.by_site,
         "for_whom": FOR_WHOM[s.regime],
         "epsilon": budget.epsilon if budget else None,
         "delta": budget.delta if budget else None,
@@ -60,8 +76,8 @@ def document(result: Result) -> dict[str, Any]:
         "minimum_people": s.minimum_people,
         "minimum_cell": s.minimum_cell,
         "minimum_sites": s.minimum_sites,
-        "honest_sites_assumed": HONEST_SITES[s.regime],
-        "honest_sites_in_words": HONEST_IN_WORDS[s.regime],
+        "honest_sites_assumed": 0 if parts else HONEST_SITES[s.regime],
+        "honest_sites_in_words": HONEST_OF_PARTS if parts else HONEST_IN_WORDS[s.regime],
         "persons_across_sites": DISJOINT,
         "withheld_rows": result.answer.withheld,
         "sites": list(s.sites),

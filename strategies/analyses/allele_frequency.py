@@ -30,7 +30,7 @@ from strategies.analysis import NAMES_PANEL, WHOLE, Answer, Column, Frame, Needs
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.privacy import Regime
 from strategies.protections.clipping import KEPT_BITS, kept
-from strategies.protections.suppression import small_cells
+from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
 from strategies.summary import Field, Summary
 from strategies.variants import Panel
 
@@ -93,12 +93,19 @@ def variant_columns(panel: Panel) -> dict[str, Column]:
 
 @dataclass(frozen=True)
 class GenotypeCounts:
-    """How many people carry 0, 1 and 2 alternate alleles, and how many have no observed genotype, per variant."""
+    """How many people carry 0, 1 and 2 alternate alleles, and how many have no observed genotype, per variant.
+
+    The four cells of a variant are all its people, so a variant with one small cell is withheld as a row: then no cell
+    follows from the others and the number of people, and every minor allele count shown is 0 or at least the minimum.
+    A variant counts as held by a site where somebody's genotype is observed.
+    """
 
     analysis: ClassVar[str] = "allele_frequency"
     regime: ClassVar[Regime] = Regime.EXACT
-    by_site: ClassVar[bool] = False
-    summary_in_words: ClassVar[str] = "for each variant, the number of people with each genotype, summed over the sites"
+    by_site: ClassVar[bool] = True
+    summary_in_words: ClassVar[str] = (
+        "for each variant, the number of people with each genotype and of sites that hold it; the number of people"
+    )
 
     panel: str = field(metadata=NAMES_PANEL)
 
@@ -121,19 +128,32 @@ class GenotypeCounts:
         return {
             "genotypes": Field(
                 (m, 4), "people with 0, 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
-            )
+            ),
+            "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
+            "people": Field((), "people", 1, 1),
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
-        return {"genotypes": cohort.genotypes.counts()}
+        cells = cohort.genotypes.counts()
+        return {
+            "genotypes": cells,
+            "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
+            "people": np.array(len(cohort), dtype=np.int64),
+        }
+
+    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
+        few = small_cells(sums["genotypes"].T, minimum_cell)
+        shown = replaced(sums, ("genotypes",), few, WITHHELD)
+        return replaced(shown, ("people",), small(sums["people"], minimum_cell), WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer:
         assert frame.panel is not None
-        cells = total.sums["genotypes"]
-        ref, het, alt, missing = cells.T
+        sums = self.withhold(total.sums, total.minimum_cell)
+        few = held_by_few(sums["holders"], len(total.sites))
+        withheld = few | (sums["genotypes"] == WITHHELD).any(axis=1)
+        ref, het, alt, missing = np.where(withheld[:, None], 0, sums["genotypes"]).T
         observed = ref + het + alt
-        withheld = small_cells(cells.T, total.minimum_cell)
         with np.errstate(invalid="ignore", divide="ignore"):
             frequency = (het + 2 * alt) / (2 * observed)
             call_rate = observed / (observed + missing)
@@ -153,14 +173,15 @@ class GenotypeCounts:
             "call_rate": shown(call_rate),
             "hwe_p": shown(hardy_weinberg(ref, het, alt)),
             "withheld": withheld,
+            "held_by_few": few,
         }
-        people = int(cells[0].sum())
+        people = math.nan if sums["people"] == WITHHELD else int(sums["people"])
         return Answer({"frequencies": table}, {"people": people, "variants": len(frame.panel)}, int(withheld.sum()))
 
 
 @dataclass(frozen=True)
 class NoisedFrequency:
-    """Noised allele counts of a public panel and a noised number of people, for each site and together.
+    """Noised allele counts of a public panel and a noised number of people.
 
     Attributes:
         panel: name of the study's panel.
@@ -245,6 +266,9 @@ class NoisedFrequency:
             people = np.array([whole.sum(), (2**KEPT_BITS - whole).sum()], dtype=np.int64)
         alternate = np.stack([(counts[:, :3] * steps).sum(axis=1), counts[:, 3] * weight], axis=1)
         return {"alternate": alternate, "people": people}
+
+    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
+        return sums
 
     def conclude(self, total: Total, frame: Frame) -> Answer:
         assert frame.panel is not None
@@ -464,5 +488,5 @@ def draw_intervals(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> 
     axes.set_xlabel("alternate allele frequency, 95 % interval")
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    names = ", ".join(by_site)
-    return f"Frequencies of {len(rows)} variants with 95 % intervals, together and at {names}, and the published ones."
+    where = f"together and at {', '.join(by_site)}" if by_site else "over all sites together"
+    return f"Frequencies of {len(rows)} variants with 95 % intervals, {where}, and the published ones."

@@ -6,8 +6,9 @@ Round 1 sums the columns and their squares, so that all sites standardise with t
 Round 2 sums, for each variant, g'X, g'y, genotype counts and the products of the people whose genotype is missing;
 subtracting those from the whole cohort's products gives the complete-case normal equations exactly [1, section 2].
 No person's values leave, but at a variant with one missing genotype the subtracted products *are* one person's: they
-may travel only under secure summing, and a variant whose pooled number of missing genotypes or of minor alleles lies
-below the minimum is withheld.
+may travel only under secure summing, and a variant whose pooled number of missing genotypes, of observed ones, or of
+people with the minor allele lies below the minimum is withheld. People without trait or covariates are a cell as well:
+where they, or those with, are few, the number of people with them and the whole answer are withheld before round 2.
 
 Not for related people or strong population structure beyond the covariates.
 
@@ -16,6 +17,8 @@ Not for related people or strong population structure beyond the covariates.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -39,6 +42,7 @@ from strategies.analysis import (
 from strategies.cohort import MISSING, Cohort
 from strategies.errors import GenosumError, UsageError
 from strategies.privacy import Regime
+from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
 PEOPLE_BLOCK, VARIANT_BLOCK, LIMB_BITS = 65536, 256, 26
@@ -46,6 +50,12 @@ PEOPLE_BLOCK, VARIANT_BLOCK, LIMB_BITS = 65536, 256, 26
 
 LEAST_DEVIATION = 1e-4
 """A column's pooled standard deviation in units of half its range; below this the sums lose their precision."""
+
+ESTIMATES = ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")
+"""What the answer says about a variant."""
+
+BY_VARIANT = ("genotypes", "scores", "missing")
+"""The sums of round 2 over people that have a row for each variant."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,7 @@ class LinearAssociation:
         if not self.centre:
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
+                "everybody": Field((), "people", 1, 1),
                 "people": Field((), "people with trait and covariates", 1, 1),
                 "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.MOMENT_BITS),
                 "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.MOMENT_BITS),
@@ -148,6 +159,7 @@ class LinearAssociation:
                 f,
                 per_variant=True,
             ),
+            "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
@@ -157,6 +169,7 @@ class LinearAssociation:
         fields = self.leaves(frame)
         if not self.centre:
             return {
+                "everybody": np.array(len(cohort), dtype=np.int64),
                 "people": np.array(len(unit), dtype=np.int64),
                 "sums": fields["sums"].integers(unit).sum(axis=0),
                 "squares": fields["squares"].integers(unit**2).sum(axis=0),
@@ -176,22 +189,42 @@ class LinearAssociation:
             scores[span] = _product(np.where(codes == MISSING, 0, codes), z)
             for row in np.flatnonzero((codes == MISSING).any(axis=1)):
                 missing[start + row] = products[codes[row] == MISSING].sum(axis=0)
+        cells = genotypes.counts()
         return {
             "products": products.sum(axis=0),
-            "genotypes": genotypes.counts()[:, 1:],
+            "genotypes": cells[:, 1:],
             "scores": scores,
             "missing": missing,
+            "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
         }
+
+    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
+        if not self.centre:
+            with_columns, everybody = sums["people"], sums["everybody"]
+            if small(with_columns, minimum_cell) or small(everybody - with_columns, minimum_cell):
+                return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
+            return sums
+        het, alt, missing = sums["genotypes"].T
+        observed = (int(sums["products"][0]) >> self._bits) - missing
+        minor = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
+        few = small(missing, minimum_cell) | (minor < minimum_cell) | (observed < minimum_cell)
+        return replaced(sums, BY_VARIANT, few & (observed > 0), WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | LinearAssociation:
         fields = self.leaves(frame)
-        values = {name: fields[name].values(total.sums[name]) for name in fields}
+        sums = self.withhold(total.sums, total.minimum_cell)
         if not self.centre:
-            return self._standardised(values)
+            if sums["people"] == WITHHELD:
+                return self._answer(frame, math.nan, np.ones(len(frame.panel or ()), dtype=bool))
+            return self._standardised({name: fields[name].values(sums[name]) for name in fields})
         assert frame.panel is not None
+        held = held_by_few(sums["holders"], len(total.sites))
+        hidden = held | (sums["genotypes"] == WITHHELD).any(axis=1)
+        sums = replaced(sums, BY_VARIANT, hidden, 0)
+        values = {name: fields[name].values(sums[name]) for name in fields}
         k = len(self._columns)  # intercept and covariates
-        people = int(total.sums["products"][0]) >> self._bits
-        het, alt, missing = total.sums["genotypes"].T
+        people = int(sums["products"][0]) >> self._bits
+        het, alt, missing = sums["genotypes"].T
         observed, alleles = people - missing, het + 2 * alt
         whole = _symmetric(values["products"][None, :], *self._products, k + 1)
         if people < 1 or np.abs(np.diagonal(whole[0])[1:] / people - 1).max(initial=0.0) > 0.9:
@@ -213,34 +246,45 @@ class LinearAssociation:
             observed,
         )
         degrees = observed - k - 1
-        minor = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
-        few = (
-            ((missing > 0) & (missing < total.minimum_cell))
-            | (minor < total.minimum_cell)
-            | (observed < total.minimum_cell)
-        )
-        few &= observed > 0
         span = frame.columns[self.trait]
         unit = self.scale[-1] * (span.maximum - span.minimum) / 2
         with np.errstate(invalid="ignore", divide="ignore"):
             t = beta / error
-            table: dict[str, Column] = {
-                **variant_columns(frame.panel),
-                "beta": np.where(few, np.nan, beta * unit),
-                "standard_error": np.where(few, np.nan, error * unit),
-                "t": np.where(few, np.nan, t),
-                "p_value": np.where(few, np.nan, 2 * special.stdtr(np.maximum(degrees, 1), -np.abs(t))),
-                "effect_allele_frequency": np.where(few, np.nan, alleles / (2 * observed)),
-                "n": np.where(few, np.nan, observed),
-                "withheld": few,
+            columns = {
+                "beta": beta * unit,
+                "standard_error": error * unit,
+                "t": t,
+                "p_value": 2 * special.stdtr(np.maximum(degrees, 1), -np.abs(t)),
+                "effect_allele_frequency": alleles / (2 * observed),
+                "n": observed,
             }
+        return self._answer(frame, people, hidden, held, columns)
+
+    def _answer(
+        self,
+        frame: Frame,
+        people: float,
+        withheld: NDArray[np.bool_],
+        held_by_few: NDArray[np.bool_] | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Answer:
+        """The table with NaN in the rows that are withheld; `columns` and `held_by_few` are None if all are."""
+        assert frame.panel is not None
+        nothing = np.full(len(withheld), np.nan)
+        shown = {name: np.where(withheld, np.nan, columns[name]) if columns else nothing for name in ESTIMATES}
+        table: dict[str, Column] = {
+            **variant_columns(frame.panel),
+            **shown,
+            "withheld": withheld,
+            "held_by_few": np.zeros_like(withheld) if held_by_few is None else held_by_few,
+        }
         facts: dict[str, float | int | str] = {
             "people": people,
             "trait": self.trait,
             "covariates": ", ".join(self.covariates),
             "variants": len(frame.panel),
         }
-        return Answer({"associations": table}, facts, int(few.sum()))
+        return Answer({"associations": table}, facts, int(withheld.sum()))
 
     def _standardised(self, values: dict[str, NDArray[np.float64]]) -> LinearAssociation:
         people = float(values["people"])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from strategies.analysis import Analysis, Answer, Total, parameters
+from strategies.analysis import Analysis, Answer, Frame, Total, names_of, parameters
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, parse
+from strategies.cohort import MISSING, Cohort
+from strategies.errors import UsageError
 from strategies.privacy import Budget, Loss, Regime, stacked
 from strategies.protections import noise
 from strategies.protections.secure_sum import flatten, unflatten
+from strategies.protections.suppression import PROFILES, WITHHELD
 from strategies.summary import check, join
 from strategies.wire import pack_arrays, unpack_arrays
-from tests.laws.zoo import Case, add, cases, cohort, cohorts, rounds
+from tests.laws.zoo import RANGES, Case, add, cases, cohort, cohorts, first, panel, rounds
 
 CASES = cases()
 VARIANTS = 23
 every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 PRIVATE = [c for c in CASES if c.analysis.regime is Regime.PRIVATE]
 CUT = [c for c in CASES if any(f.per_variant for f in c.analysis.leaves(c.frame).values())]
+EXACT = [page for page in CATALOGUE if page.regime is Regime.EXACT]
 every_page = pytest.mark.parametrize("page", CATALOGUE, ids=[p.__name__ for p in CATALOGUE])
 
 
@@ -36,8 +42,12 @@ def test_the_sum_over_sites_is_the_summary_of_all_people(case: Case, sites: int)
     cut = np.random.default_rng(sites).integers(0, sites, len(people))  # a site may be empty
     parts = [case.analysis.summarise(people.take(np.flatnonzero(cut == s)), case.frame) for s in range(sites)]
     whole, total = case.analysis.summarise(people, case.frame), add(parts)
-    for field in whole:
-        assert np.array_equal(whole[field], total[field]), field
+    for name, field in case.analysis.leaves(case.frame).items():
+        if field.over == "people":
+            assert np.array_equal(whole[name], total[name]), name
+        else:  # each site adds 0 or 1, whatever the number of its people
+            assert {int(v) for part in [*parts, whole] for v in part[name].flat} <= {0, 1}, name
+            assert np.array_equal(total[name] > 0, whole[name] > 0), name
 
 
 @every_case
@@ -125,6 +135,120 @@ def test_a_page_is_found_by_its_name_and_promise(page: type[Analysis]) -> None:
     assert page.summary_in_words
 
 
-@every_page
-def test_only_private_answers_are_given_by_site(page: type[Analysis]) -> None:
-    assert page.regime is Regime.PRIVATE or not page.by_site
+@every_case
+def test_only_exact_sums_add_over_sites(case: Case) -> None:
+    if case.analysis.regime is Regime.PRIVATE:
+        assert {field.over for field in case.analysis.leaves(case.frame).values()} == {"people"}
+
+
+@every_case
+def test_an_exact_answer_for_each_site_takes_one_round(case: Case) -> None:
+    assert case.analysis.regime is Regime.PRIVATE or not case.analysis.by_site or case.analysis.rounds() == 1
+
+
+@pytest.mark.parametrize("case", PRIVATE, ids=[c.name for c in PRIVATE])
+@pytest.mark.parametrize("people", ["ordinary", "nobody", "one person", "mostly missing"])
+def test_a_private_analysis_looks_at_no_floor(case: Case, people: str) -> None:
+    summary = case.analysis.summarise(cohorts(VARIANTS)[people], case.frame)
+    kept = case.analysis.withhold(summary, 20)
+    assert all(np.array_equal(kept[name], summary[name]) for name in summary)
+    with_floor, without = (case.analysis.conclude(Total(summary, ("a",), {}, k), case.frame) for k in (20, 0))
+    if isinstance(without, Analysis):
+        assert isinstance(with_floor, Analysis)
+        assert parameters(with_floor) == parameters(without)
+    else:
+        assert isinstance(with_floor, Answer)
+        assert str(with_floor) == str(without)
+
+
+def last_round(page: type[Analysis], parts: list[Cohort], frame: Frame, minimum: int) -> tuple[Analysis, Total]:
+    """The last question of an exact analysis over some sites, and the total that it is concluded from."""
+    sites = tuple("abcdefg"[: len(parts)])
+    question: Any = first(page)
+    while True:
+        total = Total(add([question.summarise(part, frame) for part in parts]), sites, {}, minimum)
+        following = question.conclude(total, frame)
+        if not isinstance(following, Analysis):
+            return question, total
+        question = following
+
+
+@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+@pytest.mark.parametrize("minimum", [3, 5, 10])
+def test_nothing_that_is_written_depends_on_what_was_withheld(page: type[Analysis], minimum: int) -> None:
+    """The answer is the same, digit for digit, where every withheld number was blotted out before it is concluded:
+    nothing in it, by subtraction or otherwise, can tell which it was."""
+    withheld = 0
+    for seed in range(12):
+        size, frame = (12, 30, 60, 150)[seed % 4], Frame(panel(VARIANTS), RANGES)
+        everybody = cohort(size, VARIANTS, 40 + seed, missing=(0.0, 0.03, 0.3)[seed % 3])
+        parts = [everybody.take(np.arange(size)[s::4]) for s in range(4)]
+        try:
+            question, total = last_round(page, parts, frame, minimum)
+        except UsageError:  # a dozen people are fewer than a regression has parameters, and it says so in words
+            continue
+        answer = question.conclude(total, frame)
+        assert isinstance(answer, Answer)
+        blotted = question.withhold(total.sums, minimum)
+        withheld += sum(int((array == WITHHELD).sum()) for array in blotted.values())
+        again = question.conclude(Total(blotted, total.sites, {}, minimum), frame)
+        assert isinstance(again, Answer)
+        for name, table in answer.tables.items():
+            for column, values in table.items():
+                np.testing.assert_array_equal(again.tables[name][column], values, column)
+        assert (str(again.facts), again.withheld) == (str(answer.facts), answer.withheld)
+    assert withheld > 0
+
+
+@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+def test_a_higher_minimum_withholds_no_less(page: type[Analysis]) -> None:
+    frame, everybody = Frame(panel(VARIANTS), RANGES), cohort(90, VARIANTS, 70, missing=0.06)
+    parts = [everybody.take(np.arange(90)[s::3]) for s in range(3)]
+    withheld = np.zeros(VARIANTS, dtype=bool)
+    for minimum in PROFILES:
+        question, total = last_round(page, parts, frame, minimum)
+        answer = question.conclude(total, frame)
+        assert isinstance(answer, Answer)
+        ((_, table),) = answer.tables.items()
+        now = np.asarray(table["withheld"])
+        assert (now >= withheld).all()
+        withheld = now
+    assert withheld.any()
+
+
+@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+@pytest.mark.parametrize("people", [1, 2, 4, 7, 25])
+def test_no_small_cell_is_shown(page: type[Analysis], people: int) -> None:
+    """By brute force over the people: of every row shown, each genotype's people, those without one, and those beside
+    the answer are none or at least the minimum; so is the number of people."""
+    minimum, frame, shown_rows = 5, Frame(panel(VARIANTS), RANGES), 0
+    for seed in range(6):
+        everybody = cohort(people * 4, VARIANTS, 80 + seed, missing=0.1 * (seed % 2))
+        parts = [everybody.take(np.arange(people * 4)[s::4]) for s in range(4)]
+        try:
+            question, total = last_round(page, parts, frame, minimum)
+        except UsageError:
+            continue
+        answer = question.conclude(total, frame)
+        assert isinstance(answer, Answer)
+        assert everybody.genotypes is not None
+        columns = [everybody.columns[name] for name in names_of(question, "column")]
+        there = np.isfinite(columns).all(axis=0) if columns else np.ones(people * 4, dtype=bool)
+        ((_, table),) = answer.tables.items()
+        number = float(answer.facts["people"])
+        if columns and 0 < (~there).sum() < minimum:
+            assert np.isnan(number)
+            assert np.asarray(table["withheld"]).all()
+        assert np.isnan(number) or number == 0 or number >= minimum
+        at = [(np.arange(people * 4) % 4 == site)[there] for site in range(4)]
+        observed = everybody.genotypes.codes()[:, there]
+        for codes, hidden, few in zip(observed, table["withheld"], table["held_by_few"], strict=True):
+            cells = [int((codes == code).sum()) for code in range(4)]
+            holders = sum(bool((codes[site] != MISSING).any()) for site in at)
+            assert few == (holders < 3) or np.isnan(number)
+            if not hidden:
+                shown_rows += 1
+                assert holders >= 3
+                carriers = min(cells[0] + cells[1], cells[1] + cells[2])
+                assert not any(0 < cell < minimum for cell in [cells[3], *([carriers] if columns else cells)])
+    assert shown_rows > 0 or people < 7

@@ -331,7 +331,7 @@ def test_an_interval_that_states_less_or_more_noise_than_there_is_is_seen() -> N
 def test_released_counts_of_a_whole_federation_have_the_stated_deviation(tiny: Tiny, quick_path: Path) -> None:
     """Through study, gate, sealing and coordinator: 40 questions at 4 sites, 50 variants each."""
     small = Budget(0.5, 1e-5)
-    questions = tuple(replace(FREQUENCIES, name=f"q{i}", budget=small) for i in range(40))
+    questions = tuple(replace(FREQUENCIES, name=f"q{i}", budget=small, by_site=True) for i in range(40))
     p = np.rint(2 * PANEL.frequencies * 2**10) / 2**11  # the centre lies on the grid
     alternate, people, together = [], [], []
     for result in tiny.conductor(study(*questions), quick_path / "run").run():

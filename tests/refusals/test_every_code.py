@@ -39,6 +39,7 @@ def forged_moments(people: int, deviation: float) -> Summary:
     bits = LINEAR.analysis.MOMENT_BITS  # type: ignore[attr-defined]
     square = round(people * deviation**2 * 2**bits)
     return {
+        "everybody": np.array(people),
         "people": np.array(people),
         "sums": np.zeros(2, dtype=np.int64),
         "squares": np.full(2, square, dtype=np.int64),
@@ -188,6 +189,16 @@ def column_not_there(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
 def range_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make(policies={SITE: {"columns": {"sex": [1, 2], "trait": [-4, 3.5]}}})
     return tiny, opened(tiny).ask("linear")
+
+
+def its_own_part_without_leave(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny, study(replace(COUNTS, by_site=True))).ask("counts")
+
+
+def a_total_of_a_node_that_gives_parts(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"by_site": ["exact"], "minimum_cell": 5}})
+    return tiny, opened(tiny).ask("counts")
 
 
 def another_build(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -473,6 +484,8 @@ CASES: dict[Case, Reason] = {
     column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
     column_not_there: Reason.COLUMN_NOT_ALLOWED,
     range_outside_policy: Reason.RANGE_OUTSIDE_POLICY,
+    its_own_part_without_leave: Reason.BY_SITE_NOT_ALLOWED,
+    a_total_of_a_node_that_gives_parts: Reason.BY_SITE_NOT_ALLOWED,
     another_build: Reason.WRONG_ASSEMBLY,
     a_veto: Reason.VETOED,
     broken_data: Reason.DATASET_UNAVAILABLE,
