@@ -311,7 +311,7 @@ def test_check_of_a_study(write_study: Callable[..., Path], home: Path, capsys: 
     assert "1. counts: allele_frequency, exact\n   reads   20,000 variants of panel common\n" in out
     assert "genotypes, 20,000 x 4: people with 0, 1, 2 or no observed alternate alleles" in out
     assert "costs   no epsilon: the exact total, for the permit holder, not for publication" in out
-    assert "takes   4 exchanges; about 642 kB from each site" in out
+    assert "takes   4 exchanges; about 802 kB from each site" in out
     assert "costs   epsilon 1 at delta 1e-05 (rho 0.030557) per person at each site" in out
     assert "noise of standard deviation" in out
     assert "takes   4 exchanges in 2 rounds" in out
