@@ -165,7 +165,7 @@ def test_two_hundred_releases_through_the_whole_gate_agree(make_tiny: Callable[.
     """25 questions to four sites of 30 people, and to four of 31. So few can contradict a claim, not confirm it: what
     is asked of them is that they do not, that the noise has its width, and that the person is seen in the means."""
     budget = Budget(9.0, DELTA)
-    questions = tuple(replace(FREQUENCIES, name=f"q{i}", budget=budget) for i in range(25))
+    questions = tuple(replace(FREQUENCIES, name=f"q{i}", budget=budget, by_site=True) for i in range(25))
     worlds, sd = [], 0.0
     for world, people in enumerate((PEOPLE, PEOPLE + 1)):
         tiny = make_tiny(
