@@ -8,6 +8,7 @@ import pytest
 from strategies.analysis import Analysis, Answer, Total, parameters
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, parse
+from strategies.cohort import Cohort
 from strategies.privacy import Budget, Loss, Regime, stacked
 from strategies.protections import noise
 from strategies.protections.secure_sum import flatten, unflatten
@@ -19,6 +20,7 @@ CASES = cases()
 VARIANTS = 23
 every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 PRIVATE = [c for c in CASES if c.analysis.regime is Regime.PRIVATE]
+EXACT = [c for c in CASES if c.analysis.regime is Regime.EXACT]
 CUT = [c for c in CASES if any(f.per_variant for f in c.analysis.leaves(c.frame).values())]
 every_page = pytest.mark.parametrize("page", CATALOGUE, ids=[p.__name__ for p in CATALOGUE])
 
@@ -46,6 +48,24 @@ def test_the_order_of_people_does_not_matter(case: Case) -> None:
     one = case.analysis.summarise(people, case.frame)
     other = case.analysis.summarise(people.take(np.random.default_rng(0).permutation(80)), case.frame)
     assert all(np.array_equal(one[f], other[f]) for f in one)
+
+
+@pytest.mark.parametrize("case", EXACT, ids=[c.name for c in EXACT])
+@pytest.mark.parametrize("name", list(cohorts(VARIANTS)))
+def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: str) -> None:
+    """A node compares answers by them: whoever is complete changes what leaves, and whoever is not changes nothing.
+
+    A genotype that is missing at single variants changes nothing of this; it is a cell of that variant.
+    """
+    whole = cohorts(VARIANTS)[name]
+    columns = {column: whole.columns[column] for column in case.analysis.needs().columns}  # what the gate opens
+    people = Cohort(len(whole), whole.genotypes, columns)
+    everybody = case.analysis.summarise(people, case.frame)
+    changes = []
+    for person in range(len(people)):
+        rest = case.analysis.summarise(people.take(np.delete(np.arange(len(people)), person)), case.frame)
+        changes.append(any(not np.array_equal(everybody[field], rest[field]) for field in everybody))
+    assert changes == people.complete.tolist()
 
 
 @pytest.mark.parametrize("case", CUT, ids=[c.name for c in CUT])
