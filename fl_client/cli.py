@@ -2,6 +2,7 @@
 
 fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
 fl-client check NODE.toml             read all that the node would, and say what is wrong
+fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
 fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
 fl-client ledger NODE.toml            verify the journal, and show what was spent
@@ -31,8 +32,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
-from fl_client import executor
+from fl_client import executor, versions
 from fl_client.ledger import VETO_FILE, Ledger
+from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.tables import Table
@@ -65,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.set_defaults(verb=_init)
     for name, verb, text in (
         ("check", _check, "read all that the node would, and say what is wrong"),
+        ("data", _fix_data, "fix the data set as it lies now as a numbered version"),
         ("serve", _serve, "answer, until stopped"),
         ("veto", _veto, "say no to everything from now on"),
         ("ledger", _ledger, "verify the journal, and show what was spent"),
@@ -143,6 +146,8 @@ def _node_file(chosen: argparse.Namespace, dataset: DatasetConfig, person: str, 
         "genotypes": dataset.genotypes,
         "synthetic": dataset.synthetic,
         "person": person,
+        "version": dataset.version,
+        "exclude": dataset.exclude,
     }
     link = {
         "superlink": chosen.superlink,
@@ -254,8 +259,9 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 def _data(config: NodeConfig) -> list[str]:
     data, ranges = Dataset.open(config.dataset, config.folder), config.policy.ranges
     variants = f"{len(data.calls.rows):,} variants" if data.calls else "no genotypes"
-    _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, version {data.version}")
+    _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
+    _say("version", _version(config, data))
     absent = data.missing_columns(ranges)
     here = {name: limits for name, limits in ranges.items() if name not in absent}
     outside = data.out_of_range(here)
@@ -274,6 +280,23 @@ def _data(config: NodeConfig) -> list[str]:
     if len(data.people) < config.policy.minimum_people:
         warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
     return warnings
+
+
+def _version(config: NodeConfig, data: Dataset) -> str:
+    """Which version the files are; its register of persons is opened, if there is one."""
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    try:
+        fixed = ledger.versions()
+        if fixed or config.dataset.version != 1:
+            versions.confirm(data, fixed)
+        if not fixed:
+            return "1, fixed when it is first served"
+        if not ledger.persons():
+            return f"{config.dataset.version}; no exact answer yet"
+        Register(ledger, ())
+        return f"{config.dataset.version}; exact answers so far: about {len(ledger.crowds())} different sets of people"
+    finally:
+        ledger.close()
 
 
 def _span(limits: Range) -> str:
@@ -319,6 +342,23 @@ def _authority(path: Path) -> str:
             "A certificate is valid.", f"{path} ended on {end:%Y-%m-%d}", "get a new one from the coordinator."
         )
     return f"{end:%Y-%m-%d}"
+
+
+# -- data ---------------------------------------------------------------------------------------------------------
+
+
+def _fix_data(chosen: argparse.Namespace) -> int:
+    config = NodeConfig.read(chosen.node)
+    data = Dataset.open(config.dataset, config.folder)
+    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    number = versions.fix(data, ledger)
+    ledger.close()
+    _say("data set", f"{config.dataset.identifier}: {len(data.people):,} people, files {data.digest}, version {number}")
+    if number == config.dataset.version:
+        print("The node's file names this version. Restart the node if it was serving other files.")
+    else:
+        print(f"Next: version = {number} in the [dataset] table of {chosen.node}, then restart the node.")
+    return 0
 
 
 # -- serve --------------------------------------------------------------------------------------------------------

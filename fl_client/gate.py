@@ -4,6 +4,7 @@
     2 admit    coordinator, purpose, analysis, columns, build, veto, roster, order
     3 reserve  the loss of the whole question, before any data is read
     4 open     only what the analysis needs, clamped to public ranges
+      people     as many as policy asks, and the same as earlier exact answers' or many others (exact)
     5 summarise  the only line that sees people
     6 check    against what the analysis declared would leave
     7 protect  noise (private), or small cells withheld from a part that is not summed (exact, by site)
@@ -30,10 +31,12 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fl_client.ledger import VETO_FILE, Ledger, OverBudgetError, Session, Slot
+from fl_client import versions
+from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Session, Slot
+from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
-from strategies.analysis import Analysis, Frame, Total, names_of, parameters
+from strategies.analysis import Analysis, Frame, Needs, Total, names_of, parameters
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
@@ -99,6 +102,7 @@ class Gate:
         self.minimum_cell = config.minimum_cell
         self.federation, self.identity, self.dataset, self.ledger = federation, identity, dataset, ledger
         self._study: tuple[str, Study] | None = None
+        self._register: Register | None = None
 
     @staticmethod
     def build(config: NodeConfig) -> Gate:
@@ -109,8 +113,10 @@ class Gate:
         """
         federation, identity = config.parties()
         ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+        dataset: Dataset | None
         try:
             dataset = Dataset.open(config.dataset, config.folder)
+            versions.settle(dataset, ledger)
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             dataset = None
@@ -174,11 +180,10 @@ class Gate:
         try:
             needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
             cohort = dataset.cohort(needs, frame, words_as_missing=question.regime is Regime.PRIVATE)  # 4 open
+            crowd = self._crowd(dataset, needs, cohort) if question.regime is Regime.EXACT else None
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
-        if question.regime is Regime.EXACT:
-            self._enough_people(cohort)
         summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         check(summary, fields)  # 6
         if question.regime is Regime.PRIVATE:
@@ -206,15 +211,16 @@ class Gate:
             "slice": ask.slice,
             "roster": list(ask.roster),
             "policy": self.policy.identifier,
-            "data": dataset.version,
+            "data": dataset.digest,
+            "version": dataset.config.version,
         }
-        self.ledger.record(message.digest, slot, reply, line, seed, admitted.peers)  # 9
+        self.ledger.record(message.digest, slot, reply, line, seed, admitted.peers, crowd)  # 9
         return reply
 
     def _admit(self, message: Message, ask: Ask) -> Admitted:
         session = self._session(message, ask.session)
-        if session.study != ask.study:
-            raise RefusalError(Reason.SESSION_CONFLICT)
+        if session.study != ask.study or self._opened(session).data != self.dataset_config.version:
+            raise RefusalError(Reason.SESSION_CONFLICT)  # slices of two versions would not add up to an answer
         self._not_expired(ask.expires)
         if ask.version != package_version():  # of code that was changed in mid-study, too
             raise RefusalError(Reason.VERSION_MISMATCH)
@@ -264,6 +270,9 @@ class Gate:
             asked, allowed = study.columns[name], policy.ranges[name]
             if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum:
                 return Reason.RANGE_OUTSIDE_POLICY, {}
+            if question.regime is Regime.EXACT and asked != allowed:
+                # The same people's total under two ranges differs by those alone whom the narrower one clamps.
+                return Reason.RANGE_OUTSIDE_POLICY, {}
         if panel is not None and study.assembly != self.dataset_config.assembly:
             return Reason.WRONG_ASSEMBLY, {}
         if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
@@ -283,12 +292,18 @@ class Gate:
         """The strictest of policy, data set and study."""
         return max(self.minimum_cell, study.minimum_cell)
 
-    def _enough_people(self, cohort: Cohort) -> None:
-        """In an exact sum people without the columns that it reads do not count; in a private one nobody is counted."""
-        missing = [np.isnan(values) for values in cohort.columns.values()]
-        complete = len(cohort) - int(np.any(missing, axis=0).sum()) if missing else len(cohort)
-        if 0 < complete < self.policy.minimum_people:
-            raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=self.policy.minimum_people)
+    def _crowd(self, dataset: Dataset, needs: Needs, cohort: Cohort) -> Crowd:
+        """The people of an exact answer, if policy allows it: who lacks a column that is read is not among them."""
+        inside, least = cohort.complete, self.policy.minimum_people
+        if 0 < np.count_nonzero(inside) < least:
+            raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=least)
+        if self._register is None:
+            self._register = Register(self.ledger, dataset.people)
+        places = np.flatnonzero(needs.part.holds(dataset.people))[inside]
+        crowd = self._register.crowd(places, least, dataset.config.version)
+        if crowd is None:
+            raise RefusalError(Reason.OVERLAP, minimum_people=least)
+        return crowd
 
     def _enough_sites(self, sites: tuple[str, ...]) -> None:
         if len(sites) < self.policy.minimum_sites:
@@ -450,6 +465,7 @@ class Gate:
                 epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
                 delta=policy.delta,
                 synthetic=self.dataset_config.synthetic,
+                data=self.dataset_config.version,
                 refuses=refuses,
             ),
             b"",
@@ -528,6 +544,12 @@ class Gate:
         """A session belongs to whoever opened it: another coordinator can sign the very same request."""
         if session is not None and session.coordinator != message.signer:
             raise RefusalError(Reason.SESSION_CONFLICT)
+
+    def _opened(self, session: Session) -> Opened:
+        """What this node said when it opened the session."""
+        opened = open_envelope(session.reply, {self.name: self.identity.public}).header
+        assert isinstance(opened, Opened)
+        return opened
 
     def _opened_study(self, session: Session) -> Study:
         """The session's study; the latest one is kept decoded, since a study's slices come one after another."""

@@ -73,7 +73,30 @@ _replies = sa.Table(
     sa.Column("seed", sa.LargeBinary),
     sa.Column("peers", sa.Text),
     sa.Column("survivors", sa.Text),
+    sa.Column("crowd", sa.Text),
     sa.UniqueConstraint("session", "question", "round", "slice", "attempt"),
+)
+_persons = sa.Table(
+    "persons",
+    _tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("start", sa.Integer, primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+_crowds = sa.Table(
+    "crowds",
+    _tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("crowd", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+_versions = sa.Table(
+    "versions",
+    _tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
 )
 _rosters = sa.Table(
     "rosters",
@@ -117,6 +140,21 @@ class Stored:
     seed: bytes | None
     peers: Mapping[str, str]
     survivors: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Whose data stand behind an exact answer, as `fl_client.overlap` sealed it.
+
+    Attributes:
+        name: the same for the same people, and nothing to who has not the key.
+        version: the data set's version under which they were first asked about.
+        sealed: their bitmap, encrypted.
+    """
+
+    name: str
+    version: int
+    sealed: bytes
 
 
 class OverBudgetError(Exception):
@@ -262,8 +300,12 @@ class Ledger:
         line: Mapping[str, Any],
         seed: bytes | None,
         peers: Mapping[str, str],
+        crowd: Crowd | None,
     ) -> None:
-        """Store a reply: its bytes are synced to disk first, then row and journal line are committed together."""
+        """Store a reply: its bytes are synced to disk first, then row, crowd and journal line are committed together.
+
+        An exact reply has a crowd whether or not its mask is ever opened: the node cannot know.
+        """
         name = f"{request}.bin"
         _write(self.folder / "replies" / name, reply)
         with self._engine.begin() as connection:
@@ -274,9 +316,55 @@ class Ledger:
                     file=name,
                     seed=seed,
                     peers=json.dumps(dict(peers)) if seed else None,
+                    crowd=crowd.name if crowd else None,
                 )
             )
+            if crowd and not connection.execute(sa.select(_crowds.c.crowd).filter_by(**self._key(crowd))).first():
+                connection.execute(
+                    _crowds.insert().values(**self._key(crowd), version=crowd.version, sealed=crowd.sealed)
+                )
             self._append(connection, {"event": "answer", **line, "bytes": len(reply)})
+
+    # -- people and versions --------------------------------------------------------------------------------------
+
+    def persons(self) -> list[tuple[int, bytes]]:
+        """The data set's register of persons, piece by piece: the first number of each piece and its sealed tokens."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_persons).filter_by(dataset=self.dataset).order_by(_persons.c.start))
+            return [(row.start, row.sealed) for row in rows]
+
+    def enrol(self, start: int, sealed: bytes) -> None:
+        """Append a piece to the register of persons."""
+        with self._engine.begin() as connection:
+            connection.execute(_persons.insert().values(dataset=self.dataset, start=start, sealed=sealed))
+
+    def crowds(self) -> tuple[str, ...]:
+        """Names of the crowds that exact answers were ever about."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_crowds.c.crowd).filter_by(dataset=self.dataset)).scalars()
+            return tuple(sorted(rows))
+
+    def crowd(self, name: str) -> Crowd:
+        """The crowd of that name."""
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(_crowds).filter_by(dataset=self.dataset, crowd=name)).one()
+        return Crowd(row.crowd, row.version, row.sealed)
+
+    def _key(self, crowd: Crowd) -> dict[str, str]:
+        return {"dataset": self.dataset, "crowd": crowd.name}
+
+    def versions(self) -> dict[int, str]:
+        """Number -> digest of every version of the data set that was fixed, oldest first."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_versions).filter_by(dataset=self.dataset).order_by(_versions.c.number))
+            return {row.number: row.digest for row in rows}
+
+    def fix_version(self, number: int, digest: str, people: int) -> None:
+        """Fix a version of the data set: what its files and exclusions are from now on, under this number."""
+        with self._engine.begin() as connection:
+            connection.execute(_versions.insert().values(dataset=self.dataset, number=number, digest=digest))
+            line = {"event": "version", "dataset": self.dataset, "version": number, "data": digest, "people": people}
+            self._append(connection, line)
 
     # -- rosters --------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Statement:
         rho: zCDP loss of the question per person at each site; 0 when exact.
         bytes_left: site -> bytes of signed replies.
         policies: site -> digest of the policy it answered under.
+        data_versions: site -> number of its data set's version, which it fixed before the study was opened.
         synthetic: the sites whose people are made up; all or none, since the two are never mixed.
         seconds: from the first request to the answer, of this process.
     """
@@ -73,6 +74,7 @@ class Statement:
     rho: float
     bytes_left: Mapping[str, int]
     policies: Mapping[str, str]
+    data_versions: Mapping[str, int]
     synthetic: tuple[str, ...]
     seconds: float
 
@@ -203,6 +205,7 @@ class Conductor:
             rho=question.budget.loss.rho if question.budget else 0.0,
             bytes_left={site: self._session.bytes_left.get(site, 0) for site in sites},
             policies={site: self._session.opened[site].policy for site in sites},
+            data_versions={site: self._session.opened[site].data for site in sites},
             synthetic=tuple(site for site in sites if self._session.opened[site].synthetic),
             seconds=time.monotonic() - started,
         )

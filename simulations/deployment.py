@@ -145,6 +145,8 @@ def prepare(data: Path, folder: Path) -> Deployment:
         )  # fmt: skip
         files[name] = place / "node.toml"
         document = tomllib.loads(files[name].read_text(encoding="utf-8"))
+        if site.dataset.exclude:
+            document["dataset"]["exclude"] = str(shutil.copy(data / site.dataset.exclude, source))
         document["policy"] = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
         files[name].write_text(tomli_w.dumps(document), encoding="utf-8")
         _command(fl_server.cli.main, "admit", home, place / "registration.toml")

@@ -76,7 +76,7 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         keep: if given, only the people for whose identifier it is true belong to the data sets.
 
     Raises:
-        UsageError: if `sites.toml` is not as it must be.
+        UsageError: if `sites.toml` is not as it must be, or a site has an `exclude` file and `keep` is given.
     """
     sites = Sites.read(data)
     identity = Identity.generate()
@@ -90,8 +90,14 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         people = (data / site.dataset.people).resolve()
         if keep is not None:
             people = _kept(people, home / people.name, keep)
-        genotypes = str((data / site.dataset.genotypes).resolve()) if site.dataset.genotypes else ""
-        dataset = asdict(site.dataset) | {"people": str(people), "genotypes": genotypes}
+        genotypes, exclude = (
+            str((data / file).resolve()) if file else "" for file in (site.dataset.genotypes, site.dataset.exclude)
+        )
+        if keep is not None and exclude:
+            raise UsageError(
+                "People are chosen in one way.", f"{name} has an `exclude` file", "remove those people from its table."
+            )
+        dataset = asdict(site.dataset) | {"people": str(people), "genotypes": genotypes, "exclude": exclude}
         policy = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
         document = {
             "name": name, "federation": "../federation.toml", "identity": "identity.pem", "state": "state",

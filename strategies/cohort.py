@@ -101,6 +101,18 @@ class Cohort:
     def __len__(self) -> int:
         return self.people
 
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """(N,) whether each person has a value in every column that was opened.
+
+        These are the people of an exact answer: an exact analysis leaves the others out, whatever their genotypes, so
+        that who is in it is known before it is computed. `tests/laws` holds every analysis to that.
+        """
+        inside = np.ones(self.people, dtype=bool)
+        for values in self.columns.values():
+            inside &= ~np.isnan(values)
+        return inside
+
     def take(self, people: NDArray[np.int64]) -> Cohort:
         """Some of the people, in the order given."""
         return Cohort(

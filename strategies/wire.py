@@ -74,6 +74,7 @@ class Reason(StrEnum):
     ALREADY_ANSWERED = "ALREADY_ANSWERED"
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
     TOO_FEW_PEOPLE = "TOO_FEW_PEOPLE"
+    OVERLAP = "OVERLAP"
     SUM_OVERFLOW = "SUM_OVERFLOW"
     NOT_ANSWERED = "NOT_ANSWERED"
     SURVIVORS_CONFLICT = "SURVIVORS_CONFLICT"
@@ -90,7 +91,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.EXPIRED: ("A request is answered before it expires.", "check both clocks and ask again"),
     Reason.NOT_OPENED: ("A study is opened before its questions are asked.", "run the study again"),
     Reason.STUDY_INVALID: ("A study must satisfy every rule of its format.", "run `fl-server check` on it"),
-    Reason.SESSION_CONFLICT: ("A session belongs to one study.", "run the study again"),
+    Reason.SESSION_CONFLICT: (
+        "A session belongs to one study, one coordinator and one version of the data.",
+        "run the study again",
+    ),
     Reason.COORDINATOR_NOT_ALLOWED: (
         "The node's policy names the coordinators that it answers.",
         "ask the node's operator",
@@ -105,7 +109,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "The node's policy says whether answers are given for it alone; exact ones are either such parts or totals.",
         "ask the other way, or the node's operator",
     ),
-    Reason.RANGE_OUTSIDE_POLICY: ("A study's range lies within the policy's range.", "narrow the range"),
+    Reason.RANGE_OUTSIDE_POLICY: (
+        "A study's range lies within the policy's range, and is the policy's where a question is exact.",
+        "take the range that the site publishes",
+    ),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),
     Reason.DATASET_UNAVAILABLE: ("A node answers from data that it can read.", "the operator runs `fl-client check`"),
@@ -127,6 +134,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "ask for less, or the operator",
     ),
     Reason.TOO_FEW_PEOPLE: ("A site has at least as many people as its policy asks.", "leave the site out"),
+    Reason.OVERLAP: (
+        "The people of exact answers are the same or differ by at least as many as the site's policy asks.",
+        "ask about the same people as before, ask privately, or leave the site out",
+    ),
     Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
     Reason.NOT_ANSWERED: ("Seeds are returned for requests that this node answered.", "ask first"),
     Reason.SURVIVORS_CONFLICT: ("Seeds are returned once, for one list of survivors.", "restart the question"),
@@ -173,6 +184,7 @@ class Opened:
     epsilon: float
     delta: float
     synthetic: bool
+    data: int
     refuses: Mapping[str, Reason]
 
 

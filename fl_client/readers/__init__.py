@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.calls import Calls, absent, shown
+from fl_client.readers.calls import Calls, absent, distinct, lines, shown
 from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
@@ -39,6 +39,9 @@ class DatasetConfig:
         person: name of the people table's first column.
         minimum_cell: the data set's own minimum of people in a cell of an exact answer; the stricter of it and the
             policy's holds.
+        version: number of the data set's version, which `fl-client data` fixed; version 1 is what a node first opened.
+        exclude: path of a text file with one identifier a line, of people to leave out, or nothing: those whom a look
+            at several people rules out (relatives, outliers), and those who withdrew.
     """
 
     identifier: str
@@ -48,6 +51,8 @@ class DatasetConfig:
     synthetic: bool = False
     person: str = "person"
     minimum_cell: int = 0
+    version: int = 1
+    exclude: str = ""
 
     def __post_init__(self) -> None:
         if self.assembly not in ASSEMBLIES:
@@ -57,13 +62,16 @@ class DatasetConfig:
         if not self.people:
             raise ValueError("people must name the people table.")
         check_profile(self.minimum_cell)
+        if not 0 < self.version < 2**31:
+            raise ValueError("version must be a number from 1.")
 
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A file as it was when the data set was opened."""
+    """A file as it was when the data set was opened. `node` changes when another file takes its name."""
 
     path: Path
+    node: int
     size: int
     changed_ns: int
 
@@ -73,7 +81,7 @@ class _Stamp:
             status = path.stat()
         except OSError as error:
             raise absent(path, error) from None
-        return _Stamp(path, status.st_size, status.st_mtime_ns)
+        return _Stamp(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +92,14 @@ class Dataset:
 
     Attributes:
         config: what was opened.
-        version: 16 hexadecimal digits that change if any byte of the files does.
+        digest: 16 hexadecimal digits that change if any byte of the files does; their names do not matter.
         table: the people table.
         calls: the genotypes, or None.
         order: (N,) where each person stands in the genotype file.
     """
 
     config: DatasetConfig
-    version: str
+    digest: str
     table: Table = field(repr=False)
     calls: Calls | None = field(repr=False)
     order: NDArray[np.int64] = field(repr=False)
@@ -112,11 +120,14 @@ class Dataset:
         if config.genotypes:
             genotypes = folder / config.genotypes
             paths += [genotypes, *(genotypes.with_suffix(s) for s in _BESIDE.get(genotypes.suffix, ()))]
+        if config.exclude:
+            paths.append(folder / config.exclude)
         stamps = tuple(_Stamp.of(path) for path in paths)
-        table = Table.open(paths[0], config.person)
+        leave_out = distinct([line.strip() for line in lines(paths[-1])], paths[-1].name) if config.exclude else ()
+        table = Table.open(paths[0], config.person, frozenset(leave_out))
         calls = _calls(paths[1]) if config.genotypes else None
         order = np.arange(0) if calls is None else _order(table, calls, config.genotypes)
-        opened = Dataset(config, _version(stamps), table, calls, order, stamps)
+        opened = Dataset(config, _digest(stamps), table, calls, order, stamps)
         opened._unchanged()
         return opened
 
@@ -179,6 +190,7 @@ class Dataset:
             columns[name] = frame.columns[name].clamp(values)
             columns[name].setflags(write=False)
         genotypes = None if needs.panel is None else self._genotypes(frame.panel, chosen)
+        self._unchanged()  # nor while they were read
         return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns))
 
     def _genotypes(self, panel: Panel | None, chosen: NDArray[np.int64]) -> Genotypes:
@@ -244,7 +256,7 @@ def _order(table: Table, calls: Calls, name: str) -> NDArray[np.int64]:
     return np.array([at[person] for person in table.people], dtype=np.int64)
 
 
-def _version(stamps: tuple[_Stamp, ...]) -> str:
+def _digest(stamps: tuple[_Stamp, ...]) -> str:
     whole = hashlib.sha256(b"genosum dataset v1\0")
     for stamp in stamps:
         with stamp.path.open("rb") as file:

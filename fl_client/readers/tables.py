@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.calls import distinct, lines
+from fl_client.readers.calls import distinct, lines, shown
 from strategies.errors import DataError
 
 MISSING_CODES = frozenset({"", "NA", "NaN", ".", "?"})
@@ -36,15 +36,16 @@ class Table:
     words: Mapping[str, str] = field(repr=False)
 
     @staticmethod
-    def open(path: Path, person: str = "person") -> Table:
-        """Read a table whose first column, named `person`, is the identifier.
+    def open(path: Path, person: str = "person", leave_out: Collection[str] = frozenset()) -> Table:
+        """Read a table whose first column, named `person`, is the identifier, but for some of its people.
 
         A column with a cell that is neither a finite number nor a missing code is not numeric; that is no error until
         somebody asks for it.
 
         Raises:
             DataError: for a missing or empty file, a header that is wrong or names a column twice, a line with another
-                number of cells, or a person who has no identifier or stands there twice.
+                number of cells, a person who has no identifier or stands there twice, or one to leave out who is not
+                there.
         """
         separator, quoting = (",", csv.QUOTE_MINIMAL) if path.suffix == ".csv" else ("\t", csv.QUOTE_NONE)
         reader = csv.reader(lines(path), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
@@ -67,7 +68,15 @@ class Table:
                 "correct the line.",
             ) from None
         # A table of nobody is a data set like any other: a private answer must not tell it from one of somebody.
-        people = distinct([line[0] for line in cells], path.name) if cells else ()
+        listed = distinct([line[0] for line in cells], path.name) if cells else ()
+        if unknown := sorted(set(leave_out) - set(listed)):
+            raise DataError(
+                "Everybody who is to be left out is in the people table.",
+                f"{len(unknown)} are not in {path.name}: {shown(unknown)}",
+                "correct the identifiers in the `exclude` file, or remove those who are gone from the table.",
+            )
+        cells = [line for line in cells if line[0] not in leave_out]
+        people = tuple(line[0] for line in cells)
         parsed: dict[str, NDArray[np.float64]] = {}
         words: dict[str, str] = {}
         for k, name in enumerate(header[1:], start=1):

@@ -446,6 +446,7 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("minimum sites", _minimum(said["minimum_sites"])),
         ("honest sites assumed", said["honest_sites_in_words"]),
         ("sites in the answer", _listed(said["sites"])),
+        ("version of the data", ", ".join(f"{site} {n}" for site, n in said["data_versions"].items())),
         ("people", "synthetic: nobody stands behind the data" if said["synthetic"] else "real"),
         ("sites absent", "; ".join(f"{site} {why}" for site, why in said["absent"].items()) or "none"),
     )

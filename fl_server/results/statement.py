@@ -85,4 +85,5 @@ def document(result: Result) -> dict[str, Any]:
         "synthetic": list(s.synthetic),
         "bytes_left": dict(s.bytes_left),
         "policies": dict(s.policies),
+        "data_versions": dict(s.data_versions),
     }

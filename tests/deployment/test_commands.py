@@ -187,6 +187,24 @@ def _allow(home: Path) -> Path:
     return node
 
 
+def test_a_version_is_fixed_named_and_held_to(home: Path, data: Path, capsys: Said) -> None:
+    node = _allow(home)
+    capsys.readouterr()
+    assert client.main(["data", str(node)]) == 0
+    assert re.search(r"30 people, files [0-9a-f]{16}, version 1\nThe node's file names", capsys.readouterr().out)
+    assert client.main(["check", str(node)]) == 0
+    assert re.search(r"version +1; no exact answer yet\n", capsys.readouterr().out)
+    (home / "FI" / "exclude.txt").write_text(next(iter(data.rglob("*.tsv"))).read_text().splitlines()[3].split("\t")[0])
+    _edit(node, lambda d: d["dataset"].update(exclude="exclude.txt"))
+    _wrong(client.main(["check", str(node)]), capsys, 4, "stays as it was fixed", "`fl-client data`")
+    assert client.main(["data", str(node)]) == 0
+    assert re.search(r"29 people, .* version 2\nNext: version = 2 in the \[dataset\]", capsys.readouterr().out)
+    _edit(node, lambda d: d["dataset"].update(version=2))
+    assert client.main(["check", str(node)]) == 0
+    _edit(node, lambda d: d["dataset"].update(version=3))
+    _wrong(client.main(["check", str(node)]), capsys, 4, "has a version that was fixed", "fixed are 1, 2")
+
+
 def test_check_tells_the_operator_what_the_gate_would_do(home: Path, capsys: Said) -> None:
     node = _allow(home)
     capsys.readouterr()
@@ -194,7 +212,8 @@ def test_check_tells_the_operator_what_the_gate_would_do(home: Path, capsys: Sai
     out = capsys.readouterr().out
     pinned = hashlib.sha256((home / "FI" / "federation.toml").read_bytes()).hexdigest()
     assert f"SHA-256 {pinned}" in out
-    assert "GDI-FI-TEST-0001, GRCh37, version " in out
+    assert "GDI-FI-TEST-0001, GRCh37, files " in out
+    assert re.search(r"version +1, fixed when it is first served\n", out)
     assert re.search(r"30 people, \d+ variants", out)
     assert re.search(r"Warning: \w+: \d+ values lie outside \[-1e-09, 1e-09\]; the gate clamps them\.", out)
     assert "Warning: shoe_size: the policy allows it, but the people table has no such numeric column." in out

@@ -24,8 +24,9 @@ CASES = cases()
 VARIANTS = 23
 every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 PRIVATE = [c for c in CASES if c.analysis.regime is Regime.PRIVATE]
+EXACT = [c for c in CASES if c.analysis.regime is Regime.EXACT]
 CUT = [c for c in CASES if any(f.per_variant for f in c.analysis.leaves(c.frame).values())]
-EXACT = [page for page in CATALOGUE if page.regime is Regime.EXACT]
+EXACT_PAGES = [page for page in CATALOGUE if page.regime is Regime.EXACT]
 every_page = pytest.mark.parametrize("page", CATALOGUE, ids=[p.__name__ for p in CATALOGUE])
 
 
@@ -56,6 +57,24 @@ def test_the_order_of_people_does_not_matter(case: Case) -> None:
     one = case.analysis.summarise(people, case.frame)
     other = case.analysis.summarise(people.take(np.random.default_rng(0).permutation(80)), case.frame)
     assert all(np.array_equal(one[f], other[f]) for f in one)
+
+
+@pytest.mark.parametrize("case", EXACT, ids=[c.name for c in EXACT])
+@pytest.mark.parametrize("name", list(cohorts(VARIANTS)))
+def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: str) -> None:
+    """A node compares answers by them: whoever is complete changes what leaves, and whoever is not changes nothing.
+
+    A genotype that is missing at single variants changes nothing of this; it is a cell of that variant.
+    """
+    whole = cohorts(VARIANTS)[name]
+    columns = {column: whole.columns[column] for column in case.analysis.needs().columns}  # what the gate opens
+    people = Cohort(len(whole), whole.genotypes, columns)
+    everybody = case.analysis.summarise(people, case.frame)
+    changes = []
+    for person in range(len(people)):
+        rest = case.analysis.summarise(people.take(np.delete(np.arange(len(people)), person)), case.frame)
+        changes.append(any(not np.array_equal(everybody[field], rest[field]) for field in everybody))
+    assert changes == people.complete.tolist()
 
 
 @pytest.mark.parametrize("case", CUT, ids=[c.name for c in CUT])
@@ -173,7 +192,7 @@ def last_round(page: type[Analysis], parts: list[Cohort], frame: Frame, minimum:
         question = following
 
 
-@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+@pytest.mark.parametrize("page", EXACT_PAGES, ids=[p.__name__ for p in EXACT_PAGES])
 @pytest.mark.parametrize("minimum", [3, 5, 10])
 def test_nothing_that_is_written_depends_on_what_was_withheld(page: type[Analysis], minimum: int) -> None:
     """The answer is the same, digit for digit, where every withheld number was blotted out before it is concluded:
@@ -200,7 +219,7 @@ def test_nothing_that_is_written_depends_on_what_was_withheld(page: type[Analysi
     assert withheld > 0
 
 
-@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+@pytest.mark.parametrize("page", EXACT_PAGES, ids=[p.__name__ for p in EXACT_PAGES])
 def test_a_higher_minimum_withholds_no_less(page: type[Analysis]) -> None:
     frame, everybody = Frame(panel(VARIANTS), RANGES), cohort(90, VARIANTS, 70, missing=0.06)
     parts = [everybody.take(np.arange(90)[s::3]) for s in range(3)]
@@ -216,7 +235,7 @@ def test_a_higher_minimum_withholds_no_less(page: type[Analysis]) -> None:
     assert withheld.any()
 
 
-@pytest.mark.parametrize("page", EXACT, ids=[p.__name__ for p in EXACT])
+@pytest.mark.parametrize("page", EXACT_PAGES, ids=[p.__name__ for p in EXACT_PAGES])
 @pytest.mark.parametrize("people", [1, 2, 4, 7, 25])
 def test_no_small_cell_is_shown(page: type[Analysis], people: int) -> None:
     """By brute force over the people: of every row shown, each genotype's people, those without one, and those beside

@@ -257,10 +257,10 @@ SLOT = Slot("s", "q", 1, 0, 1)
 def test_a_slot_is_taken_once_whatever_the_request(ledger: Ledger) -> None:
     import sqlalchemy  # noqa: PLC0415
 
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {})
+    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
     assert ledger.occupant(SLOT) == "a" * 64
     with pytest.raises(sqlalchemy.exc.IntegrityError):
-        ledger.record("b" * 64, SLOT, b"other", {}, None, {})
+        ledger.record("b" * 64, SLOT, b"other", {}, None, {}, None)
     assert ledger.reply("a" * 64) == b"reply"
     assert ledger.reply("b" * 64) is None
     assert [line["event"] for line in entries(ledger)] == ["answer"], "the second line fell with its row"
@@ -275,12 +275,12 @@ def test_a_reply_is_on_disk_before_its_row(ledger: Ledger, monkeypatch: pytest.M
         append(self, connection, line)
 
     monkeypatch.setattr(Ledger, "_append", watched)
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {})
+    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
     assert seen == [b"reply"]
 
 
 def test_a_reply_whose_file_is_gone_is_not_made_up(ledger: Ledger) -> None:
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {})
+    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
     (ledger.folder / "replies" / ("a" * 64 + ".bin")).unlink()
     assert ledger.reply("a" * 64) is None
     assert ledger.occupant(SLOT) == "a" * 64
@@ -300,7 +300,7 @@ def test_files_are_for_the_owner_alone(tiny: Tiny, quick_path: Path) -> None:
         state = quick_path / "fresh"
         fresh = Ledger(state, "DATA")
         with fresh.exclusive():
-            fresh.record("a" * 64, SLOT, b"reply", {}, b"seed", {})
+            fresh.record("a" * 64, SLOT, b"reply", {}, b"seed", {}, None)
             fresh.open_session(Session("s", "d", "c", "r", b"{}", "00", b"key", b"reply"), {"panel": b"text"})
         paths = [state, *state.rglob("*")]
         assert {"lock", "ledger.sqlite", "ledger.sqlite-wal", "replies", "panel"} <= {p.name for p in paths}
@@ -369,7 +369,8 @@ def test_the_journal_knows_no_people_variants_parameters_or_numbers(
     tiny = make_tiny(policies={"DK": {"columns": {"sex": [1, 2]}}}, own_total=NAMES)
     tiny.conductor(study(COUNTS, LINEAR, FREQUENCIES, TRAINING), quick_path / "run").run()
     allowed = {"time", "event", "session", "study", "coordinator", "question", "analysis", "regime", "round", "slice",
-               "roster", "policy", "data", "bytes", "dataset", "rho", "reason", "requests", "survivors"}  # fmt: skip
+               "roster", "policy", "data", "bytes", "dataset", "rho", "reason", "requests", "survivors",
+               "version", "people"}  # fmt: skip
     events = set()
     for site, gate in tiny.gates.items():
         journal = entries(gate.ledger)
@@ -380,7 +381,7 @@ def test_the_journal_knows_no_people_variants_parameters_or_numbers(
         parameters = ["panel", "trait", "covariates", "high", "sex", "salt", "learning_rate", "weights", "centre"]
         for word in [*words, *parameters]:
             assert word not in text, word
-    assert events == {"open", "reserve", "answer", "refuse", "unmask", "close"}
+    assert events == {"version", "open", "reserve", "answer", "refuse", "unmask", "close"}
 
 
 def test_no_file_of_a_node_s_state_holds_people_or_genotypes(tiny: Tiny, quick_path: Path) -> None:

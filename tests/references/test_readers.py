@@ -701,8 +701,8 @@ def test_a_change_is_seen(changed: str, tmp_path: Path) -> None:
     write_people(tmp_path)
     write_bed(tmp_path)
     site = open_small(tmp_path, "bed")
-    assert len(site.version) == 16
-    assert site.version == open_small(tmp_path, "bed").version
+    assert len(site.digest) == 16
+    assert site.digest == open_small(tmp_path, "bed").digest
     path = tmp_path / changed
     before = path.stat().st_mtime_ns
     edits = {
@@ -718,7 +718,7 @@ def test_a_change_is_seen(changed: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         site.cohort(Needs(("age",)), Frame(None, {"age": Range(0, 1)}))
     says(error, "stay as they are", f"{changed} changed since")
-    assert open_small(tmp_path, "bed").version != site.version
+    assert open_small(tmp_path, "bed").digest != site.digest
 
 
 def test_identifiers_do_not_show_in_a_representation(sites: dict[str, Dataset]) -> None:

@@ -61,6 +61,7 @@ def statement(regime: Regime, sds: dict[str, float], rho: float) -> Statement:
         rho=rho,
         bytes_left={site: 12_345 + i for i, site in enumerate(SITES)},
         policies=dict.fromkeys(SITES, "0123456789abcdef"),
+        data_versions=dict.fromkeys(SITES, 1),
         synthetic=(),
         seconds=1.5,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -436,22 +437,39 @@ def test_a_run_is_not_resumed_with_another_study(tiny: Tiny, quick_path: Path) -
         tiny.conductor(study(LINEAR), quick_path / "run").run()
 
 
-def test_data_that_change_in_mid_question_end_it(make_tiny: Make, quick_path: Path, small_slices: None) -> None:
-    """The whole cohort's products come with every slice; their agreement shows that data stood still."""
-    tiny = make_tiny()
+def another_value(text: str) -> str:
+    return re.sub(r"(CY-person-029\t)[^\t]+", r"\g<1>0.5", text)
+
+
+def changed_in_mid_question(tiny: Tiny, change: Callable[[str], str]) -> GateLink:
+    """Between two exchanges of round 2, CY's table changes and its node starts again."""
     link = tiny.link()
-    gate = tiny.gates["CY"]
 
     def on_request(name: str, envelopes: list[bytes]) -> list[bytes]:
         header = open_envelope(envelopes[0], {"demo": tiny.workspace.identity.public}).header
         if name == "CY" and isinstance(header, Ask) and header.round == 2 and header.slice == 4:
             table = tiny.data / "CY" / "people.tsv"
-            lines = table.read_text().splitlines()
-            table.write_text("\n".join(lines[:-1]) + "\n")
+            table.write_text(change(table.read_text()))
             link.gates["CY"] = tiny.restart("CY")  # type: ignore[index]
         return envelopes
 
     link.on_request = on_request
+    return link
+
+
+def test_a_site_whose_data_change_in_mid_question_stops(make_tiny: Make, quick_path: Path, small_slices: None) -> None:
+    tiny = make_tiny(own_total=NAMES)
+    link = changed_in_mid_question(tiny, another_value)
+    (result,) = tiny.conductor(study(LINEAR), quick_path / "run", link).run()
+    assert result.statement.absent == {"CY": "refused: DATASET_UNAVAILABLE"}
+
+
+def test_data_that_change_unseen_in_mid_question_end_it(
+    make_tiny: Make, quick_path: Path, small_slices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole cohort's products come with every slice: their agreement shows the coordinator what a node hid."""
+    tiny = make_tiny()
+    monkeypatch.setattr("fl_client.versions.settle", lambda *_: None)
+    link = changed_in_mid_question(tiny, another_value)
     with pytest.raises(GenosumError, match="must not change in mid-question"):
         tiny.conductor(study(LINEAR), quick_path / "run", link).run()
-    assert gate is not tiny.gates["CY"]

@@ -52,7 +52,7 @@ KEY = Identity.generate()
 KNOWN = {"me": KEY.public}
 MESSAGES: tuple[wire.Header, ...] = (
     Open("s" * 32, "d" * 64, "0.1.0+abc", "11" * 32, 1_900_000_000),
-    Opened("r", "AT", "s", "d", "11" * 32, "0.1", 5, 20, 3, "p", 3.5, 1e-5, True, {"counts": Reason.TOO_FEW_PEOPLE}),
+    Opened("r", "AT", "s", "d", "11" * 32, "0.1", 5, 20, 3, "p", 3.5, 1e-5, True, 2, {"counts": Reason.TOO_FEW_PEOPLE}),
     Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, {"AT": "a2V5"}, 99, "v"),
     Answered("r", "AT", "v"),
     Unmask("s", ("r1", "r2"), ("AT", "BE", "CY"), 99),
