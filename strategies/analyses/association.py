@@ -7,8 +7,8 @@ Round 2 sums, for each variant, g'X, g'y, genotype counts and the products of th
 subtracting those from the whole cohort's products gives the complete-case normal equations exactly [1, section 2].
 No person's values leave, but at a variant with one missing genotype the subtracted products *are* one person's: they
 may travel only under secure summing, and a variant whose pooled number of missing genotypes, of observed ones, or of
-people with the minor allele lies below the minimum is withheld. People without trait or covariates are a cell as well:
-where they, or those with, are few, the number of people with them and the whole answer are withheld before round 2.
+people with the minor allele lies below the minimum is withheld. Where few people have trait and covariates, their number
+and the whole answer are withheld before round 2.
 
 Not for related people or strong population structure beyond the covariates.
 
@@ -130,7 +130,6 @@ class LinearAssociation:
         if not self.centre:
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
-                "everybody": Field((), "people", 1, 1),
                 "people": Field((), "people with trait and covariates", 1, 1),
                 "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.MOMENT_BITS),
                 "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.MOMENT_BITS),
@@ -169,7 +168,6 @@ class LinearAssociation:
         fields = self.leaves(frame)
         if not self.centre:
             return {
-                "everybody": np.array(len(cohort), dtype=np.int64),
                 "people": np.array(len(unit), dtype=np.int64),
                 "sums": fields["sums"].integers(unit).sum(axis=0),
                 "squares": fields["squares"].integers(unit**2).sum(axis=0),
@@ -200,8 +198,7 @@ class LinearAssociation:
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if not self.centre:
-            with_columns, everybody = sums["people"], sums["everybody"]
-            if small(with_columns, minimum_cell) or small(everybody - with_columns, minimum_cell):
+            if small(sums["people"], minimum_cell):
                 return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
             return sums
         het, alt, missing = sums["genotypes"].T
