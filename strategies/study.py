@@ -42,6 +42,11 @@ class Question:
     def regime(self) -> Regime:
         return self.analysis.regime
 
+    @property
+    def summed(self) -> bool:
+        """Whether its parts travel under masks that cancel in the sum."""
+        return self.regime is Regime.EXACT
+
 
 @dataclass(frozen=True)
 class Study:
