@@ -105,7 +105,7 @@ class Agreement:
 @dataclass(frozen=True)
 class Known:
     """Which totals of a data set may exist, as far as a node knows: rosters that were opened, agreements that may be,
-    and those that this node will never open."""
+    and those that this node will never open. The last two overlap: what one site has withdrawn the others may open."""
 
     opened: frozenset[tuple[str, ...]]
     pending: Mapping[str, tuple[str, ...]]
@@ -166,7 +166,6 @@ class Agreements:
             connection.execute(_peers.delete().filter_by(agreement=row.agreement))
             if row.stage in (Stage.SHARED, Stage.AGREED):
                 place = {"dataset": self.dataset, "agreement": row.agreement}
-                connection.execute(_pending.delete().filter_by(**place))
                 connection.execute(_withdrawn.insert().values(**place))
         values = {"key": None, "root": None}
         connection.execute(_agreements.update().where(*chosen).values(**values))
@@ -206,9 +205,8 @@ class Agreements:
                 place = {"session": one.session, "question": one.question, "attempt": one.attempt}
                 values = {"stage": Stage.AGREED, "transcript": one.transcript}
                 connection.execute(_agreements.update().filter_by(**place).values(**values))
-                for peer in peers[one.agreement]:
-                    values = {"agreement": one.agreement, "session": one.session, **asdict(peer)}
-                    connection.execute(_peers.insert().values(**values))
+                named = {"agreement": one.agreement, "session": one.session}
+                connection.execute(_peers.insert(), [{**named, **asdict(peer)} for peer in peers[one.agreement]])
             rosters = {one.agreement: one.roster for one in agreements} | dict(learned.pending)
             connection.execute(_pending.delete().filter_by(**mine))
             for name, roster in rosters.items():

@@ -87,14 +87,17 @@ class Summing:
             if any(known.attempt >= attempt for known in self._agreements.of(share.session, question=question)):
                 raise RefusalError(Reason.ALREADY_ANSWERED)
         others = self._session_keys(message.body, share, session)
-        self._agreements.withdraw(share.session, share.questions)
         begun = [self._begin(message, share, question) for question in sorted(share.questions)]
         places = {site: place for place, site in enumerate(sorted(share.roster))}
         shares = [secure_sum.split(one.root, len(share.roster)) for one in begun if one.root]
-        parts = [
-            seal(b"".join(s[places[site]] for s in shares), key, _bound(message.digest, self.name, site))
-            for site, key in others.items()
-        ]
+        try:
+            parts = [
+                seal(b"".join(s[places[site]] for s in shares), key, _bound(message.digest, self.name, site))
+                for site, key in others.items()
+            ]
+        except ValueError:
+            raise RefusalError(Reason.KEYS_INVALID) from None
+        self._agreements.withdraw(share.session, share.questions)
         known = self._agreements.known()
         header = Shared(
             request=message.digest,
@@ -126,34 +129,29 @@ class Summing:
     def _session_keys(self, body: bytes, share: Share, session: Session) -> dict[str, str]:
         """The other sites' keys for the session, each from an envelope that the site itself signed for it."""
         keys = {}
-        for site, (envelope, header) in self._signed(body, share.roster, Opened).items():
+        for site, (header, _, envelope) in self._signed(body, share.roster, Opened).items():
             if (header.session, header.study) != (share.session, share.study):
                 raise RefusalError(Reason.KEYS_INVALID)
             if site != self.name:
                 keys[site] = header.key
             elif envelope != session.reply:
                 raise RefusalError(Reason.KEYS_INVALID)
-        try:
-            for key in keys.values():
-                seal(b"", key, "")
-        except ValueError:
-            raise RefusalError(Reason.KEYS_INVALID) from None
         return keys
 
-    def _signed(self, body: bytes, roster: Sequence[str], kind: type[H]) -> dict[str, tuple[bytes, H]]:
-        """One envelope of each site of a roster, in its order, signed by that site about itself."""
+    def _signed(self, body: bytes, roster: Sequence[str], kind: type[H]) -> dict[str, tuple[H, bytes, bytes]]:
+        """Header, body and envelope of each site of a roster, in its order, signed by that site about itself."""
         envelopes = unpack_parts(body)
         if len(envelopes) != len(roster):
             raise RefusalError(Reason.KEYS_INVALID)
         signed = {}
         for site, envelope in zip(roster, envelopes, strict=True):
             try:
-                header = open_envelope(envelope, {site: self.federation.nodes[site].identity}).header
+                opened = open_envelope(envelope, {site: self.federation.nodes[site].identity})
             except WireError:
                 raise RefusalError(Reason.KEYS_INVALID) from None
-            if not isinstance(header, kind) or header.node != site:
+            if not isinstance(opened.header, kind) or opened.header.node != site:
                 raise RefusalError(Reason.KEYS_INVALID)
-            signed[site] = envelope, header
+            signed[site] = opened.header, opened.body, envelope
         return signed
 
     # -- agree ----------------------------------------------------------------------------------------------------
@@ -167,9 +165,9 @@ class Summing:
             raise RefusalError(Reason.AGREEMENT_STALE)
         roster = begun[0].roster
         signed = self._signed(message.body, roster, Shared)
-        if signed[self.name][0] != self._agreements.exchanged(agree.share):
+        if signed[self.name][2] != self._agreements.exchanged(agree.share):
             raise RefusalError(Reason.KEYS_INVALID)
-        headers = {site: header for site, (_, header) in signed.items()}
+        headers = {site: header for site, (header, _, _) in signed.items()}
         questions = {one.question for one in begun}
         if any(h.request != agree.share or set(h.keys) != questions for h in headers.values()):
             raise RefusalError(Reason.KEYS_INVALID)
@@ -179,7 +177,7 @@ class Summing:
             raise RefusalError(Reason.AGREEMENT_STALE)
         learned = _together(headers)
         self._not_exposing(roster, learned)
-        transcript = transcript_of(agree.share, (envelope for envelope, _ in signed.values()))
+        transcript = transcript_of(agree.share, (envelope for _, _, envelope in signed.values()))
         line = {
             "coordinator": message.signer,
             "session": agree.session,
@@ -193,19 +191,19 @@ class Summing:
         return reply
 
     def _peers(
-        self, signed: Mapping[str, tuple[bytes, Shared]], begun: Sequence[Agreement], session: Session
+        self, signed: Mapping[str, tuple[Shared, bytes, bytes]], begun: Sequence[Agreement], session: Session
     ) -> dict[str, list[Peer]]:
         """Agreement -> what each other site sent for it: its mask key, and its root's share for this node."""
         if session.key is None:
             raise RefusalError(Reason.NOT_OPENED)
         key = X25519PrivateKey.from_private_bytes(session.key)
         peers: dict[str, list[Peer]] = {one.agreement: [] for one in begun}
-        for site, (envelope, header) in signed.items():
+        for site, (header, body, _) in signed.items():
             if site == self.name:
                 continue
             takers = [other for other in signed if other != site]
             try:
-                sealed = unpack_parts(open_envelope(envelope, {site: self.federation.nodes[site].identity}).body)
+                sealed = unpack_parts(body)
                 shares = unseal(sealed[takers.index(self.name)], key, _bound(header.request, site, self.name))
                 keys = [bytes.fromhex(header.keys[one.question]) for one in begun]
                 for one, public in zip(begun, keys, strict=True):
@@ -283,7 +281,7 @@ class Summing:
             signed = self._signed(body, agreement.roster, Agreed)
         except RefusalError:
             raise RefusalError(Reason.NOT_AGREED) from None
-        if any(header.transcript != agreement.transcript for _, header in signed.values()):
+        if any(header.transcript != agreement.transcript for header, _, _ in signed.values()):
             raise RefusalError(Reason.NOT_AGREED)
 
     def recover(self, message: Message, recover: Recover, session: Session) -> bytes:

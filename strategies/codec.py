@@ -8,6 +8,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -81,7 +82,7 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
     Raises:
         UsageError: for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
     """
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {f.name: f for f in fields(cls) if f.init and f.name not in leave_out}  # type: ignore[arg-type]
     unknown = sorted(set(raw) - set(known))
     if unknown:
@@ -98,6 +99,12 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
         return cls(**values)
     except ValueError as error:
         raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Kept, since every annotation is compiled anew each time, and a roster's messages are decoded by every site."""
+    return get_type_hints(cls)
 
 
 def _value(hint: Any, raw: Any, where: str) -> Any:

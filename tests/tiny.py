@@ -308,9 +308,9 @@ class Pen:
         """Slice `number` of a question's first round, or of `analysis`' round after the `earlier` totals. Unless they
         did, and if they can, the roster's sites agree first."""
         asked, attempt = self.study.question(question), change.get("attempt", 1)
-        if agree and asked and asked.summed and (question, attempt) not in self.agreed:
-            if set(roster) <= set(self.certificates):
-                self.join(question, attempt, roster)
+        known = (question, attempt) in self.agreed or not set(roster) <= set(self.certificates)
+        if agree and asked and asked.summed and not known:
+            self.join(question, attempt, roster)
         page = analysis or (asked.analysis if asked else None)
         frame = self.study.frame(asked) if asked else None
         header = Ask(
