@@ -122,9 +122,14 @@ class Agreements:
         self._engine, self.dataset, self._append = engine, dataset, append
 
     def exchanged(self, request: str) -> bytes | None:
-        """The stored reply to an exchange of keys or of signatures, or None."""
+        """The stored reply to an exchange of keys, signatures or seeds, or None."""
         with self._engine.begin() as connection:
             return connection.execute(sa.select(_exchanges.c.reply).filter_by(request=request)).scalar()
+
+    def remember(self, request: str, session: str, reply: bytes) -> None:
+        """Store the reply to an exchange that changes nothing else."""
+        with self._engine.begin() as connection:
+            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
 
     def of(self, session: str, **place: Any) -> list[Agreement]:
         """A session's agreements with this `share`, or question, or attempt; by question and attempt."""

@@ -144,11 +144,11 @@ class Gate:
     def _answer(self, message: Message) -> bytes:
         handlers: Mapping[type, Callable[[Message, Any], bytes]] = {
             Open: self._open,
-            Share: self._share,
-            Agree: self._agree,
+            Share: self._together,
+            Agree: self._together,
             Ask: self._ask,
-            Unmask: self._unmask,
-            Recover: self._recover,
+            Unmask: self._together,
+            Recover: self._together,
             Close: self._close,
         }
         step = handlers.get(type(message.header))
@@ -337,34 +337,28 @@ class Gate:
     def _summing(self) -> Summing:
         return Summing(self.name, self.policy, self.federation, self.identity, self.ledger)
 
-    def _share(self, message: Message, share: Share) -> bytes:
-        session = self._session(message, share.session)
+    def _together(self, message: Message, step: Share | Agree | Unmask | Recover) -> bytes:
+        """Exchanges of keys, signatures, seeds and shares; the same request is answered with the same bytes."""
+        session = self._session(message, step.session)
         if (stored := self.ledger.agreements.exchanged(message.digest)) is not None:
             return stored
-        not_expired(share.expires)
-        if session.study != share.study:
+        if isinstance(step, Unmask):
+            return self._summing.unmask(message, step, session)
+        if isinstance(step, Recover):
+            return self._summing.recover(message, step, session)
+        not_expired(step.expires)
+        if isinstance(step, Agree):
+            return self._summing.agree(message, step, session)
+        if session.study != step.study:
             raise RefusalError(Reason.SESSION_CONFLICT)
         study = self._opened_study(session)
-        for name in share.questions:
+        for name in step.questions:
             question = study.question(name)
             if question is None or not question.summed:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             if (reason := self.objection(message.signer, study, question)) is not None:
                 raise RefusalError(reason[0], **reason[1])
-        return self._summing.share(message, share, session)
-
-    def _agree(self, message: Message, agree: Agree) -> bytes:
-        session = self._session(message, agree.session)
-        if (stored := self.ledger.agreements.exchanged(message.digest)) is not None:
-            return stored
-        not_expired(agree.expires)
-        return self._summing.agree(message, agree, session)
-
-    def _unmask(self, message: Message, unmask: Unmask) -> bytes:
-        return self._summing.unmask(message, unmask, self._session(message, unmask.session))
-
-    def _recover(self, message: Message, recover: Recover) -> bytes:
-        return self._summing.recover(message, recover, self._session(message, recover.session))
+        return self._summing.share(message, step, session)
 
     # -- opening and closing a study ------------------------------------------------------------------------------
 

@@ -310,7 +310,9 @@ class Summing:
         self, header: Unmasked | Recovered, secrets: Sequence[bytes], message: Message, session: Session
     ) -> bytes:
         body = seal(b"".join(secrets), session.sealing, message.digest)
-        return seal_envelope(header, body, self.identity)
+        reply = seal_envelope(header, body, self.identity)
+        self._agreements.remember(message.digest, session.session, reply)
+        return reply
 
 
 def most_attempts(nodes: int) -> int:

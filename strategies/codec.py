@@ -8,7 +8,6 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -101,10 +100,14 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
         raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
 
 
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    """Kept, since every annotation is compiled anew each time, and a roster's messages are decoded by every site."""
-    return get_type_hints(cls)
+_HINTS: dict[type, dict[str, Any]] = {}
+"""Kept, since every annotation is compiled anew each time, and a roster's messages are decoded by every site."""
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def _value(hint: Any, raw: Any, where: str) -> Any:
