@@ -173,7 +173,7 @@ class Summing:
             raise RefusalError(Reason.KEYS_INVALID)
         peers = self._peers(signed, begun, session)
         own = self._agreements.known()
-        if not _listed(own, headers[self.name]):
+        if not _listed(own, headers[self.name], roster):
             raise RefusalError(Reason.AGREEMENT_STALE)
         learned = _together(headers)
         self._not_exposing(roster, learned)
@@ -335,10 +335,11 @@ def _within(slot: Slot, agreement: Agreement) -> bool:
     return (slot.session, slot.question, slot.attempt) == place
 
 
-def _listed(known: Known, header: Shared) -> bool:
-    """Whether a list that a node sent still names all that it knows."""
-    opened, pending = set(header.opened), set(header.pending)
-    return known.opened <= opened and all(a in pending or r in opened for a, r in known.pending.items())
+def _listed(known: Known, header: Shared, roster: tuple[str, ...]) -> bool:
+    """Whether a list that a node sent still names all that it knows; the same roster once more changes nothing."""
+    same, opened = {roster}, set(header.opened)
+    pending = {r for name, r in known.pending.items() if name not in header.pending}
+    return known.opened - same <= opened and pending - same <= opened
 
 
 def _together(headers: Mapping[str, Shared]) -> Known:

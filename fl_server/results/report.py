@@ -433,8 +433,13 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("honest sites assumed", said["honest_sites_in_words"]),
         ("sites in the answer", _listed(said["sites"])),
         ("people", "synthetic: nobody stands behind the data" if said["synthetic"] else "real"),
-        ("sites absent", "; ".join(f"{site} {why}" for site, why in said["absent"].items()) or "none"),
+        ("sites absent", _why(said["absent"])),
+        ("sites whose masks the others opened", _why(said["recovered"])),
     )
+
+
+def _why(sites: Mapping[str, str]) -> str:
+    return "; ".join(f"{site} {why}" for site, why in sites.items()) or "none"
 
 
 def _bytes(result: Result) -> Table:

@@ -115,7 +115,7 @@ def combine(shares: Mapping[int, bytes]) -> bytes:
 
 
 def flatten(summary: Summary) -> NDArray[np.uint64]:
-    """All arrays of a summary, by name, as one vector of ring elements (two's complement)."""
+    """All arrays of a summary, by name, as one new vector of ring elements (two's complement)."""
     parts = [np.ascontiguousarray(summary[name]).reshape(-1) for name in sorted(summary)]
     return np.concatenate(parts).view(np.uint64) if parts else np.zeros(0, dtype=np.uint64)
 
@@ -175,7 +175,7 @@ def mask(summary: Summary, site: str, self_seed: bytes, pair_seeds: Mapping[str,
         self_seed: the seed of its self mask for this request.
         pair_seeds: the other sites of the roster and the seed shared with each for this request.
     """
-    vector = flatten(summary).copy()
+    vector = flatten(summary)
     add_streams(vector, [(self_seed, 1), *((seed, _sign(site, other)) for other, seed in pair_seeds.items())])
     return vector
 

@@ -144,13 +144,13 @@ def test_two_coordinators_at_once_do_not_slip_past_the_lists(make_tiny: Make) ->
 
 def test_a_run_whose_agreement_went_stale_agrees_once_more(make_tiny: Make, quick_path: Path) -> None:
     """Between the two exchanges another study's roster was signed: the run begins another attempt and loses nobody."""
-    tiny = make_tiny()
+    tiny = make_tiny(own_total=NAMES)
     link, meanwhile = tiny.link(), tiny.pen(study(COUNTS), "meanwhile").open()
 
     def on_request(name: str, envelopes: list[bytes]) -> list[bytes]:
         header = open_envelope(envelopes[0], {"demo": tiny.workspace.identity.public}).header
         if isinstance(header, Agree) and ("counts", 1) not in meanwhile.agreed:
-            assert meanwhile.join("counts") is None
+            assert meanwhile.join("counts", 1, ("AT", "BE", "CY")) is None
         return envelopes
 
     link.on_request = on_request
@@ -160,6 +160,15 @@ def test_a_run_whose_agreement_went_stale_agrees_once_more(make_tiny: Make, quic
     assert np.array_equal(table_of(result), counts_over(NAMES))
     asked = [open_envelope(e, {"demo": tiny.workspace.identity.public}).header for s, e, _ in link.traffic if s == SITE]
     assert [h.attempt for h in asked if isinstance(h, Ask)] == [2]
+
+
+def test_studies_over_one_roster_do_not_disturb_each_other(tiny: Tiny) -> None:
+    """Whatever their order: another total over the same sites tells nothing more about any one of them."""
+    pens = [tiny.pen(study(COUNTS), name).open() for name in ("one", "two")]
+    shares = [pen.share({"counts": 1}) for pen in pens]
+    shared = [[tiny.gates[s].answer(e) for s in NAMES] for e in shares]
+    agrees = [pen.agree(e, bodies) for pen, e, bodies in zip(pens, shares, shared, strict=True)]
+    assert [reason(tiny, e, s) for s in NAMES for e in agrees] == [None] * 8
 
 
 def test_questions_with_one_roster_agree_once(make_tiny: Make, quick_path: Path) -> None:
