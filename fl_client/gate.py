@@ -181,10 +181,11 @@ class Gate:
         if question.regime is Regime.PRIVATE:
             assert question.budget is not None
             loss = Loss(question.budget.loss.rho * admitted.analysis.fraction())
-            noised = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
-            body = seal(pack_arrays(noised), admitted.session.sealing, message.digest)
+            summary = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
         if admitted.agreement is not None:
             body = self._mask(message.digest, admitted.agreement, ask.round, summary)  # 8
+        else:
+            body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
         reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
         slot = _slot(ask)
         line = {

@@ -350,6 +350,6 @@ def _together(headers: Mapping[str, Shared]) -> Known:
     for name, roster in ((n, r) for header in headers.values() for n, r in header.pending.items()):
         members = tuple(sorted(set(roster)))
         gone = sum(name in headers[site].withdrawn for site in members if site in headers)
-        if len(members) - gone >= secure_sum.threshold(len(members)):
+        if members not in opened and len(members) - gone >= secure_sum.threshold(len(members)):
             pending[name] = members
     return Known(frozenset(opened), pending, frozenset())

@@ -243,10 +243,10 @@ def exposed(roster: Collection[str], known: Iterable[Collection[str]], nodes: It
         known: the rosters that its sites know, by their signed lists.
         nodes: all nodes of the federation file.
 
-    >>> sorted(exposed("ABC", [], "ABCDEF"))
+    >>> sorted(exposed("ABC", [], "ABCDEFG"))
     []
-    >>> sorted(exposed("ABC", ["ABCDEF"], "ABCDEF"))  # ABC and DEF, each unknown to the other, would not be three
-    ['D', 'E', 'F']
+    >>> sorted(exposed("ABC", ["ABCDEFG"], "ABCDEFG"))  # with DEF, of which it would not know, it leaves G's part
+    ['D', 'E', 'F', 'G']
     """
     members, rosters = set(roster), {tuple(sorted(k)) for k in known}
     everybody = {*nodes, *(site for k in rosters for site in k), *members}

@@ -224,6 +224,14 @@ def test_three_rosters_of_which_no_site_knows_all_are_not_all_opened_in_any_orde
     assert gives_away(rosters, 6) == [5], "so together they would have"
 
 
+def test_two_minorities_that_do_not_know_each_other_do_not_leave_one_site_of_the_whole() -> None:
+    federation = Federation(7)
+    assert federation.total(tuple(range(7)))
+    assert not federation.total((0, 1, 2))
+    assert not federation.total((3, 4, 5))
+    assert gives_away([tuple(range(7)), (0, 1, 2), (3, 4, 5)], 7) == [6], "so together they would have"
+
+
 def test_three_rosters_are_opened_when_minorities_are_judged_like_majorities() -> None:
     """The second and the third know the first, and neither of them the other."""
     federation = Federation(6, rule=majority_rule_for_all)
