@@ -31,6 +31,7 @@ proof: .venv/ready  ## claims that take minutes to measure
 
 bench: .venv/ready  ## speed and memory, beside what the field uses
 	$(BIN)/python -m simulations.benchmarks.noise
+	$(BIN)/python -m simulations.benchmarks.masking
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

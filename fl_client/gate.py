@@ -17,10 +17,8 @@ what else there is to say stays in the node's own log.
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import logging
-import os
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,20 +30,24 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fl_client import versions
+from fl_client.agreements import Agreement
 from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Session, Slot
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
+from fl_client.refusal import RefusalError, not_expired
+from fl_client.summing import Summing
 from strategies.analysis import Analysis, Frame, Needs, Total, names_of, parameters
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Loss, Regime, stacked
-from strategies.protections import noise, secure_sum
+from strategies.protections import noise
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
 from strategies.wire import (
+    Agree,
     Answered,
     Ask,
     Close,
@@ -54,9 +56,10 @@ from strategies.wire import (
     Open,
     Opened,
     Reason,
+    Recover,
     Refused,
+    Share,
     Unmask,
-    Unmasked,
     WireError,
     digest_of,
     open_envelope,
@@ -70,14 +73,6 @@ from strategies.wire import (
 log = logging.getLogger("genosum.node")
 
 
-class RefusalError(Exception):
-    """A reason to say no. `public` may hold numbers of the policy or of the request, nothing else."""
-
-    def __init__(self, reason: Reason, **public: float) -> None:
-        super().__init__(reason.value)
-        self.reason, self.public = reason, public
-
-
 @dataclass(frozen=True)
 class Admitted:
     """What step 2 hands on: the question's round as the node itself derived it."""
@@ -88,7 +83,7 @@ class Admitted:
     frame: Frame
     span: slice
     session: Session
-    peers: Mapping[str, str]
+    agreement: Agreement | None
 
 
 class Gate:
@@ -156,8 +151,11 @@ class Gate:
     def _answer(self, message: Message) -> bytes:
         handlers: Mapping[type, Callable[[Message, Any], bytes]] = {
             Open: self._open,
+            Share: self._together,
+            Agree: self._together,
             Ask: self._ask,
-            Unmask: self._unmask,
+            Unmask: self._together,
+            Recover: self._together,
             Close: self._close,
         }
         step = handlers.get(type(message.header))
@@ -189,16 +187,15 @@ class Gate:
         if question.regime is Regime.PRIVATE:
             assert question.budget is not None
             loss = Loss(question.budget.loss.rho * admitted.analysis.fraction())
-            noised = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
-            body, seed = seal(pack_arrays(noised), admitted.session.sealing, message.digest), None  # 8 mask
+            summary = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
         elif question.by_site:
-            minimum = self._minimum_cell(self._opened_study(admitted.session))
-            shown = admitted.analysis.withhold(summary, minimum)  # 7
-            body, seed = seal(pack_arrays(shown), admitted.session.sealing, message.digest), None  # 8
+            summary = admitted.analysis.withhold(summary, self._minimum_cell(self._opened_study(admitted.session)))  # 7
+        if admitted.agreement is not None:
+            body = self._mask(message.digest, admitted.agreement, ask.round, summary)  # 8
         else:
-            body, seed = self._mask(message.digest, admitted, summary)  # 8
+            body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
         reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
-        slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
+        slot = _slot(ask)
         line = {
             "coordinator": message.signer,
             "session": ask.session,
@@ -214,14 +211,14 @@ class Gate:
             "data": dataset.digest,
             "version": dataset.config.version,
         }
-        self.ledger.record(message.digest, slot, reply, line, seed, admitted.peers, crowd)  # 9
+        self.ledger.record(message.digest, slot, reply, line, question.summed, crowd)  # 9
         return reply
 
     def _admit(self, message: Message, ask: Ask) -> Admitted:
         session = self._session(message, ask.session)
         if session.study != ask.study or self._opened(session).data != self.dataset_config.version:
             raise RefusalError(Reason.SESSION_CONFLICT)  # slices of two versions would not add up to an answer
-        self._not_expired(ask.expires)
+        not_expired(ask.expires)
         if ask.version != package_version():  # of code that was changed in mid-study, too
             raise RefusalError(Reason.VERSION_MISMATCH)
         study = self._opened_study(session)
@@ -230,17 +227,16 @@ class Gate:
             raise RefusalError(Reason.OUT_OF_ORDER)
         if (reason := self.objection(message.signer, study, question)) is not None:
             raise RefusalError(reason[0], **reason[1])
-        self._admit_roster(ask, question)
+        agreement = self._agreement(ask, question)
         analysis = self._derive(message, ask, study, question)
         frame = study.frame(question)
         cut = analysis.slices(frame)
         if not (ask.slices == len(cut) and 0 <= ask.slice < len(cut)):
             raise RefusalError(Reason.OUT_OF_ORDER)
-        slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
+        slot = _slot(ask)
         if self.ledger.occupant(slot) is not None:
             raise RefusalError(Reason.ALREADY_ANSWERED)
-        peers = self._peers(ask, session) if question.summed else {}
-        return Admitted(ask, question, analysis, frame, cut[ask.slice], session, peers)
+        return Admitted(ask, question, analysis, frame, cut[ask.slice], session, agreement)
 
     def objection(self, coordinator: str, study: Study, question: Question) -> tuple[Reason, dict[str, float]] | None:
         """Why this node would not answer the question, from policy and public facts alone; None if it would.
@@ -279,14 +275,17 @@ class Gate:
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
         return None
 
-    def _admit_roster(self, ask: Ask, question: Question) -> None:
-        if self.name not in ask.roster or len(set(ask.roster)) != len(ask.roster):
-            raise RefusalError(Reason.NOT_IN_ROSTER)
-        if any(site not in self.federation.nodes for site in ask.roster):
-            raise RefusalError(Reason.NOT_IN_ROSTER)
+    def _agreement(self, ask: Ask, question: Question) -> Agreement | None:
+        """The agreement under which the part will be masked; None if each site's part is sealed by itself."""
         if question.summed:
-            self._enough_sites(ask.roster)
-            self._not_isolating(ask.roster)
+            self._summing.admit_roster(ask.roster, ask.attempt)
+            return self._summing.agreed(ask)
+        known = self.federation.nodes
+        if self.name not in ask.roster or len(set(ask.roster)) != len(ask.roster) or not set(ask.roster) <= set(known):
+            raise RefusalError(Reason.NOT_IN_ROSTER)
+        if ask.attempt != 1:
+            raise RefusalError(Reason.OUT_OF_ORDER)  # another attempt would be a second draw of the noise
+        return None
 
     def _minimum_cell(self, study: Study) -> int:
         """The strictest of policy, data set and study."""
@@ -305,25 +304,10 @@ class Gate:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
         return crowd
 
-    def _enough_sites(self, sites: tuple[str, ...]) -> None:
-        if len(sites) < self.policy.minimum_sites:
-            raise RefusalError(Reason.TOO_FEW_SITES, minimum_sites=self.policy.minimum_sites)
-
-    def _not_isolating(self, sites: tuple[str, ...]) -> None:
-        alone = secure_sum.isolated([*self.ledger.rosters(), sites])
-        nodes = self.federation.nodes
-        if any(site not in nodes or not nodes[site].own_total for site in alone):
-            raise RefusalError(Reason.ROSTER_ISOLATES)
-        if self.name in alone and not self.policy.own_total:  # for itself, a node believes its own file alone
-            raise RefusalError(Reason.ROSTER_ISOLATES)
-
     def _derive(self, message: Message, ask: Ask, study: Study, question: Question) -> Analysis:
         """The round's analysis, recomputed from the signed study and the earlier rounds' totals."""
-        most = len(self.federation.nodes)  # a question restarts when a site is lost, and there are no more to lose
-        if not (1 <= ask.round <= question.analysis.rounds() and 1 <= ask.attempt <= most):
+        if not 1 <= ask.round <= question.analysis.rounds():
             raise RefusalError(Reason.OUT_OF_ORDER)
-        if not question.summed and ask.attempt != 1:  # no site can be lost from a sum that is none
-            raise RefusalError(Reason.OUT_OF_ORDER)  # a private attempt would be a second draw of the noise
         sums = [unpack_arrays(part) for part in unpack_parts(message.body)]
         if len(sums) != ask.round - 1:
             raise RefusalError(Reason.NOT_DERIVED)
@@ -340,6 +324,9 @@ class Gate:
             analysis = following
             spends.append((analysis.needs().part.start, analysis.needs().part.stop, analysis.fraction()))
         if parameters(analysis) != dict(ask.parameters) or stacked(spends) > 1 + 1e-9:
+            raise RefusalError(Reason.NOT_DERIVED)
+        digest = hashlib.sha256(message.body).hexdigest()
+        if sums and self.ledger.first_seen(_slot(ask), digest) != digest:  # one round follows from one set of totals
             raise RefusalError(Reason.NOT_DERIVED)
         return analysis
 
@@ -362,59 +349,46 @@ class Gate:
         except OverBudgetError as over:
             raise RefusalError(Reason.BUDGET_EXHAUSTED, rho_asked=over.asked.rho, rho_left=over.left.rho) from None
 
-    def _mask(self, request: str, admitted: Admitted, summary: Summary) -> tuple[bytes, bytes]:
-        sites = len(admitted.ask.roster)
+    def _mask(self, request: str, agreement: Agreement, number: int, summary: Summary) -> bytes:
+        sites = len(agreement.roster)
         try:
             check_range(summary, sites)
         except SumOverflowError:
-            if admitted.ask.round == 1:  # the signed study alone leads here
+            if number == 1:  # the signed study alone leads here
                 raise RefusalError(Reason.SUM_OVERFLOW) from None
             summary = saturated(summary, sites)
-        seeds = self._pair_seeds(admitted.session, admitted.peers, request)
-        own = os.urandom(secure_sum.SEED_BYTES)
-        vector = secure_sum.mask(summary, self.name, own, seeds)
-        return vector.astype("<u8", copy=False).tobytes(), own
+        return self._summing.mask(request, agreement, summary)
 
-    def _pair_seeds(self, session: Session, peers: Mapping[str, str], request: str) -> dict[str, bytes]:
-        if session.key is None:
-            raise RefusalError(Reason.NOT_ANSWERED)
-        key = X25519PrivateKey.from_private_bytes(session.key)
-        try:
-            secrets = {
-                site: secure_sum.pair_secret(key, bytes.fromhex(public), session.session, self.name, site)
-                for site, public in peers.items()
-            }
-        except ValueError:
-            raise RefusalError(Reason.KEYS_INVALID) from None
-        return {site: secure_sum.pair_seed(secret, bytes.fromhex(request)) for site, secret in secrets.items()}
+    # -- agreeing on a roster, opening its sum --------------------------------------------------------------------
 
-    def _peers(self, ask: Ask, session: Session) -> dict[str, str]:
-        """The other sites' study keys, each from an envelope that the site itself signed for this session."""
-        peers = {}
-        if set(ask.keys) != set(ask.roster):
-            raise RefusalError(Reason.KEYS_INVALID)
-        for site in ask.roster:
-            try:
-                certificate = open_envelope(
-                    base64.b64decode(ask.keys[site], validate=True), {site: self.federation.nodes[site].identity}
-                )
-            except (WireError, ValueError):
-                raise RefusalError(Reason.KEYS_INVALID) from None
-            opened = certificate.header
-            if not isinstance(opened, Opened) or (opened.node, opened.session, opened.study) != (
-                site,
-                ask.session,
-                ask.study,
-            ):
-                raise RefusalError(Reason.KEYS_INVALID)
-            if site == self.name:
-                if base64.b64decode(ask.keys[site]) != session.reply:
-                    raise RefusalError(Reason.KEYS_INVALID)
-            else:
-                peers[site] = opened.key
-        return peers
+    @property
+    def _summing(self) -> Summing:
+        return Summing(self.name, self.policy, self.federation, self.identity, self.ledger)
 
-    # -- opening, unmasking, closing ------------------------------------------------------------------------------
+    def _together(self, message: Message, step: Share | Agree | Unmask | Recover) -> bytes:
+        """Exchanges of keys, signatures, seeds and shares; the same request is answered with the same bytes."""
+        session = self._session(message, step.session)
+        if (stored := self.ledger.agreements.exchanged(message.digest)) is not None:
+            return stored
+        if isinstance(step, Unmask):
+            return self._summing.unmask(message, step, session)
+        if isinstance(step, Recover):
+            return self._summing.recover(message, step, session)
+        not_expired(step.expires)
+        if isinstance(step, Agree):
+            return self._summing.agree(message, step, session)
+        if session.study != step.study:
+            raise RefusalError(Reason.SESSION_CONFLICT)
+        study = self._opened_study(session)
+        for name in step.questions:
+            question = study.question(name)
+            if question is None or not question.summed:
+                raise RefusalError(Reason.OUT_OF_ORDER)
+            if (reason := self.objection(message.signer, study, question)) is not None:
+                raise RefusalError(reason[0], **reason[1])
+        return self._summing.share(message, step, session)
+
+    # -- opening and closing a study ------------------------------------------------------------------------------
 
     def _open(self, message: Message, opening: Open) -> bytes:
         known = self.ledger.session(opening.session)
@@ -423,7 +397,7 @@ class Gate:
                 raise RefusalError(Reason.SESSION_CONFLICT)
             self._same_coordinator(message, known)
             return known.reply
-        self._not_expired(opening.expires)
+        not_expired(opening.expires)
         if message.signer not in self.policy.coordinators:
             raise RefusalError(Reason.COORDINATOR_NOT_ALLOWED)
         if opening.version != package_version():
@@ -489,42 +463,6 @@ class Gate:
         )
         return reply
 
-    def _unmask(self, message: Message, unmask: Unmask) -> bytes:
-        session = self._session(message, unmask.session)
-        survivors = unmask.survivors
-        if self.name not in survivors or len(set(survivors)) != len(survivors):
-            raise RefusalError(Reason.NOT_IN_ROSTER)
-        answered = [self.ledger.stored(request) for request in unmask.requests]
-        own: list[str] = []
-        fresh: list[str] = []
-        missing: dict[str, list[str]] = {}
-        for stored in answered:
-            if stored is None or stored.seed is None or stored.slot.session != unmask.session:
-                raise RefusalError(Reason.NOT_ANSWERED)
-            if stored.survivors is None:
-                fresh.append(stored.request)
-            elif stored.survivors != tuple(sorted(survivors)):
-                raise RefusalError(Reason.SURVIVORS_CONFLICT)
-            if not set(survivors) <= {self.name, *stored.peers}:
-                raise RefusalError(Reason.NOT_IN_ROSTER)
-            own.append(stored.seed.hex())
-            lost = {site: key for site, key in stored.peers.items() if site not in survivors}
-            for site, seed in self._pair_seeds(session, lost, stored.request).items():
-                missing.setdefault(site, []).append(seed.hex())
-        if fresh:
-            self._not_expired(unmask.expires)
-            self._enough_sites(survivors)
-            self._not_isolating(survivors)
-            line = {
-                "coordinator": message.signer,
-                "session": unmask.session,
-                "study": session.study,
-                "requests": len(fresh),
-            }
-            self.ledger.survive(fresh, survivors, line)
-        lists = {site: tuple(seeds) for site, seeds in missing.items()}
-        return seal_envelope(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.identity)
-
     def _close(self, message: Message, close: Close) -> bytes:
         self._same_coordinator(message, self.ledger.session(close.session))
         self.ledger.close_session(close.session)
@@ -562,14 +500,14 @@ class Gate:
         if (self.ledger.folder / VETO_FILE).exists():
             raise RefusalError(Reason.VETOED)
 
-    def _not_expired(self, expires: int) -> None:
-        if expires < time.time():
-            raise RefusalError(Reason.EXPIRED)
-
     def _dataset(self) -> Dataset:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
+
+
+def _slot(ask: Ask) -> Slot:
+    return Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
 
 
 def _study_parts(body: bytes) -> tuple[bytes, dict[str, bytes]]:

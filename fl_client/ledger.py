@@ -22,6 +22,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fl_client.agreements import Agreements
+from fl_client.agreements import tables as agreed_tables
 from strategies.codec import canonical
 from strategies.errors import DataError
 from strategies.privacy import Budget, Loss
@@ -70,9 +72,7 @@ _replies = sa.Table(
     sa.Column("slice", sa.Integer, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("file", sa.Text, nullable=False),
-    sa.Column("seed", sa.LargeBinary),
-    sa.Column("peers", sa.Text),
-    sa.Column("survivors", sa.Text),
+    sa.Column("masked", sa.Boolean, nullable=False),
     sa.Column("crowd", sa.Text),
     sa.UniqueConstraint("session", "question", "round", "slice", "attempt"),
 )
@@ -98,11 +98,14 @@ _versions = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("digest", sa.Text, nullable=False),
 )
-_rosters = sa.Table(
-    "rosters",
+_earlier = sa.Table(
+    "earlier",
     _tables,
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("members", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, primary_key=True),
+    sa.Column("question", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
 )
 
 
@@ -133,13 +136,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Stored:
-    """A reply that was recorded, with what is needed to open an exact one's mask once."""
+    """A reply that was recorded, and whether it left under masks."""
 
     request: str
     slot: Slot
-    seed: bytes | None
-    peers: Mapping[str, str]
-    survivors: tuple[str, ...] | None
+    masked: bool
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,9 @@ class Ledger:
         try:
             # One process at a time: SQLite does not wait for its lock while it turns a new file into a write-ahead one.
             with _locked(folder / "opening"), self._engine.begin() as connection:
-                _tables.create_all(connection)
+                for tables in (_tables, agreed_tables):
+                    tables.create_all(connection)
+                closed = self._closed(connection)
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
             raise DataError(
@@ -189,6 +192,8 @@ class Ledger:
                 f"{path}: {str(error.orig)[:80]}",
                 "restore it from a copy; never start with an empty one, since it holds what was spent.",
             ) from None
+        self.agreements = Agreements(self._engine, dataset, self._append)
+        self._sweep(closed)  # a process may have died between forgetting and deleting
 
     def close(self) -> None:
         self._engine.dispose()
@@ -245,26 +250,36 @@ class Ledger:
         return {file.name: file.read_bytes() for file in self._panels(session).iterdir()}
 
     def close_session(self, session: str) -> None:
-        """Forget keys, seeds, panels and masked replies of a study. Private replies stay: they are public by intent."""
+        """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by
+        intent."""
         with self._engine.begin() as connection:
             done = connection.execute(_sessions.update().filter_by(session=session).values(key=None, document=None))
-            masked = connection.execute(
-                sa.select(_replies.c.file).filter_by(session=session).where(_replies.c.seed.is_not(None))
-            ).scalars()
-            files = list(masked)
-            connection.execute(_replies.update().filter_by(session=session).values(seed=None, peers=None))
+            self.agreements.forget(connection, session)
+            connection.execute(_earlier.delete().filter_by(session=session))
             if done.rowcount:
                 self._append(connection, {"event": "close", "session": session})
+            closed = self._closed(connection)
         with self._engine.connect() as connection:
             # Pages as they were before the update lie in the write-ahead log until it is cut.
             connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        for name in files:
+        self._sweep(closed)
+
+    def _closed(self, connection: sa.Connection) -> tuple[list[str], list[str]]:
+        """Masked replies of closed studies, and closed studies."""
+        over = sa.select(_sessions.c.session).where(_sessions.c.document.is_(None))
+        masked = sa.select(_replies.c.file).where(_replies.c.masked, _replies.c.session.in_(over))
+        return list(connection.execute(masked).scalars()), list(connection.execute(over).scalars())
+
+    def _sweep(self, closed: tuple[Sequence[str], Sequence[str]]) -> None:
+        """Delete the files of closed studies."""
+        there = {path.name for path in (self.folder / "replies").iterdir()}
+        for name in there.intersection(closed[0]):
             (self.folder / "replies" / name).unlink(missing_ok=True)
-        folder = self._panels(session)
-        if folder.exists():
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
+        for folder in map(self._panels, closed[1]):
+            if folder.exists():
+                for file in folder.iterdir():
+                    file.unlink(missing_ok=True)
+                folder.rmdir()
 
     def _panels(self, session: str) -> Path:
         return self.folder / f"panels-{hashlib.sha256(session.encode()).hexdigest()[:32]}"
@@ -289,8 +304,7 @@ class Ledger:
         if row is None:
             return None
         slot = Slot(row["session"], row["question"], row["round"], row["slice"], row["attempt"])
-        survivors = tuple(json.loads(row["survivors"])) if row["survivors"] else None
-        return Stored(request, slot, row["seed"], json.loads(row["peers"] or "{}"), survivors)
+        return Stored(request, slot, row["masked"])
 
     def record(
         self,
@@ -298,8 +312,7 @@ class Ledger:
         slot: Slot,
         reply: bytes,
         line: Mapping[str, Any],
-        seed: bytes | None,
-        peers: Mapping[str, str],
+        masked: bool,
         crowd: Crowd | None,
     ) -> None:
         """Store a reply: its bytes are synced to disk first, then row, crowd and journal line are committed together.
@@ -314,8 +327,7 @@ class Ledger:
                     request=request,
                     **slot.__dict__,
                     file=name,
-                    seed=seed,
-                    peers=json.dumps(dict(peers)) if seed else None,
+                    masked=masked,
                     crowd=crowd.name if crowd else None,
                 )
             )
@@ -366,23 +378,14 @@ class Ledger:
             line = {"event": "version", "dataset": self.dataset, "version": number, "data": digest, "people": people}
             self._append(connection, line)
 
-    # -- rosters --------------------------------------------------------------------------------------------------
-
-    def rosters(self) -> list[tuple[str, ...]]:
-        """The sets of sites over which a total of this data set was ever opened."""
+    def first_seen(self, slot: Slot, digest: str) -> str:
+        """The digest of the earlier totals with which a round was first asked: this one, if it is asked now."""
+        place = {"session": slot.session, "question": slot.question, "attempt": slot.attempt, "round": slot.round}
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_rosters.c.members).filter_by(dataset=self.dataset)).scalars()
-            return [tuple(json.loads(r)) for r in rows]
-
-    def survive(self, requests: Sequence[str], survivors: Sequence[str], line: Mapping[str, Any]) -> None:
-        """Remember that these requests' totals were opened over these survivors."""
-        members = json.dumps(sorted(survivors))
-        with self._engine.begin() as connection:
-            for request in requests:
-                connection.execute(_replies.update().filter_by(request=request).values(survivors=members))
-            if not connection.execute(sa.select(_rosters).filter_by(dataset=self.dataset, members=members)).first():
-                connection.execute(_rosters.insert().values(dataset=self.dataset, members=members))
-            self._append(connection, {"event": "unmask", **line, "survivors": sorted(survivors)})
+            known = connection.execute(sa.select(_earlier.c.digest).filter_by(**place)).scalar()
+            if known is None:
+                connection.execute(_earlier.insert().values(**place, digest=digest))
+            return known or digest
 
     # -- journal --------------------------------------------------------------------------------------------------
 

@@ -6,17 +6,14 @@ same bytes after a crash, so nodes answer from their stores and nothing is paid 
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-
-import numpy as np
 
 from fl_server.session import Checkpoint, Link, Session
+from fl_server.summing import Attempt, SitesLostError, Summing
 from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
@@ -30,8 +27,6 @@ from strategies.wire import (
     Answered,
     Ask,
     Reason,
-    Unmask,
-    Unmasked,
     WireError,
     digest_of,
     pack_arrays,
@@ -62,6 +57,7 @@ class Statement:
         data_versions: site -> number of its data set's version, which it fixed before the study was opened.
         synthetic: the sites whose people are made up; all or none, since the two are never mixed.
         seconds: from the first request to the answer, of this process.
+        recovered: who is in an exact answer though it fell silent at the end, and why: the others opened its masks.
     """
 
     regime: Regime
@@ -77,6 +73,7 @@ class Statement:
     data_versions: Mapping[str, int]
     synthetic: tuple[str, ...]
     seconds: float
+    recovered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,14 +100,6 @@ class Progress:
     done: int
     steps: int
     note: str = ""
-
-
-class _SitesLostError(Exception):
-    """Sites that answered a question's first exchange did not answer a later one."""
-
-    def __init__(self, lost: Mapping[str, str]) -> None:
-        super().__init__("sites lost")
-        self.lost = lost
 
 
 @dataclass
@@ -140,6 +129,7 @@ class Conductor:
             self.timeout_s,
             self.wait_s,
         )
+        self._summing = Summing(self.study, self._session, self.checkpoint)
 
     # -- the study ------------------------------------------------------------------------------------------------
 
@@ -166,15 +156,15 @@ class Conductor:
         self.progress(self._at)
         frame = self.study.frame(question)
         self._absent = dict(self._session.away)  # a refusal concerns one question; a site that fell silent stays away
-        willing = (site for site in self._session.opened if question.name not in self._session.opened[site].refuses)
-        roster = tuple(sorted(site for site in willing if site not in self._absent))
+        roster = self._willing(question)
         refusing = {
             s: f"refused: {o.refuses[question.name]}"
             for s, o in self._session.opened.items()
             if question.name in o.refuses
         }
+        recovered: Mapping[str, str] = {}
         if question.summed:
-            sites, sums, analysis = self._exact(question, frame, roster, refusing)
+            sites, sums, analysis, recovered = self._exact(question, frame, roster, refusing)
             total = Total(sums, sites, {}, self._minimum_cell(sites))
             answer, by_site, sds = self._final(analysis, total, frame), {}, {}
         elif question.budget is None:
@@ -208,6 +198,7 @@ class Conductor:
             data_versions={site: self._session.opened[site].data for site in sites},
             synthetic=tuple(site for site in sites if self._session.opened[site].synthetic),
             seconds=time.monotonic() - started,
+            recovered=recovered,
         )
         return Result(question, answer, by_site, statement)
 
@@ -220,41 +211,55 @@ class Conductor:
         assert isinstance(answer, Answer)
         return answer
 
+    def _willing(self, question: Question) -> tuple[str, ...]:
+        """The sites that opened the study, do not refuse the question and are not away."""
+        opened, away = self._session.opened, self._session.away
+        return tuple(sorted(s for s, o in opened.items() if question.name not in o.refuses and s not in away))
+
     def _exact(
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
-    ) -> tuple[tuple[str, ...], Summary, Analysis]:
-        """The last round's total under secure summing, and the sites that are in it."""
-        attempt, before = 1, dict[str, str]()
-        while (lost := self.checkpoint.read(f"{question.name}.{attempt}.lost")) is not None:
-            before |= json.loads(lost)
-            attempt += 1
+    ) -> tuple[tuple[str, ...], Summary, Analysis, dict[str, str]]:
+        """The last round's total under secure summing, the sites in it, and those of them whose masks others opened."""
         while True:
-            roster = tuple(site for site in roster if site not in self._absent)
-            asked = self._asked(question, attempt, roster, refusing, before)
+            attempt = self._attempt(question, roster, refusing)
             try:
-                return self._rounds(question, frame, attempt, asked, refusing)
-            except _SitesLostError as error:
-                self.checkpoint.write(f"{question.name}.{attempt}.lost", json.dumps(dict(error.lost)).encode())
+                self._agree(attempt)
+                return self._rounds(question, frame, attempt)
+            except SitesLostError as error:
+                self._summing.give_up(question, error.lost)
                 self._lose(error.lost)
-                attempt += 1
 
-    def _asked(
-        self,
-        question: Question,
-        attempt: int,
-        roster: tuple[str, ...],
-        refusing: Mapping[str, str],
-        before: Mapping[str, str],
-    ) -> tuple[str, ...]:
-        """The roster that is signed into an attempt's first requests: after a restart, still the first process's."""
+    def _attempt(self, question: Question, roster: tuple[str, ...], refusing: Mapping[str, str]) -> Attempt:
+        """The attempt that a question is in, begun if it has not, together with all that have the same roster."""
+        before: dict[str, str] = {}
+        for lost in self._summing.lost(question):
+            before |= lost
+        attempt = self._summing.attempt(question)
+        if attempt is None:
+            roster = tuple(site for site in roster if site not in self._absent)
+            self._quorum(question, roster, {**before, **refusing})  # before it costs anybody anything
+            if len(self._summing.lost(question)) >= 2 * len(self.federation.nodes):
+                rule, remedy = MEANING[Reason.AGREEMENT_STALE]
+                found = "other studies' rosters were signed in between, again and again"
+                raise RefusedError(Reason.AGREEMENT_STALE, rule, found, remedy + ".")
+            later = self.study.questions[self.study.questions.index(question) + 1 :]
+            same = [q for q in later if q.summed and self._willing(q) == roster and self._summing.attempt(q) is None]
+            self._summing.begin([question, *same], roster)
+            attempt = self._summing.attempt(question)
+            assert attempt is not None
+        self._absent |= {
+            s: before.get(s, "came after the roster was agreed") for s in roster if s not in attempt.roster
+        }
+        return attempt
 
-        def decide() -> bytes:
-            self._quorum(question, roster, refusing)  # before it costs anybody anything
-            return json.dumps(roster).encode()
-
-        asked = tuple(json.loads(self.checkpoint.once(f"{question.name}.{attempt}.roster", decide)))
-        self._absent |= {s: before.get(s, "came after the question was asked") for s in roster if s not in asked}
-        return asked
+    def _agree(self, attempt: Attempt) -> None:
+        try:
+            self._summing.agree(attempt)
+        except SitesLostError as error:
+            for other in self._summing.covered(attempt):
+                if other.name != attempt.question:
+                    self._summing.give_up(other, {s: w for s, w in error.lost.items() if not w.startswith("refused: ")})
+            raise
 
     def _lose(self, lost: Mapping[str, str]) -> None:
         self._absent.update(lost)
@@ -267,25 +272,22 @@ class Conductor:
                 self._absent.setdefault(site, "did not answer")
 
     def _rounds(
-        self, question: Question, frame: Frame, attempt: int, roster: tuple[str, ...], refusing: Mapping[str, str]
-    ) -> tuple[tuple[str, ...], Summary, Analysis]:
-        analysis, earlier, first = question.analysis, list[Summary](), True
+        self, question: Question, frame: Frame, attempt: Attempt
+    ) -> tuple[tuple[str, ...], Summary, Analysis, dict[str, str]]:
+        analysis, earlier, recovered = question.analysis, list[Summary](), dict[str, str]()
         for number in range(1, question.analysis.rounds() + 1):
             cut = analysis.slices(frame)
             totals: list[Summary] = []
             for start in range(0, len(cut), SLICES_PER_EXCHANGE):
                 numbers = range(start, min(start + SLICES_PER_EXCHANGE, len(cut)))
-                place = f"{question.name}.{attempt}.{number}.{start}"
-                asks = self._requests(place, question, analysis, number, numbers, len(cut), attempt, roster, earlier)
-                fields = [analysis.leaves(frame[cut[n]]) for n in numbers]
-                survivors, vectors = self._summed(
-                    place, asks, roster, [sum(f.size for f in fs.values()) for fs in fields], first
+                place = f"{question.name}.{attempt.number}.{number}.{start}"
+                asks = self._requests(
+                    place, question, analysis, number, numbers, len(cut), attempt.number, attempt.roster, earlier
                 )
-                if first:
-                    # Whoever answered the first exchange is the roster of all that follows.
-                    self._name_absent(roster, survivors)
-                    roster, first = survivors, False
-                    self._quorum(question, roster, refusing)
+                fields = [analysis.leaves(frame[cut[n]]) for n in numbers]
+                lengths = [sum(f.size for f in fs.values()) for fs in fields]
+                vectors, silent = self._summing.total(place, attempt, asks, lengths)
+                recovered |= silent
                 totals += [secure_sum.unflatten(v, f) for v, f in zip(vectors, fields, strict=True)]
                 self._advance()
             try:
@@ -297,83 +299,13 @@ class Conductor:
                     "run the study again once its data are still.",
                 ) from None
             if number == question.analysis.rounds():
-                return roster, total, analysis
-            following = analysis.conclude(Total(total, roster, {}, self._minimum_cell(roster)), frame)
+                return attempt.roster, total, analysis, recovered
+            following = analysis.conclude(Total(total, attempt.roster, {}, self._minimum_cell(attempt.roster)), frame)
             if not isinstance(following, Analysis):
-                return roster, total, analysis
+                return attempt.roster, total, analysis, recovered
             earlier.append(total)
             analysis = following
         raise AssertionError("unreachable: rounds() bounds the loop")
-
-    def _summed(
-        self, place: str, asks: Sequence[bytes], roster: tuple[str, ...], lengths: Sequence[int], first: bool
-    ) -> tuple[tuple[str, ...], list[np.ndarray[Any, np.dtype[np.uint64]]]]:
-        """The totals of one exchange's slices and the sites in them: ask, then open the survivors' masks once."""
-        done = self.checkpoint.read(f"{place}.total")
-        if done is not None:
-            names = tuple(json.loads(self.checkpoint.read(f"{place}.survivors") or b"[]"))
-            arrays = unpack_arrays(done)
-            return names, [arrays[str(i)].view(np.uint64) for i in range(len(asks))]
-        digests = [digest_of(a) for a in asks]
-        masked, lost = self._masked(asks, roster, lengths)
-        planned = self.checkpoint.read(f"{place}.survivors")
-        survivors = tuple(json.loads(planned)) if planned else tuple(sorted(masked))
-        gone = {s: lost.get(s, "did not answer") for s in survivors if s not in masked}
-        if gone or (not first and set(survivors) != set(roster)):
-            raise _SitesLostError(gone or lost)
-        if first:
-            self._lose(lost)
-            if len(survivors) < max(secure_sum.LEAST_SITES, self.study.minimum_sites):
-                return survivors, [
-                    np.zeros(n, dtype=np.uint64) for n in lengths
-                ]  # the quorum check that follows says why
-        self.checkpoint.once(f"{place}.survivors", lambda: json.dumps(survivors).encode())
-        unmask = self.checkpoint.once(
-            f"{place}.unmask",
-            lambda: seal_envelope(
-                Unmask(self._session.name, tuple(digests), survivors, self._session.expires()), b"", self.identity
-            ),
-        )
-        seeds, lost = self._seeds(unmask, survivors, [s for s in roster if s not in survivors], len(asks))
-        if lost:
-            raise _SitesLostError(lost)
-        vectors = []
-        for i in range(len(asks)):
-            own = {site: bytes.fromhex(seeds[site].own[i]) for site in survivors}
-            pairs = {
-                site: {m: bytes.fromhex(values[i]) for m, values in seeds[site].missing.items()} for site in survivors
-            }
-            vectors.append(secure_sum.unmask({site: masked[site][i] for site in survivors}, own, pairs))
-        self.checkpoint.write(f"{place}.total", pack_arrays({str(i): v.view(np.int64) for i, v in enumerate(vectors)}))
-        return survivors, vectors
-
-    def _masked(
-        self, asks: Sequence[bytes], roster: tuple[str, ...], lengths: Sequence[int]
-    ) -> tuple[dict[str, list[np.ndarray[Any, np.dtype[np.uint64]]]], dict[str, str]]:
-        answers, lost = self._session.collect(asks, roster, Answered)
-        masked = {}
-        for site, messages in answers.items():
-            vectors = [np.frombuffer(body, dtype="<u8").astype(np.uint64) for _, body in messages if len(body) % 8 == 0]
-            if [len(v) for v in vectors] != list(lengths):
-                lost[site] = "sent another shape than declared"
-            else:
-                masked[site] = vectors
-        return masked, lost
-
-    def _seeds(
-        self, unmask: bytes, survivors: tuple[str, ...], missing: Sequence[str], count: int
-    ) -> tuple[dict[str, Unmasked], dict[str, str]]:
-        answers, lost = self._session.collect([unmask], survivors, Unmasked)
-        seeds = {}
-        for site, ((header, _),) in answers.items():
-            lists = [header.own, *header.missing.values()]
-            if set(header.missing) != set(missing) or any(
-                len(values) != count or any(not _is_seed(v) for v in values) for values in lists
-            ):
-                lost[site] = "sent seeds of another shape"
-            else:
-                seeds[site] = header
-        return seeds, lost
 
     def _sealed(
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
@@ -381,7 +313,7 @@ class Conductor:
         """The last round's parts, site by site: noised, or without what the site withheld."""
         analysis, earlier = question.analysis, list[Summary]()
         rounds = question.analysis.rounds()
-        roster = self._asked(question, 1, roster, refusing, {})
+        roster = self._asked(question, roster, refusing)
         for number in range(1, rounds + 1):
             cut = analysis.slices(frame)
             place = f"{question.name}.1.{number}.0"
@@ -402,6 +334,17 @@ class Conductor:
                     continue
             return roster, parts, analysis
         raise AssertionError("unreachable: rounds() bounds the loop")
+
+    def _asked(self, question: Question, roster: tuple[str, ...], refusing: Mapping[str, str]) -> tuple[str, ...]:
+        """The roster that is signed into the first requests: after a restart, still the first process's."""
+
+        def decide() -> bytes:
+            self._quorum(question, roster, refusing)  # before it costs anybody anything
+            return json.dumps(roster).encode()
+
+        asked = tuple(json.loads(self.checkpoint.once(f"{question.name}.1.roster", decide)))
+        self._absent |= dict.fromkeys((s for s in roster if s not in asked), "came after the question was asked")
+        return asked
 
     def _can_be_answered(self, question: Question, frame: Frame) -> None:
         """Assert it before anybody pays for it."""
@@ -427,8 +370,8 @@ class Conductor:
         for site, messages in answers.items():
             try:
                 slices = []
-                for digest, span, (_, body) in zip(digests, cut, messages, strict=True):
-                    opened = unpack_arrays(unseal(body, self._session.sealing, digest))
+                for digest, span, reply in zip(digests, cut, messages, strict=True):
+                    opened = unpack_arrays(unseal(reply.body, self._session.sealing, digest))
                     check(opened, analysis.leaves(frame[span]))
                     slices.append(opened)
                 parts[site] = join(slices, analysis.leaves(frame))
@@ -451,11 +394,6 @@ class Conductor:
         roster: tuple[str, ...],
         earlier: Sequence[Summary],
     ) -> list[bytes]:
-        keys = (
-            {site: base64.b64encode(self._session.certificates[site]).decode() for site in roster}
-            if question.summed
-            else {}
-        )
         body = pack_parts([pack_arrays(total) for total in earlier])
         out = []
         for n in slices:
@@ -469,7 +407,6 @@ class Conductor:
                 attempt=attempt,
                 roster=roster,
                 parameters=parameters(analysis),
-                keys=keys,
                 expires=self._session.expires(),
                 version=package_version(),
             )
@@ -525,10 +462,3 @@ def _sum(parts: Iterable[Summary]) -> Summary:
     for part in parts:
         total = add(total, part)
     return total
-
-
-def _is_seed(text: str) -> bool:
-    try:
-        return len(bytes.fromhex(text)) == secure_sum.SEED_BYTES
-    except ValueError:
-        return False

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -21,11 +21,14 @@ from strategies.federation import Federation, Identity, write_secret
 from strategies.study import Study
 from strategies.version import package_version
 from strategies.wire import (
+    Agreed,
     Answered,
     Close,
     Open,
     Opened,
+    Recovered,
     Refused,
+    Shared,
     Unmasked,
     WireError,
     digest_of,
@@ -75,7 +78,16 @@ class Checkpoint:
         return self.write(name, make()) if known is None else known
 
 
-T = TypeVar("T", Answered, Unmasked)
+T = TypeVar("T", Answered, Shared, Agreed, Unmasked, Recovered)
+
+
+@dataclass(frozen=True)
+class Reply(Generic[T]):
+    """A verified reply of a site: its header, its body, and the envelope that the site signed."""
+
+    header: T
+    body: bytes
+    envelope: bytes
 
 
 @dataclass
@@ -205,19 +217,19 @@ class Session:
 
     def collect(
         self, requests: Sequence[bytes], sites: Iterable[str], kind: type[T]
-    ) -> tuple[dict[str, list[tuple[T, bytes]]], dict[str, str]]:
+    ) -> tuple[dict[str, list[Reply[T]]], dict[str, str]]:
         """Send the requests to each site; its verified replies in order, or why it has none."""
         sites = list(sites)
         digests = [digest_of(r) for r in requests]
         came = self._exchange({self.sites[site]: requests for site in sites if site in self.sites})
-        answers: dict[str, list[tuple[T, bytes]]] = {}
+        answers: dict[str, list[Reply[T]]] = {}
         lost: dict[str, str] = {}
         for site in sites:
             replies = came.get(self.sites[site]) if site in self.sites else None
             if replies is None or len(replies) != len(requests):
                 lost[site] = "did not answer"
                 continue
-            read: list[tuple[T, bytes]] = []
+            read: list[Reply[T]] = []
             for digest, reply in zip(digests, replies, strict=True):
                 try:
                     message = open_envelope(reply, {site: self.federation.nodes[site].identity})
@@ -234,7 +246,7 @@ class Session:
                 if isinstance(header, Answered) and header.version != package_version():
                     lost[site] = "runs another version"
                     break
-                read.append((header, message.body))
+                read.append(Reply(header, message.body, reply))
             else:
                 answers[site] = read
                 self.bytes_left[site] = self.bytes_left.get(site, 0) + sum(len(r) for r in replies)

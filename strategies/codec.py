@@ -81,7 +81,7 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
     Raises:
         UsageError: for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
     """
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {f.name: f for f in fields(cls) if f.init and f.name not in leave_out}  # type: ignore[arg-type]
     unknown = sorted(set(raw) - set(known))
     if unknown:
@@ -98,6 +98,16 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
         return cls(**values)
     except ValueError as error:
         raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+"""Kept, since every annotation is compiled anew each time, and a roster's messages are decoded by every site."""
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def _value(hint: Any, raw: Any, where: str) -> Any:

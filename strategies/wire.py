@@ -7,8 +7,11 @@ below; bodies are arrays in safetensors form, a study with its panels, or sealed
 code.
 
     Open    -> Opened    here is the study; here is my key for it
+    Share   -> Shared    here is a roster; here are my mask keys, the others' shares of my roots, the rosters I know
+    Agree   -> Agreed    here is what every site of the roster sent; I sign that I saw it and open nothing else
     Ask     -> Answered  one slice of one round of one question; a masked or sealed part of its sum
-    Unmask  -> Unmasked  who survived; the seeds that open the survivors' sum, once
+    Unmask  -> Unmasked  here is everybody's signature; the seeds of my self masks, sealed to the coordinator
+    Recover -> Recovered these sites fell silent; my shares of their roots, sealed to the coordinator
     Close   -> Closed    forget the study's keys
     anything -> Refused  a closed reason code and public quantities
 """
@@ -18,10 +21,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -37,7 +40,7 @@ from strategies.errors import UsageError
 from strategies.federation import Identity, verify
 
 MAGIC = b"GENOSUM\0"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct(">8sH8s64s")
 _LENGTH = struct.Struct(">I")
 _SIGNED = b"genosum envelope v1\0"
@@ -77,7 +80,8 @@ class Reason(StrEnum):
     OVERLAP = "OVERLAP"
     SUM_OVERFLOW = "SUM_OVERFLOW"
     NOT_ANSWERED = "NOT_ANSWERED"
-    SURVIVORS_CONFLICT = "SURVIVORS_CONFLICT"
+    NOT_AGREED = "NOT_AGREED"
+    AGREEMENT_STALE = "AGREEMENT_STALE"
     INTERNAL = "INTERNAL"
 
 
@@ -126,7 +130,7 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.OUT_OF_ORDER: ("Rounds and slices lie within the signed study.", "run the study again"),
     Reason.NOT_DERIVED: ("A later round's parameters follow from the earlier totals.", "run the study again"),
     Reason.ALREADY_ANSWERED: (
-        "A slice of a question is answered to one request only.",
+        "A slice of a question, or a question's exchange of keys, is answered to one request only.",
         "resume with the original request",
     ),
     Reason.BUDGET_EXHAUSTED: (
@@ -140,7 +144,14 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     ),
     Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
     Reason.NOT_ANSWERED: ("Seeds are returned for requests that this node answered.", "ask first"),
-    Reason.SURVIVORS_CONFLICT: ("Seeds are returned once, for one list of survivors.", "restart the question"),
+    Reason.NOT_AGREED: (
+        "Every site of a roster signs the same agreement before the roster is asked or its sum is opened.",
+        "run the study again",
+    ),
+    Reason.AGREEMENT_STALE: (
+        "A roster is agreed on after the last one that the node signed, and an attempt ends where a later one begins.",
+        "agree once more, or run the study again",
+    ),
     Reason.INTERNAL: ("A node computes what it was asked.", "the operator reads the node's log"),
 }
 
@@ -189,8 +200,63 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A roster for these questions, each in its attempt. The body holds the roster's Opened envelopes, in its order."""
+
+    kind: ClassVar[str] = "share"
+    session: str
+    study: str
+    questions: Mapping[str, int]
+    roster: tuple[str, ...]
+    expires: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A site's part of an agreement. The body holds, for each other site in the roster's order, sealed to its key for
+    the session, its shares of the roots.
+
+    Attributes:
+        keys: question -> the public key for its pairwise masks.
+        roots: question -> a commitment to the root of the self masks.
+        opened: the rosters over which, to the node's knowledge, a total of its data set was opened.
+        pending: agreement -> its roster: those that were signed, and may have been opened.
+        withdrawn: the agreements that the node will never open: it deleted what it would have opened them with.
+    """
+
+    kind: ClassVar[str] = "shared"
+    request: str
+    node: str
+    keys: Mapping[str, str]
+    roots: Mapping[str, str]
+    opened: tuple[tuple[str, ...], ...]
+    pending: Mapping[str, tuple[str, ...]]
+    withdrawn: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Agree:
+    """What every site of the roster of the request `share` sent: their Shared envelopes, in its order, in the body."""
+
+    kind: ClassVar[str] = "agree"
+    session: str
+    share: str
+    expires: int
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """The node saw these very envelopes, found the roster in order and will open it, or nothing, for its questions."""
+
+    kind: ClassVar[str] = "agreed"
+    request: str
+    node: str
+    transcript: str
+
+
+@dataclass(frozen=True)
 class Ask:
-    """One slice of one round. The body holds the totals of earlier rounds, `keys` the roster's Opened envelopes."""
+    """One slice of one round. The body holds the totals of earlier rounds."""
 
     kind: ClassVar[str] = "ask"
     session: str
@@ -202,7 +268,6 @@ class Ask:
     attempt: int
     roster: tuple[str, ...]
     parameters: Mapping[str, Any]
-    keys: Mapping[str, str]
     expires: int
     version: str
 
@@ -220,24 +285,44 @@ class Answered:
 
 @dataclass(frozen=True)
 class Unmask:
-    """Who answered these requests. A node returns seeds for each of them once, for one list."""
+    """Requests of one attempt that all of its roster answered. The body holds the roster's Agreed envelopes."""
 
     kind: ClassVar[str] = "unmask"
     session: str
+    question: str
+    attempt: int
     requests: tuple[str, ...]
-    survivors: tuple[str, ...]
     expires: int
 
 
 @dataclass(frozen=True)
 class Unmasked:
-    """For each request, the self-mask seed, and the seeds shared with each missing site (hexadecimal)."""
+    """In the body, sealed to the coordinator, the seed of the self mask of each request."""
 
     kind: ClassVar[str] = "unmasked"
     request: str
     node: str
-    own: tuple[str, ...]
-    missing: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Recover:
+    """Sites that answered an attempt and fell silent before they opened it."""
+
+    kind: ClassVar[str] = "recover"
+    session: str
+    question: str
+    attempt: int
+    sites: tuple[str, ...]
+    expires: int
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """In the body, sealed to the coordinator, the node's share of each site's root."""
+
+    kind: ClassVar[str] = "recovered"
+    request: str
+    node: str
 
 
 @dataclass(frozen=True)
@@ -267,10 +352,11 @@ class Refused:
     public: Mapping[str, float] = field(default_factory=dict)
 
 
-Header = Open | Opened | Ask | Answered | Unmask | Unmasked | Close | Closed | Refused
-_KINDS: Mapping[str, type[Header]] = {
-    c.kind: c for c in (Open, Opened, Ask, Answered, Unmask, Unmasked, Close, Closed, Refused)
-}
+Header = (
+    Open | Opened | Share | Shared | Agree | Agreed | Ask | Answered
+    | Unmask | Unmasked | Recover | Recovered | Close | Closed | Refused
+)  # fmt: skip
+_KINDS: Mapping[str, type[Header]] = {c.kind: c for c in get_args(Header)}
 
 
 @dataclass(frozen=True)
@@ -328,6 +414,18 @@ def open_envelope(envelope: bytes, identities: Mapping[str, str]) -> Message:
 def digest_of(envelope: bytes) -> str:
     """The digest by which a message is referred to: of all that is signed, in hexadecimal."""
     return hashlib.sha256(_SIGNED + envelope[_PREFIX.size :]).hexdigest()
+
+
+def agreement_of(session: str, question: str, attempt: int, roster: Sequence[str]) -> str:
+    """The name of what a roster agrees on for one attempt of a question, in hexadecimal."""
+    place = {"session": session, "question": question, "attempt": attempt, "roster": sorted(roster)}
+    return hashlib.sha256(b"genosum agreement v1\0" + canonical(place)).hexdigest()
+
+
+def transcript_of(share: str, shared: Iterable[bytes]) -> str:
+    """What the sites of a roster sign: the digests of the request and of all their Shared envelopes, in its order."""
+    digests = [share, *map(digest_of, shared)]
+    return hashlib.sha256(b"genosum transcript v1\0" + " ".join(digests).encode()).hexdigest()
 
 
 def _key_id(identity: str) -> bytes:

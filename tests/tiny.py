@@ -3,7 +3,6 @@ a pen with which a test writes the coordinator's messages itself."""
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,18 +32,25 @@ from strategies.summary import Summary
 from strategies.variants import Panel, Variant
 from strategies.version import package_version
 from strategies.wire import (
+    Agree,
     Ask,
     Close,
     Header,
     Message,
     Open,
     Opened,
+    Reason,
+    Recover,
+    Refused,
+    Share,
     Unmask,
+    WireError,
     digest_of,
     open_envelope,
     pack_arrays,
     pack_parts,
     seal_envelope,
+    unseal,
 )
 
 NAMES = ("AT", "BE", "CY", "DK")
@@ -241,6 +247,7 @@ class Pen:
     study: Study
     session: str
     certificates: dict[str, bytes] = field(default_factory=dict)
+    agreed: dict[tuple[str, int], list[bytes]] = field(default_factory=dict)
     sealing: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
     expires: int = field(default_factory=lambda: int(time.time()) + 3600)
 
@@ -264,9 +271,27 @@ class Pen:
             self.certificates[site] = reply
         return self
 
-    @property
-    def keys(self) -> dict[str, str]:
-        return {site: base64.b64encode(c).decode() for site, c in self.certificates.items()}
+    def share(self, questions: Mapping[str, int], roster: Sequence[str] = NAMES, **change: Any) -> bytes:
+        header = Share(self.session, self.study.digest, dict(questions), tuple(roster), self.expires)
+        body = change.pop("body", None)
+        if body is None:
+            body = pack_parts(self.certificates[site] for site in roster)
+        return self.sign(replace(header, **change), body)
+
+    def agree(self, share: bytes, shared: Sequence[bytes], **change: Any) -> bytes:
+        return self.sign(replace(Agree(self.session, digest_of(share), self.expires), **change), pack_parts(shared))
+
+    def join(self, question: str = "counts", attempt: int = 1, roster: Sequence[str] = NAMES) -> Reason | None:
+        """Have a roster agree; None, or the first refusal."""
+        share = self.share({question: attempt}, roster)
+        shared = [self.tiny.gates[site].answer(share) for site in roster]
+        agree = self.agree(share, shared)
+        replies = [self.tiny.gates[site].answer(agree) for site in roster]
+        for site, reply in (*zip(roster, shared, strict=True), *zip(roster, replies, strict=True)):
+            if isinstance(refused := self.tiny.read(site, reply).header, Refused):
+                return refused.reason
+        self.agreed[question, attempt] = replies
+        return None
 
     def ask(
         self,
@@ -277,10 +302,15 @@ class Pen:
         roster: Sequence[str] = NAMES,
         body: bytes | None = None,
         by: Identity | None = None,
+        agree: bool = True,
         **change: Any,
     ) -> bytes:
-        """Slice `number` of a question's first round, or of `analysis`' round after the `earlier` totals."""
-        asked = self.study.question(question)
+        """Slice `number` of a question's first round, or of `analysis`' round after the `earlier` totals. Unless they
+        did, and if they can, the roster's sites agree first."""
+        asked, attempt = self.study.question(question), change.get("attempt", 1)
+        known = (question, attempt) in self.agreed or not set(roster) <= set(self.certificates)
+        if agree and asked and asked.summed and not known:
+            self.join(question, attempt, roster)
         page = analysis or (asked.analysis if asked else None)
         frame = self.study.frame(asked) if asked else None
         header = Ask(
@@ -293,7 +323,6 @@ class Pen:
             attempt=1,
             roster=tuple(roster),
             parameters=parameters(page) if page else {},
-            keys={s: k for s, k in self.keys.items() if s in roster} if asked and not asked.budget else {},
             expires=self.expires,
             version=package_version(),
         )
@@ -301,9 +330,25 @@ class Pen:
             body = pack_parts([pack_arrays(total) for total in earlier])
         return self.sign(replace(header, **change), body, by)
 
-    def unmask(self, requests: Sequence[bytes], survivors: Sequence[str] = NAMES, **change: Any) -> bytes:
-        header = Unmask(self.session, tuple(digest_of(r) for r in requests), tuple(survivors), self.expires)
-        return self.sign(replace(header, **change))
+    def unmask(self, requests: Sequence[bytes], question: str = "counts", attempt: int = 1, **change: Any) -> bytes:
+        body = change.pop("body", None)
+        if body is None:
+            body = pack_parts(self.agreed.get((question, attempt), []))
+        digests = tuple(digest_of(r) for r in requests)
+        return self.sign(replace(Unmask(self.session, question, attempt, digests, self.expires), **change), body)
+
+    def recover(self, sites: Sequence[str], question: str = "counts", attempt: int = 1, **change: Any) -> bytes:
+        return self.sign(replace(Recover(self.session, question, attempt, tuple(sites), self.expires), **change))
+
+    def opened(self, request: bytes, reply: bytes) -> list[bytes]:
+        """The seeds or shares that a reply brings to the coordinator."""
+        for site in self.certificates:
+            try:
+                data = unseal(self.tiny.read(site, reply).body, self.sealing, digest_of(request))
+            except WireError:
+                continue
+            return [data[at : at + 32] for at in range(0, len(data), 32)]
+        raise AssertionError("a refusal")
 
     def closing(self, by: Identity | None = None, **change: Any) -> bytes:
         return self.sign(replace(Close(self.session, self.expires), **change), by=by)

@@ -448,8 +448,13 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("sites in the answer", _listed(said["sites"])),
         ("version of the data", ", ".join(f"{site} {n}" for site, n in said["data_versions"].items())),
         ("people", "synthetic: nobody stands behind the data" if said["synthetic"] else "real"),
-        ("sites absent", "; ".join(f"{site} {why}" for site, why in said["absent"].items()) or "none"),
+        ("sites absent", _why(said["absent"])),
+        ("sites whose masks the others opened", _why(said["recovered"])),
     )
+
+
+def _why(sites: Mapping[str, str]) -> str:
+    return "; ".join(f"{site} {why}" for site, why in sites.items()) or "none"
 
 
 def _bytes(result: Result) -> Table:

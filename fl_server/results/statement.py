@@ -82,6 +82,7 @@ def document(result: Result) -> dict[str, Any]:
         "withheld_rows": result.answer.withheld,
         "sites": list(s.sites),
         "absent": dict(s.absent),
+        "recovered": dict(s.recovered),
         "synthetic": list(s.synthetic),
         "bytes_left": dict(s.bytes_left),
         "policies": dict(s.policies),

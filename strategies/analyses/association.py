@@ -7,8 +7,8 @@ Round 2 sums, for each variant, g'X, g'y, genotype counts and the products of th
 subtracting those from the whole cohort's products gives the complete-case normal equations exactly [1, section 2].
 No person's values leave, but at a variant with one missing genotype the subtracted products *are* one person's: they
 may travel only under secure summing, and a variant whose pooled number of missing genotypes, of observed ones, or of
-people with the minor allele lies below the minimum is withheld. Where few people have trait and covariates, their number
-and the whole answer are withheld before round 2.
+people with the minor allele lies below the minimum is withheld. Where few people have trait and covariates, their
+number and the whole answer are withheld before round 2.
 
 Not for related people or strong population structure beyond the covariates.
 

@@ -257,10 +257,10 @@ SLOT = Slot("s", "q", 1, 0, 1)
 def test_a_slot_is_taken_once_whatever_the_request(ledger: Ledger) -> None:
     import sqlalchemy  # noqa: PLC0415
 
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
+    ledger.record("a" * 64, SLOT, b"reply", {}, False, None)
     assert ledger.occupant(SLOT) == "a" * 64
     with pytest.raises(sqlalchemy.exc.IntegrityError):
-        ledger.record("b" * 64, SLOT, b"other", {}, None, {}, None)
+        ledger.record("b" * 64, SLOT, b"other", {}, False, None)
     assert ledger.reply("a" * 64) == b"reply"
     assert ledger.reply("b" * 64) is None
     assert [line["event"] for line in entries(ledger)] == ["answer"], "the second line fell with its row"
@@ -275,12 +275,12 @@ def test_a_reply_is_on_disk_before_its_row(ledger: Ledger, monkeypatch: pytest.M
         append(self, connection, line)
 
     monkeypatch.setattr(Ledger, "_append", watched)
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
+    ledger.record("a" * 64, SLOT, b"reply", {}, False, None)
     assert seen == [b"reply"]
 
 
 def test_a_reply_whose_file_is_gone_is_not_made_up(ledger: Ledger) -> None:
-    ledger.record("a" * 64, SLOT, b"reply", {}, None, {}, None)
+    ledger.record("a" * 64, SLOT, b"reply", {}, False, None)
     (ledger.folder / "replies" / ("a" * 64 + ".bin")).unlink()
     assert ledger.reply("a" * 64) is None
     assert ledger.occupant(SLOT) == "a" * 64
@@ -300,7 +300,7 @@ def test_files_are_for_the_owner_alone(tiny: Tiny, quick_path: Path) -> None:
         state = quick_path / "fresh"
         fresh = Ledger(state, "DATA")
         with fresh.exclusive():
-            fresh.record("a" * 64, SLOT, b"reply", {}, b"seed", {}, None)
+            fresh.record("a" * 64, SLOT, b"reply", {}, True, None)
             fresh.open_session(Session("s", "d", "c", "r", b"{}", "00", b"key", b"reply"), {"panel": b"text"})
         paths = [state, *state.rglob("*")]
         assert {"lock", "ledger.sqlite", "ledger.sqlite-wal", "replies", "panel"} <= {p.name for p in paths}
@@ -315,32 +315,60 @@ def test_files_are_for_the_owner_alone(tiny: Tiny, quick_path: Path) -> None:
         os.umask(old)
 
 
-def test_a_closed_study_leaves_no_key_seed_panel_or_masked_reply_on_the_disk(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_study_leaves_no_key_root_share_panel_or_masked_reply_on_the_disk(tiny: Tiny) -> None:
     pen, gate = tiny.pen(study(COUNTS, LINEAR, FREQUENCIES)).open(), tiny.gates[SITE]
     requests = [pen.ask("counts"), pen.ask("linear")]
     masked = [tiny.read(SITE, gate.answer(request)).body for request in requests]
     noised = gate.answer(pen.ask("frequencies"))
-    gate.answer(pen.unmask(requests[:1]))
+    seeds = gate.answer(pen.unmask(requests[:1]))
     session = gate.ledger.session(pen.session)
     assert session is not None
-    stored = [gate.ledger.stored(tiny.read(SITE, gate.answer(r)).header.request) for r in requests]  # type: ignore[union-attr]
-    secrets = [session.key, *(s.seed for s in stored if s)]
-    assert [len(s or b"") for s in secrets] == [32, 32, 32]
-    forms = [form for s in secrets if s for form in (s, s.hex().encode())] + [PANEL.encode()[:200], *masked]
+    agreements = gate.ledger.agreements.of(pen.session)
+    shares = [peer.share for one in agreements for peer in gate.ledger.agreements.peers(one.agreement).values()]
+    secrets = [session.key, *(key for one in agreements for key in (one.key, one.root)), *shares]
+    assert [len(s or b"") for s in secrets] == [32] * (1 + 2 * 2 + 2 * 3)
+    forms = [*(s for s in secrets if s), seeds, PANEL.encode()[:200], *masked]
+    hidden = [form.hex().encode() for form in secrets if form]
     before = bytes_on_disk(gate.ledger.folder)
-    assert [i for i, form in enumerate(forms) if form in before] == [0, 2, 4, 6, 7, 8], (
-        "so the search finds what is there"
-    )
+    assert all(form in before for form in forms), "so the search finds what is there"
 
     assert isinstance(tiny.read(SITE, gate.answer(pen.closing())).header, Closed)
     after = bytes_on_disk(gate.ledger.folder)
-    assert not [i for i, form in enumerate(forms) if form in after]
+    assert not [i for i, form in enumerate([*forms, *hidden]) if form in after]
     assert (gate.ledger.folder / "ledger.sqlite").stat().st_size > 0
     assert list(gate.ledger.folder.glob("panels-*")) == []
     assert gate.answer(pen.ask("frequencies")) == noised, "a private reply is public by intent"
     assert [p.read_bytes() for p in (gate.ledger.folder / "replies").iterdir()] == [noised]
+
+
+@pytest.mark.parametrize("again", ["restart", "close"])
+def test_a_crash_while_a_study_closes_leaves_no_masked_reply_behind(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    """The process dies when it has forgotten the study and before it has deleted a file."""
+    pen = tiny.pen(study(COUNTS, FREQUENCIES)).open()
+    masked = tiny.gates[SITE].answer(pen.ask("counts"))
+    noised = tiny.gates[SITE].answer(pen.ask("frequencies"))
+
+    class DeadError(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise DeadError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_sweep", dies)
+        with pytest.raises(DeadError):
+            tiny.gates[SITE].answer(pen.closing())
+    folder = tiny.gates[SITE].ledger.folder
+    assert {p.read_bytes() for p in (folder / "replies").iterdir()} == {masked, noised}
+    assert len(list(folder.glob("panels-*"))) == 1
+    if again == "restart":
+        tiny.restart(SITE)
+    else:
+        tiny.gates[SITE].answer(pen.closing())
+    assert [p.read_bytes() for p in (folder / "replies").iterdir()] == [noised]
+    assert list(folder.glob("panels-*")) == []
 
 
 def test_keys_are_gone_though_another_process_has_the_ledger_open(tiny: Tiny) -> None:
@@ -369,7 +397,7 @@ def test_the_journal_knows_no_people_variants_parameters_or_numbers(
     tiny = make_tiny(policies={"DK": {"columns": {"sex": [1, 2]}}}, own_total=NAMES)
     tiny.conductor(study(COUNTS, LINEAR, FREQUENCIES, TRAINING), quick_path / "run").run()
     allowed = {"time", "event", "session", "study", "coordinator", "question", "analysis", "regime", "round", "slice",
-               "roster", "policy", "data", "bytes", "dataset", "rho", "reason", "requests", "survivors",
+               "roster", "policy", "data", "bytes", "dataset", "rho", "reason", "questions",
                "version", "people"}  # fmt: skip
     events = set()
     for site, gate in tiny.gates.items():
@@ -381,7 +409,7 @@ def test_the_journal_knows_no_people_variants_parameters_or_numbers(
         parameters = ["panel", "trait", "covariates", "high", "sex", "salt", "learning_rate", "weights", "centre"]
         for word in [*words, *parameters]:
             assert word not in text, word
-    assert events == {"version", "open", "reserve", "answer", "refuse", "unmask", "close"}
+    assert events == {"version", "open", "agree", "reserve", "answer", "refuse", "unmask", "close"}
 
 
 def test_no_file_of_a_node_s_state_holds_people_or_genotypes(tiny: Tiny, quick_path: Path) -> None:

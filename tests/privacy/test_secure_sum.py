@@ -7,6 +7,7 @@ variants (streams of zeros, constant streams, reused nonces and seeds) and must 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import itertools
@@ -16,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-import fl_client.gate
 import strategies.analysis
+from fl_client.agreements import Agreement, Peer
 from fl_client.gate import Gate
+from strategies.errors import TooFewSitesError
 from strategies.protections import secure_sum
 from strategies.summary import MOST_INTEGER, Field, SumOverflowError, check_range, saturated
-from strategies.wire import Answered, Ask, Message, Reason, Refused, Unmask, Unmasked, digest_of, open_envelope
+from strategies.wire import (
+    Answered,
+    Ask,
+    Message,
+    Reason,
+    Recover,
+    Recovered,
+    Refused,
+    Unmask,
+    Unmasked,
+    WireError,
+    open_envelope,
+    unseal,
+)
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, GateLink, Tiny, genotypes, study
 
 Vector = NDArray[np.uint64]
@@ -70,7 +84,7 @@ RFC_5869 = [  # appendix A.1, A.2, A.3: input, salt, info, output
     ),
     ("0b" * 22, "", "", "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"),
 ]
-RFC_8439_A_1 = [  # appendix A.1: key, block counter, keystream; the nonce is zero, as in add_stream
+RFC_8439_A_1 = [  # appendix A.1: key, block counter, keystream; the nonce is zero, as in add_streams
     (
         "00" * 32,
         0,
@@ -129,9 +143,9 @@ def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
 
 
 def stream(seed: bytes, words: int) -> Vector:
-    """What `add_stream` adds."""
+    """What `add_streams` adds."""
     vector = np.zeros(words, dtype=np.uint64)
-    secure_sum.add_stream(vector, seed, 1)
+    secure_sum.add_streams(vector, [(seed, 1)])
     return vector
 
 
@@ -145,10 +159,11 @@ def test_the_secret_of_a_pair_is_hkdf_over_x25519_and_the_same_at_both_ends() ->
     alice, bob = (X25519PrivateKey.from_private_bytes(bytes.fromhex(k)) for k in (ALICE, BOB))
     assert alice.public_key().public_bytes_raw().hex() == ALICE_PUBLIC
     assert bob.public_key().public_bytes_raw().hex() == BOB_PUBLIC
-    one = secure_sum.pair_secret(alice, bytes.fromhex(BOB_PUBLIC), "session", "FI", "EE")
-    other = secure_sum.pair_secret(bob, bytes.fromhex(ALICE_PUBLIC), "session", "EE", "FI")
-    assert one == other == hkdf(bytes.fromhex(SHARED), b"", b"genosum pair v1\0session\0EE\0FI", 32)
+    one = secure_sum.pair_secret(alice, bytes.fromhex(BOB_PUBLIC), "agreement", "FI", "EE")
+    other = secure_sum.pair_secret(bob, bytes.fromhex(ALICE_PUBLIC), "agreement", "EE", "FI")
+    assert one == other == hkdf(bytes.fromhex(SHARED), b"", b"genosum pair v2\0agreement\0EE\0FI", 32)
     assert secure_sum.pair_seed(one, b"d" * 32) == hkdf(one, b"d" * 32, b"genosum mask v1", 32)
+    assert secure_sum.self_seed(one, b"d" * 32) == hkdf(one, b"d" * 32, b"genosum self v1", 32)
 
 
 @pytest.mark.parametrize(("key", "salt", "info", "output"), RFC_5869)
@@ -175,8 +190,21 @@ def test_the_stream_goes_on_over_tiles_without_a_seam() -> None:
         got = words[8 * block : 8 * block + 8]
         assert np.array_equal(got, want[: len(got)]), block
     minus = words.copy()
-    secure_sum.add_stream(minus, seed, -1)
+    secure_sum.add_streams(minus, [(seed, -1)])
     assert not minus.any()
+
+
+@pytest.mark.parametrize("words", [0, 1, 777, *(n * secure_sum._TILE // 8 + d for n in (1, 2, 5) for d in (-1, 0, 1))])
+def test_masks_are_the_same_whatever_the_number_of_threads(words: int) -> None:
+    streams = [(bytes([n]) * 32, sign) for n, sign in ((1, 1), (2, -1), (3, 1))]
+    vectors = [np.arange(words, dtype=np.uint64) for _ in range(4)]
+    for threads, vector in enumerate(vectors, start=1):
+        secure_sum.add_streams(vector, streams, threads)
+        assert np.array_equal(vector, vectors[0]), threads
+    one_by_one = np.arange(words, dtype=np.uint64)
+    for seed, sign in streams:
+        one_by_one = one_by_one + stream(seed, words) if sign > 0 else one_by_one - stream(seed, words)
+    assert np.array_equal(vectors[0], one_by_one)
 
 
 LOW_ORDER = [  # the points whose product with any scalar is zero, in all encodings below 2^255
@@ -208,10 +236,10 @@ def test_every_input_of_a_seed_changes_it() -> None:
     key, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
     public, foreign = (X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2))
     secrets = [
-        secure_sum.pair_secret(k, p, session, a, b)
+        secure_sum.pair_secret(k, p, agreement, a, b)
         for k in (key, other)
         for p in (public, foreign)
-        for session in ("s", "t")
+        for agreement in ("s", "t")
         for a, b in (("A", "B"), ("A", "C"), ("B", "C"))
     ]
     seeds = [secure_sum.pair_seed(s, bytes([n]) * 32) for s in secrets for n in (0, 1)]
@@ -239,19 +267,75 @@ def seeds_of(site: str, pairs: Mapping[tuple[str, str], bytes]) -> dict[str, byt
     return {(b if a == site else a): seed for (a, b), seed in pairs.items() if site in (a, b)}
 
 
-@pytest.mark.parametrize(("sites", "words"), [(3, 1), (4, 100), (5, 40_000), (6, 33)])
-@pytest.mark.parametrize("lost", [0, 1, 2])
-def test_the_survivors_total_is_exact(sites: int, words: int, lost: int) -> None:
+@pytest.mark.parametrize(("sites", "words"), [(3, 1), (4, 100), (5, 40_000), (6, 33), (27, 3)])
+def test_the_total_is_exact(sites: int, words: int) -> None:
     parts, own, pairs = a_sum(sites, words)
     masked = {n: secure_sum.mask(part, n, own[n], seeds_of(n, pairs)) for n, part in parts.items()}
-    for missing in itertools.combinations(parts, lost):
-        here = [n for n in parts if n not in missing]
-        revealed = {n: {m: seeds_of(n, pairs)[m] for m in missing} for n in here}
-        total = secure_sum.unmask({n: masked[n] for n in here}, {n: own[n] for n in here}, revealed)
-        fields = {"x": Field((words,), "", 1, 1), "a": Field((3, 2), "", 1, 1), "n": Field((), "", 1, 1)}
-        sums = secure_sum.unflatten(total, fields)
-        for name in fields:
-            assert np.array_equal(sums[name], sum(parts[n][name] for n in here)), name
+    total = secure_sum.unmask(masked, own)
+    fields = {"x": Field((words,), "", 1, 1), "a": Field((3, 2), "", 1, 1), "n": Field((), "", 1, 1)}
+    sums = secure_sum.unflatten(total, fields)
+    for name in fields:
+        assert np.array_equal(sums[name], sum(part[name] for part in parts.values())), name
+
+
+# -- shares of a root: against the field's definition, written anew ---------------------------------------------------
+
+
+def times(a: int, b: int) -> int:
+    """The product in the field of 2^128 elements modulo x^128 + x^7 + x^2 + x + 1."""
+    out = 0
+    while b:
+        if b & 1:
+            out ^= a
+        a, b = a << 1, b >> 1
+        if a >> 128:
+            a ^= (1 << 128) | 0b10000111
+    return out
+
+
+def inverse(a: int) -> int:
+    out, power = 1, a  # a^(2^128 - 2), by squaring
+    for _ in range(127):
+        power = times(power, power)
+        out = times(out, power)
+    return out
+
+
+def interpolated(points: Mapping[int, int]) -> int:
+    """The value at 0 of the polynomial through the points (Lagrange)."""
+    total = 0
+    for x, y in points.items():
+        above, below = y, 1
+        for other in points:
+            if other != x:
+                above, below = times(above, other), times(below, x ^ other)
+        total ^= times(above, inverse(below))
+    return total
+
+
+@pytest.mark.parametrize("sites", [3, 4, 5, 15, 27])
+def test_as_many_shares_as_the_threshold_give_the_root_and_fewer_do_not(sites: int) -> None:
+    rng = np.random.default_rng(sites)
+    root, need = rng.bytes(32), secure_sum.threshold(sites)
+    shares = secure_sum.split(root, sites)
+    assert len(set(shares)) == len(shares) == sites
+    for _ in range(3):
+        chosen = sorted(rng.permutation(sites)[:need].tolist())
+        assert secure_sum.combine({place: shares[place] for place in chosen}) == root
+        assert secure_sum.combine({place: shares[place] for place in chosen[1:]}) != root
+    halves = [interpolated({p + 1: int.from_bytes(shares[p][at : at + 16], "big") for p in chosen}) for at in (0, 16)]
+    assert b"".join(half.to_bytes(16, "big") for half in halves) == root
+    assert secure_sum.commitment(root) != secure_sum.commitment(shares[0])
+
+
+def test_one_share_too_few_fits_every_root_as_well() -> None:
+    """With any root there is a polynomial through it and t - 1 shares: they say nothing about which it was."""
+    shares = secure_sum.split(bytes(range(32)), 5)
+    known = {place + 1: int.from_bytes(shares[place][:16], "big") for place in (0, 3)}
+    for other_root in (0, 1, 2**128 - 1, 0xDEADBEEF):
+        points = {0: other_root, **known}  # t = 3 points determine a polynomial of degree 2
+        third = interpolated({x ^ 5: y for x, y in points.items()})  # its value at 5, since x + 5 is x ^ 5
+        assert interpolated({**known, 5: third}) == other_root
 
 
 def test_masking_does_not_touch_the_part() -> None:
@@ -296,6 +380,7 @@ class Recording:
 
     tiny: Tiny
     traffic: list[tuple[str, bytes, bytes]]
+    keys: list[X25519PrivateKey]
 
     @cached_property
     def messages(self) -> list[tuple[str, Message, Message]]:
@@ -308,7 +393,9 @@ class Recording:
         return {
             request.digest: request.header
             for _, request, reply in self.messages
-            if isinstance(request.header, Ask) and request.header.keys and isinstance(reply.header, Answered)
+            if isinstance(request.header, Ask)
+            and request.header.question in ("counts", "linear")
+            and isinstance(reply.header, Answered)
         }
 
     @cached_property
@@ -322,32 +409,36 @@ class Recording:
 
     @cached_property
     def own(self) -> dict[tuple[str, str], bytes]:
-        """(digest, site) -> the self-mask seed that the site revealed."""
+        """(digest, site) -> the self-mask seed that the site revealed to the coordinator."""
         return {
-            (digest, site): bytes.fromhex(seed)
+            (digest, site): seed
             for site, request, reply in self.messages
             if isinstance(request.header, Unmask) and isinstance(reply.header, Unmasked)
-            for digest, seed in zip(request.header.requests, reply.header.own, strict=True)
+            for digest, seed in zip(request.header.requests, self.secrets(request, reply), strict=True)
         }
 
     @cached_property
-    def missing(self) -> dict[tuple[str, str, str], bytes]:
-        """(digest, site, missing site) -> the pair seed that the site revealed."""
-        return {
-            (digest, site, lost): bytes.fromhex(seed)
-            for site, request, reply in self.messages
-            if isinstance(request.header, Unmask) and isinstance(reply.header, Unmasked)
-            for lost, seeds in reply.header.missing.items()
-            for digest, seed in zip(request.header.requests, seeds, strict=True)
-        }
+    def shares(self) -> dict[tuple[str, int], dict[str, bytes]]:
+        """(lost site, attempt) -> who returned a share of its root, and the share."""
+        out: dict[tuple[str, int], dict[str, bytes]] = {}
+        for giver, request, reply in self.messages:
+            if isinstance(request.header, Recover) and isinstance(reply.header, Recovered):
+                for site, share in zip(request.header.sites, self.secrets(request, reply), strict=True):
+                    out.setdefault((site, request.header.attempt), {})[giver] = share
+        return out
+
+    def secrets(self, request: Message, reply: Message) -> list[bytes]:
+        """What was sealed to the coordinator, which has the key of one of the runs."""
+        for key in self.keys:
+            with contextlib.suppress(WireError):
+                data = unseal(reply.body, key, request.digest)
+                return [data[at : at + 32] for at in range(0, len(data), 32)]
+        raise AssertionError("the coordinator cannot open it")
 
     def pair_part(self, digest: str, site: str) -> Vector:
         """A reply less all that the coordinator can take off it: the part under its pairwise masks."""
         vector = self.masked[digest, site].copy()
-        secure_sum.add_stream(vector, self.own[digest, site], -1)
-        for (d, s, lost), seed in self.missing.items():
-            if (d, s) == (digest, site):
-                secure_sum.add_stream(vector, seed, -1 if site < lost else 1)
+        secure_sum.add_streams(vector, [(self.own[digest, site], -1)])
         return vector
 
 
@@ -360,7 +451,11 @@ def record(
         tiny.conductor(study(*asked), folder / f"run{number}", link).run()
         for site in NAMES:
             assert [line["event"] for line in tiny.gates[site].ledger.journal()][-1] == "close"
-    return Recording(tiny, link.traffic)
+    return Recording(tiny, link.traffic, sealing_keys(folder))
+
+
+def sealing_keys(folder: Path) -> list[X25519PrivateKey]:
+    return [X25519PrivateKey.from_private_bytes(file.read_bytes()) for file in folder.rglob("sealing.key")]
 
 
 @pytest.fixture
@@ -438,30 +533,35 @@ def test_traffic_passes_every_check(tiny: Tiny, quick_path: Path, small_slices: 
         check(recording)
 
 
-def zeros(vector: Vector, seed: bytes, sign: int) -> None:
+Streams = Sequence[tuple[bytes, int]]
+
+
+def zeros(vector: Vector, streams: Streams) -> None:
     pass
 
 
-def constant(vector: Vector, seed: bytes, sign: int) -> None:
-    vector += np.uint64(0x9E3779B97F4A7C15 if sign > 0 else 2**64 - 0x9E3779B97F4A7C15)
+def constant(vector: Vector, streams: Streams) -> None:
+    for _, sign in streams:
+        vector += np.uint64(0x9E3779B97F4A7C15 if sign > 0 else 2**64 - 0x9E3779B97F4A7C15)
 
 
-def constant_by_seed(vector: Vector, seed: bytes, sign: int) -> None:
-    (word,) = struct.unpack("<Q", hashlib.sha256(seed).digest()[:8])
-    vector += np.uint64(word if sign > 0 else (2**64 - word) % 2**64)
+def constant_by_seed(vector: Vector, streams: Streams) -> None:
+    for seed, sign in streams:
+        (word,) = struct.unpack("<Q", hashlib.sha256(seed).digest()[:8])
+        vector += np.uint64(word if sign > 0 else (2**64 - word) % 2**64)
 
 
-def the_same_for_every_seed(vector: Vector, seed: bytes, sign: int) -> None:
-    ADD_STREAM(vector, bytes(32), sign)
+def the_same_for_every_seed(vector: Vector, streams: Streams) -> None:
+    ADD_STREAMS(vector, [(bytes(32), sign) for _, sign in streams])
 
 
-ADD_STREAM = secure_sum.add_stream
+ADD_STREAMS = secure_sum.add_streams
 BROKEN: dict[str, tuple[Any, str, Any, list[Callable[[Recording], None]]]] = {
     # name: where, what, instead, and the checks that must fail
-    "stream of zeros": (secure_sum, "add_stream", zeros, CHECKS[:4]),
-    "constant stream": (secure_sum, "add_stream", constant, CHECKS[:4]),
-    "constant stream by seed": (secure_sum, "add_stream", constant_by_seed, CHECKS[:4]),
-    "one stream for all seeds": (secure_sum, "add_stream", the_same_for_every_seed, CHECKS[1:4]),
+    "stream of zeros": (secure_sum, "add_streams", zeros, CHECKS[:4]),
+    "constant stream": (secure_sum, "add_streams", constant, CHECKS[:4]),
+    "constant stream by seed": (secure_sum, "add_streams", constant_by_seed, CHECKS[:4]),
+    "one stream for all seeds": (secure_sum, "add_streams", the_same_for_every_seed, CHECKS[1:4]),
     "nonce reused within a study": (secure_sum, "pair_seed", lambda secret, _: secret, [CHECKS[3]]),
     "seeds reused over studies": (
         secure_sum,
@@ -469,7 +569,7 @@ BROKEN: dict[str, tuple[Any, str, Any, list[Callable[[Recording], None]]]] = {
         lambda secret, _: bytes(32),
         [CHECKS[2], CHECKS[3]],
     ),
-    "self mask reused": (fl_client.gate, "os", SimpleNamespace(urandom=lambda n: bytes([7]) * n), [CHECKS[4]]),
+    "self mask reused": (secure_sum, "self_seed", lambda root, _: root, [CHECKS[4]]),
 }
 
 
@@ -485,45 +585,48 @@ def test_the_checks_fail_on_a_broken_variant(
             check(recording)
 
 
-def pair_masks(tiny: Tiny, recording: Recording, keys: Mapping[tuple[str, str], bytes]) -> dict[Any, Vector]:
+def pair_masks(recording: Recording, held: Mapping[tuple[str, str], Held]) -> dict[Any, Vector]:
     """(digest, site, other) -> their pairwise mask, from the keys that the sites held."""
     out = {}
     for (digest, site), vector in recording.masked.items():
         ask = recording.asks[digest]
-        own = X25519PrivateKey.from_private_bytes(keys[ask.session, site])
-        for other in set(ask.roster) - {site}:
-            certificate = tiny.read(other, base64.b64decode(ask.keys[other])).header
-            secret = secure_sum.pair_secret(own, bytes.fromhex(certificate.key), ask.session, site, other)  # type: ignore[union-attr]
+        agreement, peers = held[ask.session, site]
+        own = X25519PrivateKey.from_private_bytes(agreement.key or b"")
+        for other, peer in peers.items():
+            secret = secure_sum.pair_secret(own, peer.key, agreement.agreement, site, other)
             out[digest, site, other] = stream(secure_sum.pair_seed(secret, bytes.fromhex(digest)), len(vector))
     return out
 
 
+Held = tuple[Agreement, dict[str, Peer]]
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Held]:
+    """(session, site) -> what the site held of a study of one exact question, just before it forgot."""
+    out: dict[tuple[str, str], Held] = {}
+    close = Gate._close
+
+    def remember(gate: Gate, message: Message, closing: Any) -> bytes:
+        *_, agreement = gate.ledger.agreements.of(closing.session)
+        out[closing.session, gate.name] = agreement, gate.ledger.agreements.peers(agreement.agreement)
+        return close(gate, message, closing)
+
+    monkeypatch.setattr(Gate, "_close", remember)
+    return out
+
+
 def test_every_part_is_under_a_one_time_pad_that_any_other_data_fit_as_well(
-    tiny: Tiny, quick_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, quick_path: Path, held: dict[tuple[str, str], Held]
 ) -> None:
     """The recorded bytes are part + self mask + pairwise masks, entry by entry. So for every site and partner, other
     data with another mask of that one pair give the identical bytes of all sites, seeds revealed and total included:
     who knows everything but that pair's mask learns their parts' sum and nothing else."""
-    keys: dict[tuple[str, str], bytes] = {}
-    close = Gate._close
-
-    def remember(gate: Gate, message: Message, closing: Any) -> bytes:
-        session = gate.ledger.session(closing.session)
-        assert session is not None
-        assert session.key is not None
-        keys[closing.session, gate.name] = session.key
-        return close(gate, message, closing)
-
-    monkeypatch.setattr(Gate, "_close", remember)
     recording = record(tiny, quick_path, runs=1)
-    masks = pair_masks(tiny, recording, keys)
+    masks = pair_masks(recording, held)
     rng = np.random.default_rng(5)
     for digest in recording.asks:
-        parts = {}
-        for site in NAMES:
-            codes = genotypes(site)
-            counts = np.stack([(codes == k).sum(axis=1) for k in range(4)], axis=1).reshape(-1)
-            parts[site] = counts.astype(np.int64).view(np.uint64)
+        parts = {site: part_of(site) for site in NAMES}
 
         def sent(site: str, part: Vector, masks: Mapping[Any, Vector], digest: str = digest) -> bytes:
             vector = part + stream(recording.own[digest, site], len(part))
@@ -547,9 +650,16 @@ def test_every_part_is_under_a_one_time_pad_that_any_other_data_fit_as_well(
         check_uniform([masks[digest, a, b] for a, b in itertools.combinations(NAMES, 2)])
 
 
-def test_no_secret_is_in_any_message_but_the_seeds_that_are_revealed(
-    tiny: Tiny, quick_path: Path, monkeypatch: pytest.MonkeyPatch
+def part_of(site: str) -> Vector:
+    """A site's part of the counts, as ring elements."""
+    codes = genotypes(site)
+    return np.stack([(codes == k).sum(axis=1) for k in range(4)], axis=1).reshape(-1).astype(np.int64).view(np.uint64)
+
+
+def test_no_secret_is_in_any_message_in_the_clear(
+    tiny: Tiny, quick_path: Path, monkeypatch: pytest.MonkeyPatch, held: dict[tuple[str, str], Held]
 ) -> None:
+    """Not even those that are revealed to the coordinator, nor parts; and to it no others than those are revealed."""
     secrets: dict[str, bytes] = {}
     summaries: list[bytes] = []
 
@@ -567,12 +677,11 @@ def test_no_secret_is_in_any_message_but_the_seeds_that_are_revealed(
         summaries.append(secure_sum.flatten(summary).tobytes())
         return mask(summary, *arguments)
 
-    monkeypatch.setattr(secure_sum, "pair_secret", kept("pair secret", secure_sum.pair_secret))
-    monkeypatch.setattr(secure_sum, "pair_seed", kept("pair seed", secure_sum.pair_seed))
+    for name in ("pair_secret", "pair_seed", "self_seed"):
+        monkeypatch.setattr(secure_sum, name, kept(name, getattr(secure_sum, name)))
     monkeypatch.setattr(secure_sum, "mask", masked)
-    monkeypatch.setattr(fl_client.gate, "os", SimpleNamespace(urandom=kept("self seed", os.urandom)))
     link = tiny.link()
-    open_session = tiny.gates["AT"].ledger.open_session.__func__  # type: ignore[attr-defined]
+    open_session = type(tiny.gates["AT"].ledger).open_session
 
     def opened(ledger: Any, session: Any, panels: Any) -> None:
         secrets[f"study key {len(secrets)}"] = session.key
@@ -582,93 +691,159 @@ def test_no_secret_is_in_any_message_but_the_seeds_that_are_revealed(
 
     def lose(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes] | None:
         header = open_envelope(asked[0], {"demo": tiny.workspace.identity.public}).header
-        return None if name == "DK" and isinstance(header, Ask) and header.keys else replies
+        return None if name == "DK" and isinstance(header, Unmask) else replies
 
-    link.on_reply = lose  # so that pair seeds with DK are revealed by the others, and DK's own seed by nobody
+    link.on_reply = lose  # so that the others return their shares of DK's root
     recording = record(tiny, quick_path, runs=1, link=link, asked=(COUNTS, FREQUENCIES))
     for site, gate in tiny.gates.items():
         secrets[f"identity of {site}"] = gate.identity._key.private_bytes_raw()
     secrets["identity of the coordinator"] = tiny.workspace.identity._key.private_bytes_raw()
     secrets["sealing key"] = (quick_path / "run0" / "sealing.key").read_bytes()
+    for (_, site), (agreement, peers) in held.items():
+        assert agreement.key
+        assert agreement.root
+        secrets |= {f"mask key of {site}": agreement.key, f"root of {site}": agreement.root}
+        secrets |= {f"share of {peer.site}'s root for {site}": peer.share for peer in peers.values()}
 
-    revealed = {*recording.own.values(), *recording.missing.values()}
-    assert len(recording.own) == 3, "three survivors, one slice"
-    assert len({lost for _, _, lost in recording.missing}) == 1
+    shares = recording.shares["DK", 1]
+    assert set(shares) == {"AT", "BE", "CY"}
+    assert {site for _, site in recording.own} == set(NAMES), "DK opened as well; its reply was lost"
+    revealed = {*recording.own.values(), *shares.values()}
     hidden = {name: s for name, s in secrets.items() if s not in revealed}
-    assert len([n for n in hidden if n.startswith("pair seed")]) == 2 * 3, "of three pairs of survivors, at both ends"
-    assert len([n for n in hidden if n.startswith("self seed")]) == 1, "DK's"
+    assert len([n for n in secrets if n.startswith("pair_seed")]) == 4 * 3, "of six pairs, at both ends"
+    assert len([n for n in hidden if n.startswith("pair_seed")]) == 4 * 3
+    assert len([n for n in hidden if n.startswith("root")]) == 4
+    assert len([n for n in hidden if n.startswith("share")]) == 4 * 3 - 3
     traffic = [envelope for _, *both in recording.traffic for envelope in both]
-    for name, secret in hidden.items():
+    for name, secret in secrets.items():
         assert len(secret) == 32
         for form in (secret, secret.hex().encode(), base64.b64encode(secret)[:43]):
             assert not any(form in envelope for envelope in traffic), name
     for summary in summaries:
         assert len(summary) == 8 * 200
         assert not any(summary[at : at + 64] in envelope for envelope in traffic for at in range(0, 1600, 64))
-    carriers = {
-        type(tiny.read(s, r).header) for s, _, r in recording.traffic for x in revealed if x.hex().encode() in r
-    }
-    assert carriers == {Unmasked}
 
 
-# -- late replies, second lists, second maskings -----------------------------------------------------------------------
+# -- an attempt that was given up, roots that too few shares open ------------------------------------------------------
 
 
-def check_a_late_reply_is_masked(recording: Recording, site: str) -> None:
-    """All that anybody can take off the late part: the seeds that the survivors share with it. What remains is the
-    part under its self mask, and that seed was never revealed."""
-    left = []
-    for (digest, who), vector in recording.masked.items():
-        if who != site:
-            continue
-        assert (digest, site) not in recording.own
-        remains = vector.copy()
-        for (d, other, lost), seed in recording.missing.items():
-            if (d, lost) == (digest, site):
-                secure_sum.add_stream(remains, seed, -1 if site < other else 1)
-        left.append(remains)
-    check_uniform(left)
+def silent(tiny: Tiny, link: GateLink, kind: type, sites: Sequence[str], attempt: int = 1) -> None:
+    """These sites' replies to messages of a kind are lost; the sites themselves did all that they were asked."""
+
+    def lose(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes] | None:
+        header = open_envelope(asked[0], {"demo": tiny.workspace.identity.public}).header
+        lost = isinstance(header, kind) and getattr(header, "attempt", attempt) == attempt
+        return None if name in sites and lost else replies
+
+    link.on_reply = lose
 
 
 def late(tiny: Tiny, folder: Path) -> Recording:
     link = tiny.link()
-
-    def lose(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes] | None:
-        header = open_envelope(asked[0], {"demo": tiny.workspace.identity.public}).header
-        return None if name == "DK" and isinstance(header, Ask) else replies
-
-    link.on_reply = lose
+    silent(tiny, link, Ask, ["DK"])
     return record(tiny, folder, runs=4, link=link)
 
 
-def test_a_late_reply_stays_masked_whatever_the_others_revealed(make_tiny: Make, quick_path: Path) -> None:
-    recording = late(make_tiny(own_total=NAMES), quick_path)
-    assert {lost for _, _, lost in recording.missing} == {"DK"}
-    assert {site for _, site, _ in recording.missing} == {"AT", "BE", "CY"}
-    check_a_late_reply_is_masked(recording, "DK")
-    # The total without it, and every total with it that the seeds allow, differ by no site's part.
-    codes = genotypes("DK")
-    part = np.stack([(codes == k).sum(axis=1) for k in range(4)], axis=1).reshape(-1).astype(np.int64).view(np.uint64)
-    for digest in recording.asks:
-        with_it = sum((recording.masked[digest, s] for s in NAMES), np.zeros(200, dtype=np.uint64))
-        without = np.zeros(200, dtype=np.uint64)
-        for site in ("AT", "BE", "CY"):
-            without = without + recording.pair_part(digest, site)
-            secure_sum.add_stream(with_it, recording.own[digest, site], -1)
-        assert not np.array_equal(with_it - without, part)
-        hidden = tuple(m for m in recording.missing.items() if m[0][0] == digest)
-        assert len(hidden) == 3
+def check_a_given_up_attempt_stays_masked(recording: Recording) -> None:
+    """The coordinator has every part of the first attempt, the late one too, and all seeds of the second. Pairwise
+    masks cancel in the sum of the first attempt's parts; the self masks of all sites remain."""
+    first = {digest for digest, ask in recording.asks.items() if ask.attempt == 1}
+    assert len(first) == 4
+    assert not [digest for digest, _ in recording.own if digest in first], "no seed of it was ever revealed"
+    check_uniform([v for (digest, _), v in recording.masked.items() if digest in first])
+    sums = [sum((recording.masked[d, s] for s in NAMES), np.zeros(200, dtype=np.uint64)) for d in sorted(first)]
+    check_uniform(sums)
+    again: dict[tuple[str, str], Vector] = {
+        (recording.asks[d].session, s): v for (d, s), v in recording.masked.items() if d not in first
+    }
+    both = [recording.masked[d, s] - again[recording.asks[d].session, s] for d in first for s in ("AT", "BE", "CY")]
+    check_uniform(both)
 
 
-@pytest.mark.parametrize("name", ["stream of zeros", "constant stream", "one stream for all seeds"])
+def test_an_attempt_that_was_given_up_stays_masked_though_a_late_reply_comes(make_tiny: Make, quick_path: Path) -> None:
+    recording = late(make_tiny(own_total=NAMES), quick_path)  # so that each study may ask DK anew
+    second = {site for digest, site in recording.own if recording.asks[digest].attempt == 2}
+    assert second == {"AT", "BE", "CY"}
+    check_a_given_up_attempt_stays_masked(recording)
+
+
+@pytest.mark.parametrize("name", ["stream of zeros", "constant stream", "one stream for all seeds", "no self masks"])
 def test_that_check_fails_on_a_broken_variant(
     make_tiny: Make, quick_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    place, what, instead, _ = BROKEN[name]
+    if name == "no self masks":
+        monkeypatch.setattr(secure_sum, "self_seed", lambda root, digest: bytes(32))
+
+        def without(vector: Vector, streams: Streams) -> None:
+            ADD_STREAMS(vector, [(seed, sign) for seed, sign in streams if any(seed)])
+
+        place, what, instead = secure_sum, "add_streams", without
+    else:
+        place, what, instead, _ = BROKEN[name]
     monkeypatch.setattr(place, what, instead)
     recording = late(make_tiny(own_total=NAMES), quick_path)
     with pytest.raises(AssertionError, match=r"not uniform|does not occur twice"):
-        check_a_late_reply_is_masked(recording, "DK")
+        check_a_given_up_attempt_stays_masked(recording)
+
+
+FIVE = ("AT", "BE", "CY", "DK", "EE")
+
+
+def abandoned(tiny: Tiny, folder: Path) -> Recording:
+    """Two of five sites fall silent before they open, a third before it returns its shares: two shares, not three."""
+    link = tiny.link()
+
+    def gone(name: str, asked: list[bytes]) -> list[bytes] | None:
+        header = open_envelope(asked[0], {"demo": tiny.workspace.identity.public}).header
+        if (isinstance(header, Unmask) and name in ("DK", "EE")) or (isinstance(header, Recover) and name == "CY"):
+            return None
+        return asked
+
+    link.on_request = gone
+    for number in range(4):
+        with pytest.raises(TooFewSitesError) as error:
+            tiny.conductor(study(COUNTS), folder / f"run{number}", link).run()
+        assert error.value.found.startswith("2 of 5 answer")
+    return Recording(tiny, link.traffic, sealing_keys(folder))
+
+
+def test_with_a_share_too_few_the_round_aborts_and_nothing_can_be_unmasked(make_tiny: Make, quick_path: Path) -> None:
+    """The adversary holds all traffic, the coordinator's key, and whatever was revealed to it. What it can take off the
+    sum of all parts leaves the self masks of the two silent sites, and two shares of their roots fit every root. The
+    share that was not returned would have opened everything: so this test can fail."""
+    tiny = make_tiny(names=FIVE)
+    recording = abandoned(tiny, quick_path)
+    assert set(recording.asks) == {digest for digest, site in recording.own if site == "CY"}
+    sums, opened = [], []
+    for digest, ask in sorted(recording.asks.items()):
+        left = sum((recording.masked[digest, s] for s in FIVE), np.zeros(200, dtype=np.uint64))
+        secure_sum.add_streams(left, [(recording.own[digest, s], -1) for s in ("AT", "BE", "CY")])
+        assert not {(digest, "DK"), (digest, "EE")} & set(recording.own)
+        sums.append(left)
+        opened.append(left.copy())
+        (agreement,) = tiny.gates["CY"].ledger.agreements.of(ask.session)
+        withheld = tiny.gates["CY"].ledger.agreements.peers(agreement.agreement)
+        for lost in ("DK", "EE"):
+            others = {}
+            for giver, request, reply in recording.messages:
+                header = request.header
+                if (
+                    isinstance(reply.header, Recovered)
+                    and isinstance(header, Recover)
+                    and header.session == ask.session
+                ):
+                    others[FIVE.index(giver)] = recording.secrets(request, reply)[header.sites.index(lost)]
+            assert sorted(others) == [0, 1], "two shares came"
+            for missing in (bytes(32), os.urandom(32)):  # with any third share they give a root: another one each time
+                wrong = secure_sum.self_seed(secure_sum.combine({**others, 2: missing}), bytes.fromhex(digest))
+                trial = left.copy()
+                secure_sum.add_streams(trial, [(wrong, -1)])
+                sums.append(trial)
+            root = secure_sum.combine({**others, FIVE.index("CY"): withheld[lost].share})
+            secure_sum.add_streams(opened[-1], [(secure_sum.self_seed(root, bytes.fromhex(digest)), -1)])
+    check_uniform(sums)
+    total = sum((part_of(s) for s in FIVE), np.zeros(200, dtype=np.uint64))
+    assert all(np.array_equal(vector, total) for vector in opened), "with one share more it would have opened"
 
 
 def reply_of(tiny: Tiny, site: str, envelope: bytes) -> Message:
@@ -679,49 +854,58 @@ def reason(message: Message) -> Reason | None:
     return message.header.reason if isinstance(message.header, Refused) else None
 
 
-def test_a_late_site_returns_no_seed_for_a_list_that_does_not_name_it(tiny: Tiny) -> None:
-    pen = tiny.pen(study(COUNTS)).open()
-    request = pen.ask("counts")
-    for site in NAMES:
-        assert reason(reply_of(tiny, site, request)) is None
-    without = pen.unmask([request], ("AT", "BE", "CY"))
-    assert reason(reply_of(tiny, "DK", without)) is Reason.NOT_IN_ROSTER
-    for site in ("AT", "BE", "CY"):
-        header = reply_of(tiny, site, without).header
-        assert isinstance(header, Unmasked)
-        assert set(header.missing) == {"DK"}
-    for site in ("AT", "BE", "CY"):  # and nobody returns for another list what it has returned for this one
-        assert reason(reply_of(tiny, site, pen.unmask([request]))) is Reason.SURVIVORS_CONFLICT
-
-
-def test_seeds_are_returned_for_one_list_only_and_for_that_list_again(make_tiny: Make) -> None:
-    tiny = make_tiny(own_total=NAMES)  # so that the roster rule is not in the way
+def test_the_same_unmasking_gives_the_same_seeds_until_the_study_is_closed(tiny: Tiny) -> None:
     pen = tiny.pen(study(COUNTS)).open()
     request = pen.ask("counts")
     reply_of(tiny, "AT", request)
-    first = reply_of(tiny, "AT", pen.unmask([request])).header
-    assert isinstance(first, Unmasked)
-    assert first.missing == {}
-    for survivors in itertools.combinations(NAMES, 3):
-        if "AT" in survivors:
-            assert reason(reply_of(tiny, "AT", pen.unmask([request], survivors))) is Reason.SURVIVORS_CONFLICT
+    unmask = pen.unmask([request])
+    first = pen.opened(unmask, tiny.gates["AT"].answer(unmask))
     tiny.restart("AT")
-    again = reply_of(tiny, "AT", pen.unmask([request], NAMES[::-1], expires=1)).header
-    assert isinstance(again, Unmasked)
-    assert again.own == first.own, "the same list, in any order and at any time, gives the same seeds"
+    again = pen.unmask([request], expires=1)
+    assert pen.opened(again, tiny.gates["AT"].answer(again)) == first
     reply_of(tiny, "AT", pen.closing())
-    assert reason(reply_of(tiny, "AT", pen.unmask([request]))) is Reason.NOT_OPENED
+    assert reason(reply_of(tiny, "AT", unmask)) is Reason.NOT_OPENED
 
 
 def test_one_refused_request_keeps_back_the_seeds_of_all(tiny: Tiny) -> None:
     pen = tiny.pen(study(COUNTS, LINEAR)).open()
     known, unknown = pen.ask("counts"), pen.ask("linear")
     reply_of(tiny, "AT", known)
-    assert reason(reply_of(tiny, "AT", pen.unmask([known, unknown]))) is Reason.NOT_ANSWERED
-    stored = tiny.gates["AT"].ledger.stored(digest_of(known))
-    assert stored is not None
-    assert stored.survivors is None, "nothing was returned, so nothing is recorded"
-    assert tiny.gates["AT"].ledger.rosters() == []
+    reply_of(tiny, "AT", unknown)
+    for others in ([known, unknown], [known, pen.ask("counts", number=1)]):
+        assert reason(reply_of(tiny, "AT", pen.unmask(others))) is Reason.NOT_ANSWERED
+    assert tiny.gates["AT"].ledger.agreements.known().opened == frozenset(), "nothing was returned, nothing is recorded"
+
+
+def test_a_later_attempt_ends_the_earlier_one_for_good(tiny: Tiny) -> None:
+    """Sites that share keys for a second attempt have deleted the first one's before a byte of theirs leaves."""
+    pen = tiny.pen(study(COUNTS)).open()
+    request = pen.ask("counts")
+    for site in NAMES:
+        assert reason(reply_of(tiny, site, request)) is None
+    (held,) = tiny.gates["AT"].ledger.agreements.of(pen.session)
+    peers = tiny.gates["AT"].ledger.agreements.peers(held.agreement)
+    secrets = [held.key, held.root, *(peer.share for peer in peers.values())]
+    assert reason(reply_of(tiny, "AT", pen.share({"counts": 2}, ("AT", "BE", "CY")))) is None
+    for late in (request, pen.unmask([request]), pen.recover(["DK"])):
+        assert reason(reply_of(tiny, "AT", late)) in (None if late == request else Reason.AGREEMENT_STALE,)
+    assert reason(reply_of(tiny, "AT", pen.ask("counts", expires=2**40))) is Reason.AGREEMENT_STALE
+    rows = tiny.gates["AT"].ledger.agreements.of(pen.session)
+    assert [(row.attempt, row.key is None, row.root is None) for row in rows] == [(1, True, True), (2, False, False)]
+    assert tiny.gates["AT"].ledger.agreements.peers(held.agreement) == {}
+    assert all(len(secret or b"") == 32 for secret in secrets)
+
+
+def test_nobody_returns_shares_of_what_it_did_not_open_itself(tiny: Tiny) -> None:
+    pen = tiny.pen(study(COUNTS)).open()
+    request = pen.ask("counts")
+    for site in NAMES:
+        reply_of(tiny, site, request)
+    assert reason(reply_of(tiny, "AT", pen.recover(["DK"]))) is Reason.NOT_AGREED
+    assert reason(reply_of(tiny, "AT", pen.unmask([request]))) is None
+    assert reason(reply_of(tiny, "AT", pen.recover(["DK"]))) is None
+    for others in (["AT"], ["EE"], ["DK", "DK"]):
+        assert reason(reply_of(tiny, "AT", pen.recover(others))) is Reason.NOT_IN_ROSTER
 
 
 def test_a_node_masks_once_under_one_digest(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

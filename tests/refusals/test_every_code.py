@@ -16,7 +16,18 @@ from fl_client.gate import VETO_FILE, Gate
 from strategies.federation import Identity
 from strategies.privacy import Budget
 from strategies.summary import Summary
-from strategies.wire import MEANING, Answered, Close, Closed, Message, Reason, Refused, digest_of
+from strategies.wire import (
+    MEANING,
+    Answered,
+    Close,
+    Closed,
+    Message,
+    Reason,
+    Refused,
+    digest_of,
+    pack_parts,
+    unpack_parts,
+)
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Pen, Tiny, people_of, study
 
 Make = Callable[..., Tiny]
@@ -247,35 +258,20 @@ def a_roster_that_counts_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny,
     return tiny, opened(tiny).ask("counts", roster=("AT", "BE", "BE"))
 
 
-def survivors_without_it(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
-    tiny = make()
-    pen = opened(tiny)
-    everywhere(tiny, request := pen.ask("counts"))
-    return tiny, pen.unmask([request], ("BE", "CY", "DK"))
-
-
-def survivors_who_were_not_asked(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
-    tiny = make()
-    pen = opened(tiny)
-    everywhere(tiny, request := pen.ask("counts", roster=("AT", "BE", "CY")), ("AT", "BE", "CY"))
-    return tiny, pen.unmask([request], NAMES)
-
-
 def two_sites(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
-    return tiny, opened(tiny).ask("counts", roster=("AT", "BE"))
-
-
-def two_survivors(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
-    tiny = make()
-    pen = opened(tiny)
-    everywhere(tiny, request := pen.ask("counts"))
-    return tiny, pen.unmask([request], ("AT", "BE"))
+    return tiny, opened(tiny).share({"counts": 1}, ("AT", "BE"))
 
 
 def fewer_than_its_policy_asks(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make(policies={SITE: {"minimum_sites": 4}})
-    return tiny, opened(tiny).ask("counts", roster=("AT", "BE", "CY"))
+    return tiny, opened(tiny).share({"counts": 1}, ("AT", "BE", "CY"))
+
+
+def agreement(pen: Pen, attempt: int = 1, roster: tuple[str, ...] = NAMES) -> tuple[bytes, list[bytes]]:
+    """The request to share and what the sites sent, which they have not signed yet."""
+    share = pen.share({"counts": attempt}, roster)
+    return share, [pen.tiny.gates[site].answer(share) for site in roster]
 
 
 def a_roster_that_isolates(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -283,57 +279,244 @@ def a_roster_that_isolates(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, byt
     pen = opened(tiny)
     everywhere(tiny, request := pen.ask("counts"))
     everywhere(tiny, pen.unmask([request]))
-    return tiny, pen.ask("counts", roster=("AT", "BE", "CY"), attempt=2)
+    return tiny, pen.agree(*agreement(pen, 2, ("AT", "BE", "CY")))
 
 
-def survivors_that_isolate(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+def a_roster_that_would_isolate_if_the_first_were_opened(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    assert tiny.pen(STUDY, "other").open().join("counts") is None
+    pen = opened(tiny)
+    return tiny, pen.agree(*agreement(pen, 1, ("AT", "BE", "CY")))
+
+
+def a_roster_after_another_was_signed(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    share, shared = agreement(pen := opened(tiny))
+    assert tiny.pen(STUDY, "other").open().join("counts", 1, ("AT", "BE", "CY")) is None
+    return tiny, pen.agree(share, shared)
+
+
+def an_agreement_of_an_earlier_attempt(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    share, shared = agreement(pen := opened(tiny))
+    agreement(pen, 2)
+    return tiny, pen.agree(share, shared)
+
+
+def a_question_of_an_earlier_attempt(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen = opened(tiny)
-    everywhere(tiny, first := pen.ask("counts"))
-    everywhere(tiny, second := pen.ask("counts", attempt=2))
-    everywhere(tiny, pen.unmask([first]))
-    return tiny, pen.unmask([second], ("AT", "BE", "CY"))
+    request = pen.ask("counts")
+    agreement(pen, 2)
+    return tiny, request
+
+
+def a_question_that_nobody_agreed_on(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).ask("counts", agree=False)
+
+
+def a_question_over_fewer_than_agreed(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    assert pen.join("counts") is None
+    return tiny, pen.ask("counts", roster=("AT", "BE", "CY"))
+
+
+def a_question_that_only_others_signed(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    share, shared = agreement(pen := opened(tiny))
+    everywhere(tiny, pen.agree(share, shared), ("BE", "CY", "DK"))
+    return tiny, pen.ask("counts", agree=False)
+
+
+def an_agreement_on_nothing(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).agree(b"\0" * 90, [])
+
+
+def keys_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    agreement(pen := opened(tiny))
+    return tiny, pen.share({"counts": 1}, expires=2**40)
+
+
+def keys_for_a_private_question(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).share({"frequencies": 1})
+
+
+def keys_for_another_study(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).share({"counts": 1}, study=study(COUNTS).digest)
+
+
+def keys_that_a_policy_refuses(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"analyses": {"association": ["exact"]}}})
+    return tiny, opened(tiny).share({"counts": 1})
+
+
+def an_old_exchange(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny).share({"counts": 1}, expires=1)
+
+
+def an_old_agreement(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    share, shared = agreement(pen := opened(tiny))
+    return tiny, pen.agree(share, shared, expires=1)
+
+
+def certificates(pen: Pen, **change: bytes) -> bytes:
+    return pen.share({"counts": 1}, body=pack_parts((pen.certificates | change)[site] for site in NAMES))
 
 
 def a_key_too_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen = opened(tiny)
-    return tiny, pen.ask("counts", keys={s: k for s, k in pen.keys.items() if s != "DK"})
+    return tiny, pen.share({"counts": 1}, body=pack_parts([pen.certificates[s] for s in NAMES[:-1]]))
 
 
 def a_key_of_another_site(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen = opened(tiny)
-    return tiny, pen.ask("counts", keys=pen.keys | {"DK": pen.keys["CY"]})
+    return tiny, certificates(pen, DK=pen.certificates["CY"])
 
 
 def a_key_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
-    return tiny, pen.ask("counts", keys=pen.keys | {"DK": other.keys["DK"]})
+    return tiny, certificates(pen, DK=other.certificates["DK"])
 
 
 def its_own_key_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
-    return tiny, pen.ask("counts", keys=pen.keys | {SITE: other.keys[SITE]})
+    return tiny, certificates(pen, AT=other.certificates[SITE])
 
 
 def another_key_that_it_signed_itself(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
-    """A second process with the node's identity opened the session too: the others' masks would not cancel."""
+    """A second process with the node's identity opened the session too."""
     tiny = make()
     pen = opened(tiny)
     other = replace(tiny.read(SITE, pen.certificates[SITE]).header, key="11" * 32)  # type: ignore[type-var]
-    pen.certificates[SITE] = pen.sign(other, by=tiny.gates[SITE].identity)
-    return tiny, pen.ask("counts")
+    return tiny, certificates(pen, AT=pen.sign(other, by=tiny.gates[SITE].identity))
 
 
 def a_key_of_low_order(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     pen = opened(tiny)
     weak = replace(tiny.read("DK", pen.certificates["DK"]).header, key="00" * 32)  # type: ignore[type-var]
-    pen.certificates["DK"] = pen.sign(weak, by=tiny.gates["DK"].identity)  # the site itself is false
-    return tiny, pen.ask("counts")
+    return tiny, certificates(pen, DK=pen.sign(weak, by=tiny.gates["DK"].identity))  # the site itself is false
+
+
+def sent(pen: Pen, site: str, body: bytes | None = None, **change: object) -> tuple[bytes, list[bytes]]:
+    """An agreement in which one site, false itself, sent something else."""
+    share, shared = agreement(pen)
+    place = NAMES.index(site)
+    message = pen.tiny.read(site, shared[place])
+    header = replace(message.header, **change)  # type: ignore[type-var, arg-type]
+    shared[place] = pen.sign(header, message.body if body is None else body, pen.tiny.gates[site].identity)
+    return share, shared
+
+
+def a_mask_key_of_low_order(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.agree(*sent(pen, "DK", keys={"counts": "00" * 32}))
+
+
+def a_mask_key_that_is_none(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.agree(*sent(pen, "DK", keys={"counts": "key"}))
+
+
+def a_mask_key_for_another_question(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.agree(*sent(pen, "DK", keys={"linear": "11" * 32}))
+
+
+def its_own_keys_replaced(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.agree(*sent(pen, SITE, keys={"counts": "11" * 32}))
+
+
+def shares_sealed_to_somebody_else(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    share, shared = agreement(pen)
+    parts = unpack_parts(tiny.read("DK", shared[3]).body)
+    return tiny, pen.agree(*sent_again(pen, share, shared, pack_parts([parts[1], parts[0], parts[2]])))
+
+
+def shares_too_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    return tiny, pen.agree(*sent_again(pen, *agreement(pen), pack_parts([])))
+
+
+def sent_again(pen: Pen, share: bytes, shared: list[bytes], body: bytes) -> tuple[bytes, list[bytes]]:
+    header = pen.tiny.read("DK", shared[3]).header
+    return share, [*shared[:3], pen.sign(header, body, pen.tiny.gates["DK"].identity)]
+
+
+def keys_of_another_attempt(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    _, shared = agreement(pen)
+    share, others = agreement(pen, 2)
+    return tiny, pen.agree(share, [*others[:3], shared[3]])
+
+
+def a_signature_too_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    return tiny, pen.unmask([request], body=pack_parts(pen.agreed["counts", 1][:3]))
+
+
+def a_signature_under_another_agreement(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
+    everywhere(tiny, request := pen.ask("counts"))
+    assert other.join("counts") is None
+    return tiny, pen.unmask([request], body=pack_parts([*pen.agreed["counts", 1][:3], other.agreed["counts", 1][3]]))
+
+
+def the_seeds_of_an_earlier_attempt(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    agreement(pen, 2)
+    return tiny, pen.unmask([request])
+
+
+def shares_of_what_it_did_not_open(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, pen.ask("counts"))
+    return tiny, pen.recover(["DK"])
+
+
+def opened_here(make: Make) -> tuple[Tiny, Pen]:
+    tiny = make()
+    pen = opened(tiny)
+    everywhere(tiny, request := pen.ask("counts"))
+    everywhere(tiny, pen.unmask([request]))
+    return tiny, pen
+
+
+def shares_of_its_own_root(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny, pen = opened_here(make)
+    return tiny, pen.recover([SITE])
+
+
+def an_old_recovery(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny, pen = opened_here(make)
+    return tiny, pen.recover(["DK"], expires=1)
 
 
 def a_sealing_key_of_low_order(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -433,7 +616,7 @@ def a_first_round_that_would_overflow(make: Make, patch: pytest.MonkeyPatch) -> 
 
 def more_attempts_than_sites(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
-    return tiny, opened(tiny).ask("counts", attempt=5)
+    return tiny, opened(tiny).share({"counts": 9})
 
 
 def seeds_of_nothing(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -444,8 +627,10 @@ def seeds_of_nothing(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
 
 def seeds_of_another_session(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
-    pen, other = opened(tiny), tiny.pen(STUDY, "session-2").open()
+    other = tiny.pen(STUDY, "session-2").open()
     everywhere(tiny, request := other.ask("counts"))
+    pen = opened(tiny)
+    assert pen.join("counts") is None
     return tiny, pen.unmask([request])
 
 
@@ -453,15 +638,8 @@ def seeds_of_a_private_question(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny
     tiny = make()
     pen = opened(tiny)
     everywhere(tiny, request := pen.ask("frequencies"))
+    assert pen.join("counts") is None
     return tiny, pen.unmask([request])
-
-
-def another_list_of_survivors(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
-    tiny = make(own_total=NAMES)  # so that nothing but the list itself is in the way
-    pen = opened(tiny)
-    everywhere(tiny, request := pen.ask("counts"))
-    everywhere(tiny, pen.unmask([request]))
-    return tiny, pen.unmask([request], ("AT", "BE", "CY"))
 
 
 def a_failing_analysis(make: Make, patch: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -524,19 +702,42 @@ CASES: dict[Case, Reason] = {
     a_roster_without_it: Reason.NOT_IN_ROSTER,
     a_roster_with_a_stranger: Reason.NOT_IN_ROSTER,
     a_roster_that_counts_twice: Reason.NOT_IN_ROSTER,
-    survivors_without_it: Reason.NOT_IN_ROSTER,
-    survivors_who_were_not_asked: Reason.NOT_IN_ROSTER,
     two_sites: Reason.TOO_FEW_SITES,
-    two_survivors: Reason.TOO_FEW_SITES,
     fewer_than_its_policy_asks: Reason.TOO_FEW_SITES,
     a_roster_that_isolates: Reason.ROSTER_ISOLATES,
-    survivors_that_isolate: Reason.ROSTER_ISOLATES,
+    a_roster_that_would_isolate_if_the_first_were_opened: Reason.ROSTER_ISOLATES,
+    a_roster_after_another_was_signed: Reason.AGREEMENT_STALE,
+    an_agreement_of_an_earlier_attempt: Reason.AGREEMENT_STALE,
+    a_question_of_an_earlier_attempt: Reason.AGREEMENT_STALE,
+    the_seeds_of_an_earlier_attempt: Reason.AGREEMENT_STALE,
+    a_question_that_nobody_agreed_on: Reason.NOT_AGREED,
+    a_question_over_fewer_than_agreed: Reason.NOT_AGREED,
+    a_question_that_only_others_signed: Reason.NOT_AGREED,
+    an_agreement_on_nothing: Reason.NOT_AGREED,
+    a_signature_too_few: Reason.NOT_AGREED,
+    a_signature_under_another_agreement: Reason.NOT_AGREED,
+    shares_of_what_it_did_not_open: Reason.NOT_AGREED,
+    shares_of_its_own_root: Reason.NOT_IN_ROSTER,
+    keys_twice: Reason.ALREADY_ANSWERED,
+    keys_for_a_private_question: Reason.OUT_OF_ORDER,
+    keys_for_another_study: Reason.SESSION_CONFLICT,
+    keys_that_a_policy_refuses: Reason.ANALYSIS_NOT_ALLOWED,
+    an_old_exchange: Reason.EXPIRED,
+    an_old_agreement: Reason.EXPIRED,
+    an_old_recovery: Reason.EXPIRED,
     a_key_too_few: Reason.KEYS_INVALID,
     a_key_of_another_site: Reason.KEYS_INVALID,
     a_key_of_another_session: Reason.KEYS_INVALID,
     its_own_key_of_another_session: Reason.KEYS_INVALID,
     another_key_that_it_signed_itself: Reason.KEYS_INVALID,
     a_key_of_low_order: Reason.KEYS_INVALID,
+    a_mask_key_of_low_order: Reason.KEYS_INVALID,
+    a_mask_key_that_is_none: Reason.KEYS_INVALID,
+    a_mask_key_for_another_question: Reason.KEYS_INVALID,
+    its_own_keys_replaced: Reason.KEYS_INVALID,
+    shares_sealed_to_somebody_else: Reason.KEYS_INVALID,
+    shares_too_few: Reason.KEYS_INVALID,
+    keys_of_another_attempt: Reason.KEYS_INVALID,
     a_sealing_key_of_low_order: Reason.KEYS_INVALID,
     a_question_that_is_not_asked: Reason.OUT_OF_ORDER,
     a_slice_too_far: Reason.OUT_OF_ORDER,
@@ -555,7 +756,6 @@ CASES: dict[Case, Reason] = {
     seeds_of_nothing: Reason.NOT_ANSWERED,
     seeds_of_another_session: Reason.NOT_ANSWERED,
     seeds_of_a_private_question: Reason.NOT_ANSWERED,
-    another_list_of_survivors: Reason.SURVIVORS_CONFLICT,
     a_failing_analysis: Reason.INTERNAL,
     a_full_disk: Reason.INTERNAL,
 }
@@ -629,7 +829,7 @@ def test_a_veto_in_mid_study_stops_everything_but_forgetting(tiny: Tiny) -> None
     everywhere(tiny, noised := pen.ask("frequencies"), (SITE,))
     veto = gate.ledger.folder / VETO_FILE
     veto.touch()
-    again = [pen.opening(), answered, noised, pen.ask("linear"), pen.unmask([answered])]
+    again = [pen.opening(), pen.share({"counts": 1}), answered, noised, pen.ask("linear"), pen.unmask([answered])]
     for envelope in again:
         header = tiny.read(SITE, gate.answer(envelope)).header
         assert isinstance(header, Refused)
@@ -649,7 +849,15 @@ def test_a_session_belongs_to_the_coordinator_who_opened_it(make_tiny: Make) -> 
     pen = opened(tiny)
     everywhere(tiny, exact := pen.ask("counts"))
     everywhere(tiny, noised := pen.ask("frequencies"), (SITE,))
-    mine = [pen.opening(), exact, noised, pen.unmask([exact]), pen.closing()]
+    mine = [
+        pen.opening(),
+        pen.share({"counts": 1}),
+        exact,
+        noised,
+        pen.unmask([exact]),
+        pen.recover(["DK"]),
+        pen.closing(),
+    ]
     for envelope in mine:
         header = _signed_again(envelope, tiny, other)
         theirs = tiny.read(SITE, gate.answer(header)).header

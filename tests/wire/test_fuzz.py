@@ -22,6 +22,8 @@ from strategies.federation import Identity, verify
 from strategies.study import Study
 from strategies.summary import Field
 from strategies.wire import (
+    Agree,
+    Agreed,
     Answered,
     Ask,
     Close,
@@ -30,7 +32,11 @@ from strategies.wire import (
     Open,
     Opened,
     Reason,
+    Recover,
+    Recovered,
     Refused,
+    Share,
+    Shared,
     Unmask,
     Unmasked,
     WireError,
@@ -44,7 +50,7 @@ from strategies.wire import (
     unpack_parts,
     unseal,
 )
-from tests.tiny import COUNTS, FREQUENCIES, LINEAR, PANEL, TRAINING, Pen, Tiny, study
+from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Pen, Tiny, study
 
 T = TypeVar("T")
 HEADER = struct.calcsize(">8sH8s64s")
@@ -53,10 +59,16 @@ KNOWN = {"me": KEY.public}
 MESSAGES: tuple[wire.Header, ...] = (
     Open("s" * 32, "d" * 64, "0.1.0+abc", "11" * 32, 1_900_000_000),
     Opened("r", "AT", "s", "d", "11" * 32, "0.1", 5, 20, 3, "p", 3.5, 1e-5, True, 2, {"counts": Reason.TOO_FEW_PEOPLE}),
-    Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, {"AT": "a2V5"}, 99, "v"),
+    Share("s", "d", {"counts": 1, "linear": 2}, ("AT", "BE", "CY"), 99),
+    Shared("r", "AT", {"counts": "11" * 32}, {"counts": "22" * 32}, (("AT", "BE"),), {"a": ("AT", "CY")}, ("b", "c")),
+    Agree("s", "r", 99),
+    Agreed("r", "AT", "33" * 32),
+    Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, 99, "v"),
     Answered("r", "AT", "v"),
-    Unmask("s", ("r1", "r2"), ("AT", "BE", "CY"), 99),
-    Unmasked("r", "AT", ("00" * 32,), {"BE": ("11" * 32,)}),
+    Unmask("s", "counts", 1, ("r1", "r2"), 99),
+    Unmasked("r", "AT"),
+    Recover("s", "counts", 1, ("BE", "CY"), 99),
+    Recovered("r", "AT"),
     Close("s", 99),
     Closed("r", "AT"),
     Refused("r", "AT", Reason.BUDGET_EXHAUSTED, {"rho_left": 0.25}),
@@ -122,7 +134,7 @@ plain = st.recursive(
 @FUZZ
 @given(st.dictionaries(text, plain, max_size=5), st.lists(text, max_size=4), st.binary(max_size=50))
 def test_any_parameters_come_back(parameters: dict[str, Any], roster: list[str], body: bytes) -> None:
-    header = Ask("s", "d", "q", 1, 0, 1, 1, tuple(roster), parameters, {}, 5, "v")
+    header = Ask("s", "d", "q", 1, 0, 1, 1, tuple(roster), parameters, 5, "v")
     message = open_envelope(seal_envelope(header, body, KEY), KNOWN)
     assert (message.header, message.body) == (header, body)
 
@@ -217,8 +229,10 @@ ODD_HEADERS = [
     b'{"kind":"close","session":["s"],"expires":1}', b'{"kind":"close","session":null,"expires":1}',
     b'{"kind":"close","session":"s","expires":true}', b'{"kind":"close","session":"s","expires":1.0}',
     b'{"kind":"close","session":"s","expires":9223372036854775808}',
-    b'{"kind":"unmask","session":"s","requests":"abc","survivors":[],"expires":1}',
-    b'{"kind":"unmask","session":"s","requests":[[]],"survivors":[],"expires":1}',
+    b'{"kind":"unmask","session":"s","question":"q","attempt":1,"requests":"abc","expires":1}',
+    b'{"kind":"unmask","session":"s","question":"q","attempt":1,"requests":[[]],"expires":1}',
+    b'{"kind":"share","session":"s","study":"d","questions":["q"],"roster":[],"expires":1}',
+    b'{"kind":"share","session":"s","study":"d","questions":{"q":"1"},"roster":[],"expires":1}',
     b'{"kind":"ask","parameters":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     b'{"kind":"refused","request":"r","node":"n","reason":"NO_SUCH_REASON","public":{}}',
@@ -510,7 +524,7 @@ def test_parse_gives_an_object_or_a_value_error(data: bytes) -> None:
 
 
 @FUZZ
-@given(plain, st.sampled_from([Ask, Open, Opened, Unmask, Refused, Field]))
+@given(plain, st.sampled_from([Ask, Open, Opened, Share, Shared, Unmask, Recover, Refused, Field]))
 def test_decode_gives_the_class_or_a_usage_error(value: Any, page: type) -> None:
     with suppress(UsageError):
         assert isinstance(decode(page, value if isinstance(value, dict) else {"shape": value}, "here"), page)
@@ -542,7 +556,11 @@ def test_the_gate_answers_every_changed_envelope_with_a_signed_refusal(tiny: Tin
 def test_the_gate_never_raises_on_signed_nonsense(tiny: Tiny) -> None:
     """The coordinator itself is broken: anything under its signature is answered, and answered by a closed code."""
     pen: Pen = tiny.pen(STUDY).open()
-    valid = {"open": pen.opening(), "ask": pen.ask("linear"), "unmask": pen.unmask([pen.ask("counts")])}
+    asked, share = pen.ask("counts"), pen.share({"counts": 2})
+    valid = {
+        "open": pen.opening(), "ask": pen.ask("linear"), "unmask": pen.unmask([asked]), "share": share,
+        "agree": pen.agree(share, [tiny.gates[site].answer(share) for site in NAMES]), "recover": pen.recover(["DK"]),
+    }  # fmt: skip
     identity, reached = tiny.workspace.identity, set[Reason | None]()
     odd = st.sampled_from(["", "x" * 3000, "\0", "../..", "'; drop table sessions;--", 2**62, -(2**62), [], {}, [[]]])
 

@@ -1,4 +1,4 @@
-"""The bytes of wire version 1. Two releases that differ here cannot talk: whoever changes a byte raises the version,
+"""The bytes of wire version 2. Two releases that differ here cannot talk: whoever changes a byte raises the version,
 and adds a column of new goldens."""
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from strategies.wire import (
     Close,
     Header,
     Reason,
+    agreement_of,
     digest_of,
     open_envelope,
     pack_arrays,
     pack_parts,
     seal_envelope,
+    transcript_of,
     unseal,
 )
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR
@@ -32,7 +34,7 @@ from tests.wire.test_fuzz import MESSAGES
 KEY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 PANEL = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A", 0.25), Variant("X", 5, ".", "C", "TT")))
 
-VERSION_OF_THESE = 1
+VERSION_OF_THESE = 2
 STUDY_DOCUMENT = (
     b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_cell":0,"minimum_sites":3,'
     b'"panels":{"panel":{"sha256":"3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"}},'
@@ -45,30 +47,38 @@ STUDY_DOCUMENT = (
 STUDY_DIGEST = "fd80b0bc5d19eff7bae4a1bbbaa23a35616a65d3af54f9d970bac51b1eeefd67"
 PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
-    b"GENOSUM\0" + bytes.fromhex("0001 56475aa75463474c")
+    b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
     + bytes.fromhex("fee7f53e93c60380985768d2b26ecc51698ec7c69d02988f4f7f2ae3f0d7760a"
                     "0d714a8b2c58a6ac6ad4c1c5413f99314ac953327f778fc2b8699e0ae6c93e06")
     + bytes.fromhex("00000038") + b'{"expires":1900000000,"kind":"close","session":"golden"}' + b"body"
 )  # fmt: skip
 ENVELOPE_DIGEST = "c3b8593bdc277da1711ceeac6b2b506bbeb238655cea6764f6c78e8bb2709d3d"
 ENVELOPES = {  # the first 16 hexadecimal digits of SHA-256
-    "open": "74a07b014374f2a3",
-    "opened": "81df89ad8402c9b3",
-    "ask": "4c0df21b05ddfdde",
-    "answered": "03e1d4dfe579ad69",
-    "unmask": "a99c436e472a2a90",
-    "unmasked": "e428dcac5e4d89d7",
-    "close": "476ed098837d2cd3",
-    "closed": "22dfc726893f3f79",
-    "refused": "1d2f5ac34b0075d0",
+    "open": "c8273ef0a6f9986d",
+    "opened": "6dc76a5c65bc1350",
+    "share": "ae0d77cc172673e1",
+    "shared": "96bec46990b129dd",
+    "agree": "c9d3fa93d6b35999",
+    "agreed": "dc6ed5080b42fd14",
+    "ask": "51d5a32592a06771",
+    "answered": "8ecbfaaf5358c283",
+    "unmask": "ed7b3f91a2b95e8a",
+    "unmasked": "54038186d98b6595",
+    "recover": "f29ee65802d93a7b",
+    "recovered": "b3c261d714f0c9f3",
+    "close": "a47f9445239dd984",
+    "closed": "769311d6a680ce41",
+    "refused": "b8f16aef951b6329",
 }
 PARTS_DIGEST = "34a06481785205abe26256b6201cbdb0d133503f7a90b46d41205621d64aa5da"
 SEALED = bytes.fromhex(
     "1e463b0f1ea0fd37fbeb751ca1e14bfd833041bd232eafeae514cc1b98be4b0c2a89e29a965000da05f28517b687800f8cbe5524eb993066"
     "8f60208d31fc"
 )
+AGREEMENT = "60303f75bf0e6a3f2b42da9b15bb01fd473683fe8d516bf7238a0c987a60fe0c"
+TRANSCRIPT = "bab263e082d635bb98ad9292efc7f3015ecaf147d57976412236784dc40663bc"
 MASK = bytes.fromhex(
-    "eb22c7f231be3e74ccee4ab95e74eff6360e78f96b8df60ba3685ede5d73323ea721e7c622a6518275f93279d35cc55c8639bcacde19073b"
+    "f409fedabfa271e4ee6fcaa5924845aca609e1a491d74eedd451d0cb9d0d77ffd8e58a83a211da4d511759bdbc61b8fa1b05b0340fc824c6"
 )
 
 
@@ -84,12 +94,12 @@ def sha(data: bytes) -> str:
 
 
 def mask() -> bytes:
-    """A part masked under fixed keys, session and request: key agreement, derivation, stream, order and signs."""
+    """A part masked under fixed keys, agreement and request: key agreement, derivation, stream, order and signs."""
     own, other = (X25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
-    secret = secure_sum.pair_secret(own, other.public_key().public_bytes_raw(), "session", "BE", "AT")
+    secret = secure_sum.pair_secret(own, other.public_key().public_bytes_raw(), AGREEMENT, "BE", "AT")
     seeds = {"AT": secure_sum.pair_seed(secret, bytes(32)), "CY": bytes([5]) * 32}
     part = {"b": np.arange(3), "a": np.array([[-1, 2], [3, -4]])}
-    return secure_sum.mask(part, "BE", bytes([7]) * 32, seeds).astype("<u8").tobytes()
+    return secure_sum.mask(part, "BE", secure_sum.self_seed(bytes([7]) * 32, bytes(32)), seeds).astype("<u8").tobytes()
 
 
 def test_the_version_is_the_one_of_these_goldens() -> None:
@@ -135,6 +145,12 @@ def test_a_masked_part() -> None:
     assert mask() == MASK
 
 
+def test_the_names_of_what_is_signed() -> None:
+    assert agreement_of("golden", "counts", 1, ("BE", "AT", "CY")) == AGREEMENT
+    assert agreement_of("golden", "counts", 1, ("AT", "BE", "CY")) == AGREEMENT, "a roster is a set"
+    assert transcript_of("00" * 32, [ENVELOPE, ENVELOPE]) == TRANSCRIPT
+
+
 def test_the_reasons_are_a_closed_set() -> None:
-    assert len(Reason) == 30
-    assert sha(" ".join(sorted(Reason)).encode())[:16] == "2db32d8d1b9b6e8c"
+    assert len(Reason) == 31
+    assert sha(" ".join(sorted(Reason)).encode())[:16] == "8a220a86869f6338"

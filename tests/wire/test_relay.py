@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import strategies.analysis
 from fl_server.conduct import Result
 from strategies.errors import TooFewSitesError
 from strategies.version import package_version
 from strategies.wire import (
+    Agree,
+    Agreed,
     Answered,
     Ask,
     Header,
     Open,
     Reason,
     Refused,
+    Share,
+    Shared,
     Unmask,
     digest_of,
     open_envelope,
+    pack_parts,
     seal_envelope,
+    unpack_parts,
 )
 from tests.tiny import COUNTS, FREQUENCIES, NAMES, GateLink, Tiny, genotypes, study
 
@@ -126,6 +134,87 @@ def replays_an_earlier_refusal(tiny: Tiny, link: GateLink) -> tuple[str, str]:
 def replays_an_earlier_refusal_to_unmask(tiny: Tiny, link: GateLink) -> tuple[str, str]:
     old = tiny.gates[SITE].answer(tiny.pen(study(COUNTS)).opening(expires=1))
     link.on_reply = lambda name, asked, replies: [old] * len(replies) if to(Unmask, tiny, name, asked) else replies
+    return "answered another request", "recovered"
+
+
+def loses_the_unmasking(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    link.on_request = lambda name, asked: None if to(Unmask, tiny, name, asked) else asked
+    return "did not answer", "recovered"
+
+
+def swaps_the_seeds_of_two_sites(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    others: list[list[bytes]] = []
+
+    def on_reply(name: str, envelopes: list[bytes], replies: list[bytes]) -> list[bytes]:
+        if name == "BE" and isinstance(header_of(tiny, envelopes[0]), Unmask):
+            others.append(replies)
+        return others[-1] if to(Unmask, tiny, name, envelopes) else replies
+
+    link.on_reply = on_reply
+    return "sent a reply that it did not sign", "recovered"
+
+
+def replays_the_seeds_of_an_earlier_slice(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    kept: list[bytes] = []
+
+    def on_reply(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes]:
+        if to(Unmask, tiny, name, asked):
+            kept.extend(replies)
+            return kept[:1]
+        return replies
+
+    link.on_reply = on_reply
+    return "answered another request", "recovered"
+
+
+def says_that_a_site_s_keys_did_not_come(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    link.on_reply = lambda name, asked, replies: None if to(Share, tiny, name, asked) else replies
+    return "did not answer", "counts"
+
+
+def says_that_a_site_did_not_sign(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    link.on_reply = lambda name, asked, replies: None if to(Agree, tiny, name, asked) else replies
+    return "did not answer", "counts"
+
+
+def swaps_the_keys_of_two_sites(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    others: list[list[bytes]] = []
+
+    def on_reply(name: str, envelopes: list[bytes], replies: list[bytes]) -> list[bytes]:
+        if name == "BE" and isinstance(header_of(tiny, envelopes[0]), Share):
+            others.append(replies)
+        return others[-1] if to(Share, tiny, name, envelopes) else replies
+
+    link.on_reply = on_reply
+    return "sent a reply that it did not sign", "counts"
+
+
+def replays_the_keys_of_an_earlier_study(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    pen = tiny.pen(study(COUNTS), "earlier").open()
+    old = tiny.gates[SITE].answer(pen.share({"counts": 1}))
+    link.on_reply = lambda name, asked, replies: [old] if to(Share, tiny, name, asked) else replies
+    return "answered another request", "counts"
+
+
+def replays_the_signature_of_an_earlier_study(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    pen = tiny.pen(study(COUNTS), "earlier").open()
+    assert pen.join("counts") is None
+    old = pen.agreed["counts", 1][NAMES.index(SITE)]
+    link.on_reply = lambda name, asked, replies: [old] if to(Agree, tiny, name, asked) else replies
+    return "answered another request", "counts"
+
+
+def changes_a_bit_of_the_keys(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    link.on_reply = lambda name, asked, replies: (
+        [replies[0][:-1] + bytes([replies[0][-1] ^ 1])] if to(Share, tiny, name, asked) else replies
+    )
+    return "sent a reply that it did not sign", "counts"
+
+
+def changes_a_bit_of_what_a_site_is_to_sign(tiny: Tiny, link: GateLink) -> tuple[str, str]:
+    link.on_request = lambda name, asked: (
+        [asked[0][:-1] + bytes([asked[0][-1] ^ 1])] if to(Agree, tiny, name, asked) else asked
+    )
     return "answered another request", "counts"
 
 
@@ -179,6 +268,16 @@ RELAYS: list[Relay] = [
     replays_an_earlier_reply,
     replays_an_earlier_refusal,
     replays_an_earlier_refusal_to_unmask,
+    loses_the_unmasking,
+    swaps_the_seeds_of_two_sites,
+    replays_the_seeds_of_an_earlier_slice,
+    says_that_a_site_s_keys_did_not_come,
+    says_that_a_site_did_not_sign,
+    swaps_the_keys_of_two_sites,
+    replays_the_keys_of_an_earlier_study,
+    replays_the_signature_of_an_earlier_study,
+    changes_a_bit_of_the_keys,
+    changes_a_bit_of_what_a_site_is_to_sign,
     changes_a_bit_of_a_reply,
     changes_a_bit_of_a_request,
     answers_with_the_request,
@@ -191,13 +290,83 @@ RELAYS: list[Relay] = [
 def test_a_relay_that_lies_loses_the_site_and_changes_no_number(
     federation: Tiny, quick_path: Path, relay: Relay
 ) -> None:
+    """Where it lies when the sum is opened it loses not even the site: the others' shares open its masks. The report
+    names the site and why either way."""
     link = federation.link()
     why, question = relay(federation, link)
     counts, noised = run(federation, quick_path / "run", link)
+    if question == "recovered":
+        assert (counts.statement.sites, counts.statement.recovered) == (NAMES, {SITE: why})
+        assert counts.statement.absent == {}
+        check_counts(counts)
+        return
     result = counts if question == "counts" else noised
     assert result.statement.sites == tuple(n for n in NAMES if n != SITE)
     assert result.statement.absent == {SITE: why}
     check_counts(counts)
+
+
+def replaces_a_key(tiny: Tiny, link: GateLink) -> None:
+    """The coordinator itself lies: under its own key it brings one site another key than the others get."""
+
+    def retold(name: str, envelopes: list[bytes]) -> list[bytes]:
+        if not to(Agree, tiny, name, envelopes):
+            return envelopes
+        message = open_envelope(envelopes[0], {"demo": tiny.workspace.identity.public})
+        parts = unpack_parts(message.body)
+        place = NAMES.index("BE")
+        other = tiny.read("BE", parts[place])
+        assert isinstance(other.header, Shared)
+        forged = replace(other.header, keys={q: "09" + "00" * 31 for q in other.header.keys})
+        parts[place] = seal_envelope(forged, other.body, tiny.workspace.identity)
+        return [seal_envelope(message.header, pack_parts(parts), tiny.workspace.identity)]
+
+    link.on_request = retold
+
+
+def test_a_coordinator_that_replaces_a_key_is_refused(federation: Tiny, quick_path: Path) -> None:
+    """The key's envelope bears the site's signature, and the coordinator has not the site's key."""
+    link = federation.link()
+    replaces_a_key(federation, link)
+    signed = {}
+
+    def keep(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes]:
+        if isinstance(header_of(federation, asked[0]), Agree):
+            signed[name] = federation.read(name, replies[0]).header
+        return replies
+
+    link.on_reply = keep
+    counts, _ = run(federation, quick_path / "run", link)
+    refused = signed[SITE]
+    assert isinstance(refused, Refused)
+    assert refused.reason is Reason.KEYS_INVALID
+    assert SITE not in counts.statement.sites
+    check_counts(counts)
+
+
+def test_two_sites_that_were_told_two_stories_open_nothing(federation: Tiny) -> None:
+    """Even if BE colludes and signs two keys: those who saw one and those who saw the other sign two transcripts, and
+    no site opens anything unless all transcripts are the same."""
+    pen = federation.pen(study(COUNTS)).open()
+    share = pen.share({"counts": 1})
+    shared = [federation.gates[site].answer(share) for site in NAMES]
+    original = federation.read("BE", shared[1])
+    assert isinstance(original.header, Shared)
+    other_keys = {"counts": X25519PrivateKey.generate().public_key().public_bytes_raw().hex()}
+    second = seal_envelope(replace(original.header, keys=other_keys), original.body, federation.gates["BE"].identity)
+    stories = {site: [*shared] for site in NAMES}
+    stories[SITE][1] = second
+    agreed = [federation.gates[site].answer(pen.agree(share, stories[site])) for site in NAMES]
+    transcripts = [federation.read(site, reply).header for site, reply in zip(NAMES, agreed, strict=True)]
+    assert all(isinstance(header, Agreed) for header in transcripts)
+    assert len({header.transcript for header in transcripts}) == 2  # type: ignore[union-attr]
+    pen.agreed["counts", 1] = agreed
+    request = pen.ask("counts")
+    for site in NAMES:
+        assert isinstance(federation.read(site, federation.gates[site].answer(request)).header, Answered)
+        refused = federation.read(site, federation.gates[site].answer(pen.unmask([request]))).header
+        assert isinstance(refused, Refused)
+        assert refused.reason is Reason.NOT_AGREED
 
 
 def test_a_site_whose_code_changed_in_mid_study_is_left_out(federation: Tiny, quick_path: Path) -> None:
@@ -326,8 +495,6 @@ def test_a_node_that_states_an_unknown_reason_is_not_admitted(tiny: Tiny, quick_
     def nonsense(name: str, asked: list[bytes], replies: list[bytes]) -> list[bytes]:
         if not to(Open, tiny, name, asked):
             return replies
-        from dataclasses import replace  # noqa: PLC0415
-
         header = replace(tiny.read(SITE, replies[0]).header, refuses={"counts": "BECAUSE"})  # type: ignore[type-var]
         return [seal_envelope(header, b"", tiny.gates[SITE].identity)]
 

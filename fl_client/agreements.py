@@ -1,0 +1,237 @@
+"""What a node keeps of its agreements: keys, roots, shares, and which totals of its data set may exist.
+
+An agreement is one attempt of a question with its roster. Once a node signed it, its total may be opened, with or
+without the node; so the roster counts from then on, until enough of its sites have withdrawn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+tables = sa.MetaData()
+
+_exchanges = sa.Table(
+    "exchanges",
+    tables,
+    sa.Column("request", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("reply", sa.LargeBinary, nullable=False),
+)
+_agreements = sa.Table(
+    "agreements",
+    tables,
+    sa.Column("session", sa.Text, primary_key=True),
+    sa.Column("question", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("agreement", sa.Text, nullable=False),
+    sa.Column("roster", sa.Text, nullable=False),
+    sa.Column("share", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("key", sa.LargeBinary),
+    sa.Column("root", sa.LargeBinary),
+    sa.Column("transcript", sa.Text),
+)
+_peers = sa.Table(
+    "peers",
+    tables,
+    sa.Column("agreement", sa.Text, primary_key=True),
+    sa.Column("site", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.Column("share", sa.LargeBinary, nullable=False),
+)
+_rosters = sa.Table(
+    "rosters",
+    tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("members", sa.Text, primary_key=True),
+)
+_pending = sa.Table(
+    "pending",
+    tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("agreement", sa.Text, primary_key=True),
+    sa.Column("members", sa.Text, nullable=False),
+)
+_withdrawn = sa.Table(
+    "withdrawn",
+    tables,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("agreement", sa.Text, primary_key=True),
+)
+
+
+class Stage(StrEnum):
+    """How far an attempt has come at this node."""
+
+    SHARED = "shared"
+    AGREED = "agreed"
+    OPENED = "opened"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another site of a roster: its public key for the pairwise masks, and this node's share of its root."""
+
+    site: str
+    key: bytes
+    share: bytes
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One attempt of a question with its roster. `share` is the request that began it; key and root are this node's own
+    and None once they are deleted; `transcript` is None until it signed one."""
+
+    session: str
+    question: str
+    attempt: int
+    agreement: str
+    roster: tuple[str, ...]
+    share: str
+    stage: Stage
+    key: bytes | None
+    root: bytes | None
+    transcript: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which totals of a data set may exist, as far as a node knows: rosters that were opened, agreements that may be,
+    and those that this node will never open. The last two overlap: what one site has withdrawn the others may open."""
+
+    opened: frozenset[tuple[str, ...]]
+    pending: Mapping[str, tuple[str, ...]]
+    withdrawn: frozenset[str]
+
+
+class Agreements:
+    """A part of the node's ledger, in the same database."""
+
+    def __init__(
+        self, engine: sa.Engine, dataset: str, append: Callable[[sa.Connection, Mapping[str, Any]], None]
+    ) -> None:
+        """`append` adds a line to the ledger's journal, within the transaction that it is given."""
+        self._engine, self.dataset, self._append = engine, dataset, append
+
+    def exchanged(self, request: str) -> bytes | None:
+        """The stored reply to an exchange of keys, signatures or seeds, or None."""
+        with self._engine.begin() as connection:
+            return connection.execute(sa.select(_exchanges.c.reply).filter_by(request=request)).scalar()
+
+    def remember(self, request: str, session: str, reply: bytes) -> None:
+        """Store the reply to an exchange that changes nothing else."""
+        with self._engine.begin() as connection:
+            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+
+    def of(self, session: str, **place: Any) -> list[Agreement]:
+        """A session's agreements with this `share`, or question, or attempt; by question and attempt."""
+        chosen = sa.select(_agreements).filter_by(session=session, **place)
+        with self._engine.begin() as connection:
+            rows = connection.execute(chosen.order_by("question", "attempt")).mappings().all()
+        return [Agreement(**{**r, "roster": tuple(json.loads(r["roster"])), "stage": Stage(r["stage"])}) for r in rows]
+
+    def peers(self, agreement: str) -> dict[str, Peer]:
+        """The other sites of an agreement that this node signed."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_peers).filter_by(agreement=agreement).order_by("site")).all()
+        return {r.site: Peer(r.site, r.key, r.share) for r in rows}
+
+    def known(self) -> Known:
+        """Which totals of this data set may exist; each node's list goes into what the sites of a roster sign."""
+        with self._engine.begin() as connection:
+            opened = connection.execute(sa.select(_rosters.c.members).filter_by(dataset=self.dataset)).scalars().all()
+            pending = connection.execute(sa.select(_pending).filter_by(dataset=self.dataset)).all()
+            gone = connection.execute(sa.select(_withdrawn.c.agreement).filter_by(dataset=self.dataset)).scalars().all()
+        may_be = {p.agreement: tuple(json.loads(p.members)) for p in pending if p.members not in opened}
+        return Known(frozenset(tuple(json.loads(m)) for m in opened), may_be, frozenset(gone))
+
+    def withdraw(self, session: str, before: Mapping[str, int]) -> None:
+        """Give up these questions' attempts before these: delete keys, roots and shares, for good."""
+        with self._engine.begin() as connection:
+            for question, attempt in before.items():
+                self._withdraw(connection, session, _agreements.c.question == question, _agreements.c.attempt < attempt)
+
+    def forget(self, connection: sa.Connection, session: str) -> None:
+        """Give up and delete all that a session has, within the transaction that closes it."""
+        self._withdraw(connection, session)
+        for table in (_exchanges, _peers):
+            connection.execute(table.delete().filter_by(session=session))
+
+    def _withdraw(self, connection: sa.Connection, session: str, *which: sa.ColumnElement[bool]) -> None:
+        chosen = (_agreements.c.session == session, *which)
+        for row in connection.execute(sa.select(_agreements).where(*chosen)).all():
+            connection.execute(_peers.delete().filter_by(agreement=row.agreement))
+            if row.stage in (Stage.SHARED, Stage.AGREED):
+                place = {"dataset": self.dataset, "agreement": row.agreement}
+                connection.execute(_withdrawn.insert().values(**place))
+        values = {"key": None, "root": None}
+        connection.execute(_agreements.update().where(*chosen).values(**values))
+        unopened = (*chosen, _agreements.c.stage != Stage.OPENED)
+        connection.execute(_agreements.update().where(*unopened).values(stage=Stage.WITHDRAWN))
+
+    def share(self, request: str, agreements: Sequence[Agreement], reply: bytes) -> None:
+        """Store what a node sent to the others of a roster."""
+        with self._engine.begin() as connection:
+            for agreement in agreements:
+                values = {**asdict(agreement), "roster": json.dumps(sorted(agreement.roster))}
+                connection.execute(_agreements.insert().values(**values))
+            session = agreements[0].session
+            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+
+    def agree(
+        self,
+        request: str,
+        agreements: Sequence[Agreement],
+        peers: Mapping[str, Sequence[Peer]],
+        learned: Known,
+        reply: bytes,
+        line: Mapping[str, Any],
+    ) -> None:
+        """Sign: from here on these rosters may be opened, with or without this node.
+
+        Args:
+            request, reply: the message, and what is answered to it whenever it comes.
+            agreements: what is signed, each with its transcript.
+            peers: agreement -> its other sites.
+            learned: what this node knows with the others' lists, instead of what it knew.
+            line: the journal's.
+        """
+        mine = {"dataset": self.dataset}
+        with self._engine.begin() as connection:
+            for one in agreements:
+                place = {"session": one.session, "question": one.question, "attempt": one.attempt}
+                values = {"stage": Stage.AGREED, "transcript": one.transcript}
+                connection.execute(_agreements.update().filter_by(**place).values(**values))
+                named = {"agreement": one.agreement, "session": one.session}
+                connection.execute(_peers.insert(), [{**named, **asdict(peer)} for peer in peers[one.agreement]])
+            rosters = {one.agreement: one.roster for one in agreements} | dict(learned.pending)
+            connection.execute(_pending.delete().filter_by(**mine))
+            for name, roster in rosters.items():
+                connection.execute(_pending.insert().values(**mine, agreement=name, members=json.dumps(sorted(roster))))
+            for roster in learned.opened:
+                self._opened(connection, roster)
+            session = agreements[0].session
+            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+            self._append(connection, {"event": "agree", **line})
+
+    def open(self, agreement: Agreement, line: Mapping[str, Any]) -> None:
+        """Remember that the total of this attempt was opened."""
+        place = {"session": agreement.session, "question": agreement.question, "attempt": agreement.attempt}
+        with self._engine.begin() as connection:
+            connection.execute(_agreements.update().filter_by(**place).values(stage=Stage.OPENED))
+            connection.execute(_pending.delete().filter_by(dataset=self.dataset, agreement=agreement.agreement))
+            self._opened(connection, agreement.roster)
+            self._append(connection, {"event": "unmask", **line})
+
+    def _opened(self, connection: sa.Connection, roster: Sequence[str]) -> None:
+        place = {"dataset": self.dataset, "members": json.dumps(sorted(roster))}
+        if not connection.execute(sa.select(_rosters).filter_by(**place)).first():
+            connection.execute(_rosters.insert().values(**place))
