@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_server.conduct import Result
+from fl_server.results import attack
 from strategies.privacy import PERSON, Regime
 
 NOT_FOR_PUBLICATION = "this answer is for the permit holder, not for publication"
@@ -38,15 +39,10 @@ HONEST_IN_WORDS: Mapping[Regime, str] = {
     Regime.PRIVATE: "none: each site's own noise is full, so its people rely on that site alone",
 }
 
-HOW_MEASURED = (
-    "Area under the ROC curve of a likelihood ratio attack by somebody who knows a person's data. The question was "
-    "asked again of one half of the simulated sites' people; the held-out half are the non-members. 0.5 is guessing, "
-    "1 is certainty."
-)
 
-
-def document(result: Result) -> dict[str, Any]:
-    """The statement as plain data. `epsilon`, `delta` and `rho` are null where nothing of the kind is promised."""
+def document(result: Result, attacks: Sequence[attack.MeasuredAttack]) -> dict[str, Any]:
+    """The statement as plain data. `epsilon`, `delta` and `rho` are null where nothing of the kind is promised,
+    `measured_attacks` where none was measured."""
     s, budget = result.statement, result.question.budget
     return {
         "regime": s.regime.value,
@@ -69,4 +65,5 @@ def document(result: Result) -> dict[str, Any]:
         "synthetic": list(s.synthetic),
         "bytes_left": dict(s.bytes_left),
         "policies": dict(s.policies),
+        "measured_attacks": attack.document(attacks),
     }
