@@ -5,13 +5,11 @@ here, -log(1 + exp(-(2y - 1) f(x))). Shadow models [2]: the same model is traine
 person's confidence (2y - 1) f(x) in the model attacked is held against the two normals that it follows in the shadow
 models trained with and without that person. Shadows differ from the model in people and noise alone.
 
-Rounds [3]: somebody who sees every noised sum of gradients (the coordinator) needs no model. A member moves round t's
-sum by g_t - m_t, where m_t is the others' mean gradient; with n people, covariance C_t of a person's gradient and noise
-of deviation s_t, V_t = n C_t + s_t^2 I and the log-likelihood ratio is the sum over rounds of
+Rounds [3]: somebody who sees every noised sum of gradients (the coordinator) needs no model. Let S be all rounds' sums
+in a row, g a person's gradients in a row at the rounds' public weights, m and C the mean and covariance of g over
+public people, and s the noise's deviations. With V = n C + diag(s^2) the log-likelihood ratio of two normals is
 
-    (g_t - m_t)' V_t^-1 (S_t - n m_t) - (g_t - m_t)' V_t^-1 (g_t - m_t) / 2.
-
-The same people's sampling is taken as new in every round, which is exact in the limit of much noise.
+    (g - m)' V^-1 (S - n m) - (g - m)' V^-1 (g - m) / 2.
 
 [1] Yeom et al.: Privacy Risk in Machine Learning, CSF 2018, adversary 2.
 [2] Carlini et al.: Membership Inference Attacks From First Principles, IEEE S&P 2022, algorithm 1 with global variance.
@@ -19,8 +17,6 @@ The same people's sampling is taken as new in every round, which is exact in the
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,26 +56,23 @@ def shadow_ratio(
 
 
 def rounds_ratio(
-    sums: Sequence[NDArray[np.float64]],
-    noise_sd: Sequence[float],
-    gradients: Sequence[NDArray[np.float64]],
-    reference: Sequence[NDArray[np.float64]],
+    sums: NDArray[np.float64],
+    noise_sd: NDArray[np.float64],
+    gradients: NDArray[np.float64],
+    reference: NDArray[np.float64],
     people: float,
 ) -> NDArray[np.float64]:
     """(N,) log-likelihood ratios of membership from the noised sums of every round [3].
 
     Args:
-        sums: T sums of shape (d,).
-        noise_sd: T deviations of the noise in each entry.
-        gradients: T arrays (N, d), the targets' clipped gradients at the round's public weights.
-        reference: T arrays (K, d), those of public people like them.
+        sums: (D,) released sums, T rounds of d parameters in a row.
+        noise_sd: (D,) deviation of the noise in each, above 0.
+        gradients: (N, D) the targets' clipped gradients.
+        reference: (K, D) those of public people like them.
         people: n.
     """
-    out = np.zeros(len(gradients[0]))
-    for total, sd, own, public in zip(sums, noise_sd, gradients, reference, strict=True):
-        mean = public.mean(axis=0)
-        v = people * np.cov(public, rowvar=False).reshape(len(total), len(total)) + sd**2 * np.eye(len(total))
-        moved = own - mean
-        weighted = np.linalg.solve(v + 1e-12 * np.trace(v) * np.eye(len(total)), moved.T).T
-        out += weighted @ (total - people * mean) - (weighted * moved).sum(axis=1) / 2
-    return out
+    mean = reference.mean(axis=0)
+    v = people * np.cov(reference, rowvar=False) + np.diag(noise_sd**2)
+    moved = gradients - mean
+    weighted = np.linalg.solve(v, moved.T).T
+    return np.asarray(weighted @ (sums - people * mean) - (weighted * moved).sum(axis=1) / 2, dtype=np.float64)

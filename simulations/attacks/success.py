@@ -31,7 +31,7 @@ def roc(members: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[NDAr
     [[0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0]]
     """
     thresholds = np.unique(np.concatenate([members, others]))[::-1]
-    above = [1 - np.searchsorted(np.sort(s), thresholds, side="left") / len(s) for s in (others, members)]
+    above = [(len(s) - np.searchsorted(np.sort(s), thresholds, side="left")) / len(s) for s in (others, members)]
     false, true = (np.concatenate([[0.0], rates]) for rates in above)
     return false, true
 
@@ -75,9 +75,8 @@ def found(members: NDArray[np.float64], others: NDArray[np.float64], false_alarm
     >>> found(np.array([1.0, 3.0, 5.0]), np.array([0.0, 2.0, 4.0]), 0.01)
     0.3333333333333333
     """
-    allowed = math.floor(false_alarms * len(others) + 1e-9)
-    threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -np.inf
-    return float((members > threshold).mean())
+    false, true = roc(members, others)
+    return float(true[false <= false_alarms].max())
 
 
 def epsilon_at_least(members: NDArray[np.float64], others: NDArray[np.float64], delta: float) -> float:
