@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analysis import Answer
 from strategies.cohort import MISSING
 
@@ -88,15 +89,15 @@ class Release:
     Attributes:
         above: (M,) A, alternate alleles above `centre` times two for each of the people; NaN where withheld.
         centre: (M,) c; zero for a plain count.
-        people: (M,) n, people behind each.
-        noise_sd, people_noise_sd: deviations s and t of the noise in `above` and in `people`.
+        people: (M,) n, people with a genotype behind each.
+        noise_sd, people_noise_sd: deviations s and t of the noise in `above` and in `people`, (M,) or one for all.
     """
 
     above: NDArray[np.float64]
     centre: NDArray[np.float64]
     people: NDArray[np.float64]
-    noise_sd: float = 0.0
-    people_noise_sd: float = 0.0
+    noise_sd: NDArray[np.float64] | float = 0.0
+    people_noise_sd: NDArray[np.float64] | float = 0.0
 
     @staticmethod
     def exact(answer: Answer) -> Release:
@@ -106,16 +107,19 @@ class Release:
         return Release(ac, np.zeros(len(ac)), an / 2)
 
     @staticmethod
-    def private(answer: Answer, centre: NDArray[np.float64]) -> Release:
-        """Of noised frequencies centred at the panel's (M,) published ones.
+    def private(answer: Answer, published: NDArray[np.float64]) -> Release:
+        """Of noised frequencies, which are centred at the panel's (M,) published ones, rounded to their grid.
 
         The noise of the number of people enters every count with 2c; taking it off again leaves one noise a variant.
         """
         table = answer.tables["frequencies"]
-        people, people_sd = float(answer.facts["people"]), float(answer.facts["people_noise_sd"])
-        ac, ac_sd = (np.asarray(table[c], dtype=np.float64) for c in ("ac", "ac_noise_sd"))
-        sd = float(np.sqrt(np.median(np.maximum(ac_sd**2 - (2 * centre * people_sd) ** 2, 0))))
-        return Release(ac - 2 * centre * people, centre, np.full(len(ac), max(people, 1.0)), sd, people_sd)
+        unit = 2.0 ** (NoisedFrequency.FRACTION_BITS + 1)
+        centre = np.rint(published * unit) / unit
+        ac, ac_sd, an, an_sd = (
+            np.asarray(table[c], dtype=np.float64) for c in ("ac", "ac_noise_sd", "an", "an_noise_sd")
+        )
+        sd = np.sqrt(np.maximum(ac_sd**2 - (centre * an_sd) ** 2, 0.0))
+        return Release(ac - centre * an, centre, np.maximum(an / 2, 1.0), sd, an_sd / 2)
 
     @property
     def frequencies(self) -> NDArray[np.float64]:
@@ -126,9 +130,10 @@ class Release:
 def frequency_ratio(release: Release, reference: Reference) -> NDArray[np.float64]:
     """(M, 3) noise-aware log-likelihood ratio of membership, by variant and genotype."""
     p, n, c = reference.frequencies, release.people[:, None], release.centre[:, None]
+    s, t = (np.asarray(sd, dtype=np.float64).reshape(-1, 1) for sd in (release.noise_sd, release.people_noise_sd))
     sampled = 2 * n * p * (1 - p) * (1 + 2 * n / (2 * reference.people + 1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        v = sampled + release.noise_sd**2 + (2 * (p - c) * release.people_noise_sd) ** 2
+        v = sampled + s**2 + (2 * (p - c) * t) ** 2
         d = ALLELES - 2 * p
         out = d * (release.above[:, None] - 2 * (p - c) * n) / v - d**2 / (2 * v)
     return _spoken(out)
