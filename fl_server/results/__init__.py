@@ -27,6 +27,7 @@ from safetensors import numpy as safetensors
 
 from fl_server.conduct import Result
 from fl_server.results import gwas_ssf, model_card, report, statement
+from fl_server.results.attack import Attacks, MeasuredAttack
 from strategies.analyses.allele_frequency import GenotypeCounts
 from strategies.analyses.association import LinearAssociation
 from strategies.analysis import Answer, Column
@@ -47,7 +48,7 @@ def write(
     federation: Federation,
     results: Sequence[Result],
     folder: Path,
-    membership: Mapping[str, float] | None = None,
+    attacks: Attacks | None = None,
     *,
     today: datetime.date | None = None,
 ) -> None:
@@ -58,7 +59,7 @@ def write(
 
     Args:
         folder: new or empty.
-        membership: question -> measured membership AUC of its exact answer.
+        attacks: what was measured on the answers, if anything.
         today: the day that the files state; else this one.
 
     Raises:
@@ -75,10 +76,10 @@ def write(
         for result in results:
             place = partial / result.question.name
             place.mkdir()
-            for name, data in _files(study, federation, result, membership or {}, day).items():
+            for name, data in _files(study, federation, result, attacks or {}, day).items():
                 (place / name).write_bytes(data)
         (partial / "study.json").write_bytes(_json(_provenance(study, federation, results, day)))
-        page = report.render(study, federation, results, membership or {}, day)
+        page = report.render(study, federation, results, attacks or {}, day)
         (partial / "report.html").write_text(page, encoding="utf-8")
         partial.replace(folder)
     finally:
@@ -86,7 +87,7 @@ def write(
 
 
 def _files(
-    study: Study, federation: Federation, result: Result, membership: Mapping[str, float], today: datetime.date
+    study: Study, federation: Federation, result: Result, attacks: Attacks, today: datetime.date
 ) -> dict[str, bytes]:
     """The files of one question's folder."""
     question, answer = result.question, result.answer
@@ -124,7 +125,7 @@ def _files(
         out["model.safetensors"] = safetensors.save(arrays, metadata={"format": "pt"})
         out["model_card.json"] = _json(card)
         out["model_card.md"] = model_card.text(card, inputs).encode()
-    out["answer.json"] = _json(_answer(result, membership.get(question.name)))
+    out["answer.json"] = _json(_answer(result, attacks.get(question.name, ())))
     return out
 
 
@@ -133,17 +134,14 @@ def _tables(result: Result) -> list[str]:
     return list(next((a.tables for a in (result.answer, *result.by_site.values()) if a.tables), {}))
 
 
-def _answer(result: Result, membership: float | None) -> dict[str, Any]:
-    exact = result.question.regime is Regime.EXACT
-    measured = {"auc": membership, "how": statement.HOW_MEASURED} if exact and membership is not None else None
+def _answer(result: Result, attacks: Sequence[MeasuredAttack]) -> dict[str, Any]:
     return {
         "question": result.question.name,
         "analysis": result.question.analysis.analysis,
         "tables": _tables(result),
         "facts": dict(result.answer.facts),
         "by_site": {site: dict(answer.facts) for site, answer in result.by_site.items()},
-        "statement": statement.document(result),
-        "membership": measured,
+        "statement": statement.document(result, attacks),
     }
 
 
@@ -223,8 +221,7 @@ class StoredAnswer:
         tables: names of its tables; the first is the main one.
         facts: name -> number, text, or None where a number is not known.
         facts_by_site: site -> the same, where the answer is given for each site.
-        statement: the privacy statement.
-        membership: the measured membership AUC and how it was measured, or None.
+        statement: the privacy statement, with the attacks measured on the answer.
         folder: where its files are.
     """
 
@@ -234,7 +231,6 @@ class StoredAnswer:
     facts: Mapping[str, Any]
     facts_by_site: Mapping[str, Mapping[str, Any]]
     statement: Mapping[str, Any]
-    membership: Mapping[str, Any] | None
     folder: Path
 
     def table(self, name: str | None = None) -> pl.DataFrame:
@@ -338,7 +334,6 @@ def load(folder: str | Path) -> Results:
                 raw["facts"],
                 raw["by_site"],
                 raw["statement"],
-                raw["membership"],
                 place,
             )
     except (KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fl_server.conduct import Result
 from fl_server.results import statement
+from fl_server.results.attack import HOW_MEASURED, Attacks, MeasuredAttack
 from fl_server.results.figures import Figure, Size, figure
 from strategies.analyses.allele_frequency import (
     GenotypeCounts,
@@ -74,13 +75,13 @@ def render(
     study: Study,
     federation: Federation,
     results: Sequence[Result],
-    membership: Mapping[str, float],
+    attacks: Attacks,
     today: datetime.date,
 ) -> str:
     """The page as HTML.
 
     Args:
-        membership: question -> measured membership AUC of its exact answer.
+        attacks: what was measured on the answers.
         today: the day that the page states.
     """
     environment = jinja2.Environment(
@@ -98,9 +99,9 @@ def render(
         columns=_columns(study),
         answered=_answered(federation, results),
         silent=_silent(federation, results),
-        answers=[_answer(r, membership.get(r.question.name)) for r in results],
+        answers=[_answer(r, attacks.get(r.question.name, ())) for r in results],
         not_for_publication=statement.NOT_FOR_PUBLICATION,
-        how_measured=statement.HOW_MEASURED,
+        how_measured=HOW_MEASURED,
         disjoint=statement.DISJOINT,
         together=_together(results),
         synthetic=sorted({site for r in results for site in r.statement.synthetic}),
@@ -181,7 +182,7 @@ def _silent(federation: Federation, results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _answer(result: Result, membership: float | None) -> dict[str, Any]:
+def _answer(result: Result, attacks: Sequence[MeasuredAttack]) -> dict[str, Any]:
     question = result.question
     own = SECTIONS.get((question.analysis.analysis, question.regime), _any)
     section = own(result) if result.answer.tables or not result.by_site else _parts(result)
@@ -193,8 +194,9 @@ def _answer(result: Result, membership: float | None) -> dict[str, Any]:
         "words": question.analysis.summary_in_words,
         "promise": statement.promise(question),
         "section": section,
-        "membership": None if membership is None or not math.isfinite(membership) else f"{membership:.2f}",
-        "draws": None if membership is None or not math.isfinite(membership) else round(100 * membership),
+        "membership": f"{attacks[0].auc:.2f}" if attacks else None,
+        "draws": round(100 * attacks[0].auc) if attacks else None,
+        "attacks": _attacks(attacks) if attacks else None,
         "statement": _statement(result),
         "bytes": _bytes(result),
     }
@@ -423,7 +425,7 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
 
 
 def _statement(result: Result) -> tuple[tuple[str, str], ...]:
-    said = statement.document(result)
+    said = statement.document(result, ())
     exact = result.question.regime is Regime.EXACT
     noise = ", ".join(f"{name} {value:.3g}" for name, value in said["noise_sd"].items())
     cell = said["minimum_cell"]
@@ -455,6 +457,36 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
 
 def _why(sites: Mapping[str, str]) -> str:
     return "; ".join(f"{site} {why}" for site, why in sites.items()) or "none"
+
+
+def _attacks(attacks: Sequence[MeasuredAttack]) -> Table:
+    first = attacks[0]
+    made_up = "synthetic " if first.synthetic else ""
+    rows = tuple(
+        (
+            a.attack,
+            f"{_fixed(a.auc, 3)}\n{_fixed(a.auc_low_95, 3)}–{_fixed(a.auc_high_95, 3)}",
+            _fixed(a.tpr_at_fpr_1e_2, 2),
+            _fixed(a.tpr_at_fpr_1e_3, 2),
+            _fixed(a.epsilon_at_least, 2),
+            NONE if a.auc_at_most is None else _fixed(a.auc_at_most, 3),
+            a.reference,
+        )
+        for a in attacks
+    )
+    caption = (
+        f"Measured attacks: {count(first.members)} {made_up}people who took part, {count(first.others)} who did not"
+    )
+    head = (
+        "attack",
+        "AUC and 95 % interval",
+        "found at 1 in 100 false",
+        "found at 1 in 1,000 false",
+        "ε at least",
+        "AUC allowed",
+        "compared with",
+    )
+    return Table(caption, head, rows, (False, *(True,) * 5, False))
 
 
 def _bytes(result: Result) -> Table:

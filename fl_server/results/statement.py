@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_server.conduct import Result
+from fl_server.results import attack
 from strategies.privacy import PERSON, Regime
 from strategies.study import Question
 
@@ -46,12 +47,6 @@ HONEST_IN_WORDS: Mapping[Regime, str] = {
 
 HONEST_OF_PARTS = "none: each site withholds from its own part before the coordinator sees it"
 
-HOW_MEASURED = (
-    "Area under the ROC curve of a likelihood ratio attack by somebody who knows a person's data. The question was "
-    "asked again of one half of the simulated sites' people; the held-out half are the non-members. 0.5 is guessing, "
-    "1 is certainty."
-)
-
 
 def promise(question: Question) -> str:
     """What is promised about a question's answer, in words."""
@@ -59,8 +54,9 @@ def promise(question: Question) -> str:
     return PROMISE_OF_PARTS if parts else PROMISE[question.regime]
 
 
-def document(result: Result) -> dict[str, Any]:
-    """The statement as plain data. `epsilon`, `delta` and `rho` are null where nothing of the kind is promised."""
+def document(result: Result, attacks: Sequence[attack.MeasuredAttack]) -> dict[str, Any]:
+    """The statement as plain data. `epsilon`, `delta` and `rho` are null where nothing of the kind is promised,
+    `measured_attacks` where none was measured."""
     s, question = result.statement, result.question
     budget, parts = question.budget, question.regime is Regime.EXACT and question.by_site
     return {
@@ -87,4 +83,5 @@ def document(result: Result) -> dict[str, Any]:
         "bytes_left": dict(s.bytes_left),
         "policies": dict(s.policies),
         "data_versions": dict(s.data_versions),
+        "measured_attacks": attack.document(attacks),
     }

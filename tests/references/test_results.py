@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import fl_server.results
 from fl_server.conduct import Result, Statement
 from fl_server.results import gwas_ssf
+from fl_server.results.attack import MeasuredAttack
 from fl_server.results.report import power
 from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
 from strategies.analyses.association import LinearAssociation
@@ -145,10 +146,24 @@ def results(study):
     return tuple(out)
 
 
+def attacked(auc, at_most=None, attack="likelihood ratio", synthetic=False):
+    spread = (auc, auc - 0.054, auc + 0.046)
+    return MeasuredAttack(
+        attack, "everybody else", 120, 118, synthetic, *(round(v, 3) for v in spread), 0.25, 0.125, 1.5, at_most
+    )
+
+
+MEASURED = {
+    "counts": (attacked(0.834), attacked(0.75, attack="distance")),
+    "scan": (attacked(0.71, synthetic=True),),
+    "frequencies": (attacked(0.53, 0.68),),
+}
+
+
 @pytest.fixture(scope="module")
 def folder(study, federation, results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "demo"
-    fl_server.results.write(study, federation, results, folder, {"counts": 0.834, "scan": 0.71}, today=TODAY)
+    fl_server.results.write(study, federation, results, folder, MEASURED, today=TODAY)
     return folder
 
 
@@ -219,8 +234,25 @@ def test_facts_and_statement_come_back(folder, results):
     assert "not be linked across countries" in said["persons_across_sites"]
     assert (said["minimum_cell"], said["minimum_people"], said["minimum_sites"]) == (5, 20, 3)
     assert said["withheld_rows"] == results[0].answer.withheld > 0
-    assert loaded["counts"].membership["auc"] == 0.834
-    assert loaded["frequencies"].membership is None
+    measured = said["measured_attacks"]
+    assert [a["attack"] for a in measured["attacks"]] == ["likelihood ratio", "distance"]
+    assert measured["attacks"][0] == {
+        "attack": "likelihood ratio",
+        "reference": "everybody else",
+        "members": 120,
+        "others": 118,
+        "synthetic": False,
+        "auc": 0.834,
+        "auc_low_95": 0.78,
+        "auc_high_95": 0.88,
+        "tpr_at_fpr_1e_2": 0.25,
+        "tpr_at_fpr_1e_3": 0.125,
+        "epsilon_at_least": 1.5,
+        "auc_at_most": None,
+    }
+    assert "the held-out half are the others" in measured["how"]
+    assert loaded["frequencies"].statement["measured_attacks"]["attacks"][0]["auc_at_most"] == 0.68
+    assert loaded["model"].statement["measured_attacks"] is None
 
 
 def test_the_study_lies_beside_its_answers(folder, study):
@@ -252,7 +284,7 @@ def test_a_number_that_is_none_becomes_null(study, federation, results, tmp_path
 
 def test_equal_answers_give_equal_bytes(study, federation, results, folder, tmp_path):
     slower = [dataclasses.replace(r, statement=dataclasses.replace(r.statement, seconds=9.0)) for r in results]
-    fl_server.results.write(study, federation, slower, tmp_path / "again", {"counts": 0.834, "scan": 0.71}, today=TODAY)
+    fl_server.results.write(study, federation, slower, tmp_path / "again", MEASURED, today=TODAY)
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     for name in files:
         if name.name != "study.json":
@@ -470,10 +502,20 @@ def test_exact_answers_carry_their_warning_and_what_was_measured(page):
     for name, area in (("counts", "0.83"), ("scan", "0.71")):
         assert "this answer is for the permit holder, not for publication" in articles[name]
         assert f"Measured membership AUC: <strong>{area}</strong>" in articles[name]
-        assert "the held-out half are the non-members" in articles[name]
+        assert "the held-out half are the others" in articles[name]
     for name in ("frequencies", "model"):
         assert "not for publication" not in articles[name]
     assert "0.861" in articles["model"]
+
+
+def test_every_measured_attack_stands_beside_its_statement(page):
+    said = dict(re.findall(r'<article aria-labelledby="privacy-([\w-]+)">(.*?)</article>', page, re.DOTALL))
+    assert "Measured attacks: 120 people who took part, 118 who did not" in said["counts"]
+    assert "Measured attacks: 120 synthetic people who took part" in said["scan"]
+    row = re.findall(r'<tr><th scope="row">likelihood ratio</th>(.*?)</tr>', said["frequencies"], re.DOTALL)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)
+    assert cells == ["0.530\n0.476–0.576", "0.25", "0.12", "1.50", "0.680", "everybody else"]
+    assert "Measured attacks" not in said["model"]
 
 
 def test_an_unmeasured_membership_is_called_so(study, federation, results, tmp_path):
