@@ -402,20 +402,6 @@ def expected_clipped(frequencies: NDArray[np.float64], clip: float) -> float:
     return float(special.gammaincc(shape, at) if skew > 0 else special.gammainc(shape, at))
 
 
-def expected_width(frequency: float, people: int, noise: float, people_noise: float, clipped: bool = False) -> float:
-    """The width that the interval is expected to have, from public numbers alone: for planning before it is paid.
-
-    Nothing is taken to be missing, and with a clip nothing to be cut away.
-    """
-    one, centre = np.array([float(people)]), np.array([frequency])
-    weight = _deviation(centre) if clipped else np.maximum(2 * centre, 2 - 2 * centre)
-    called_noise = np.hypot(people_noise, noise / weight)
-    low, high = interval(np.zeros(1), one, centre, noise, called_noise)
-    if clipped:
-        low, high = widened(low, high, centre, one, 0.0, people_noise)
-    return float(high[0] - low[0])
-
-
 def draw_spectrum(answer: Answer, axes: Any) -> str:
     """Draw how many variants have which minor allele frequency; returns the figure in words."""
     frequency = np.asarray(answer.tables["frequencies"]["frequency"], dtype=np.float64)
