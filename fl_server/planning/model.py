@@ -307,8 +307,8 @@ def _released(question: PrivateTraining, crowd: Crowd, weights: Weights, held_ou
 def _noised(histogram: NDArray[np.float64], cell: float) -> NDArray[np.float64]:
     """(2, B) the shares of a class' bins that noise in all cells leaves on average, times the class' size.
 
-    A share is (h_i + e_i) / (H + sum e), so to second order its mean is h_i / H + s^2 / H^2 (B h_i / H - 1): dividing by
-    a noised total drives shares apart.
+    A share is (h_i + e_i) / (H + sum e), so to second order its mean is h_i / H + s^2 / H^2 (B h_i / H - 1): dividing
+    by a noised total drives shares apart.
     """
     size = histogram.sum(axis=1, keepdims=True)
     return np.asarray(histogram + cell**2 / size * (histogram.shape[1] * histogram / size - 1))

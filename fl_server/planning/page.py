@@ -154,7 +154,7 @@ def _power(level: float, rows: tuple[power.Row, ...]) -> Table:
             f"{r.minor:g}",
             f"{r.standard_error:#.3g}",
             NONE if r.detectable is None else f"{r.detectable:#.3g}",
-            NONE if r.explained is None else f"{100 * r.explained:#.2g} %",
+            NONE if r.explained is None else f"{100 * r.explained:.2g} %",
             *(f"{p:.2f}" for p in r.power.values()),
         )
         for r in rows

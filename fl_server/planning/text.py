@@ -121,7 +121,7 @@ def _power(expected: Power) -> list[str]:
         rows = [("minor allele", "SE of beta", "80 % from", "variance", *effects)]
         for r in found:
             least = (
-                ("none", "") if r.detectable is None else (f"{r.detectable:#.3g}", f"{100 * (r.explained or 0):#.2g} %")
+                ("none", "") if r.detectable is None else (f"{r.detectable:#.3g}", f"{100 * (r.explained or 0):.2g} %")
             )
             rows.append(
                 (f"{r.minor:g}", f"{r.standard_error:#.3g}", *least, *(f"{r.power[b]:.2f}" for b in EFFECTS[1:]))

@@ -8,7 +8,7 @@ site's noise added to the sum.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from fl_server.planning import frequencies, model, power
 from fl_server.planning.steps import together
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency, interval
 from strategies.analyses.association import GENOME_WIDE, LinearAssociation
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
@@ -107,6 +107,24 @@ def test_frequencies_err_as_foretold_in_2000_repetitions(epsilon: float) -> None
     assert max(np.abs(rows - 1).max() for rows in ratios.values()) < 0.1
 
 
+@pytest.mark.parametrize(("p", "n"), [(0.02, 40), (0.3, 40), (0.5, 500)])
+def test_the_expected_error_is_the_mean_over_drawn_noise(p: float, n: int) -> None:
+    """Where the noised number of people matters: against 400,000 draws, and 4,000 calls of `interval` itself."""
+    rng, alternate, count = np.random.default_rng(27), 30.0, 9.0
+    noised = np.maximum(n + count * rng.standard_normal(400_000), 1.0)
+    sums = math.sqrt(2 * n * p * (1 - p) + alternate**2) * rng.standard_normal(len(noised))
+    estimate = p + sums / (2 * noised)
+    error = np.clip(estimate, 0, 1) - p
+    ends = [
+        interval(np.array([e]), np.array([p]), k, alternate, count)
+        for e, k in zip(estimate[:4000], noised, strict=False)
+    ]
+    (found,) = frequencies.bins(np.array([p]), n, {"alternate": alternate, "people": count})
+    assert found.rms == pytest.approx(math.sqrt((error**2).mean()), rel=0.01)
+    assert found.absolute == pytest.approx(np.abs(error).mean(), rel=0.01)
+    assert found.width == pytest.approx(np.mean([high - low for low, high in ends]), rel=0.02)
+
+
 def test_exact_counts_err_by_sampling_alone() -> None:
     rng = np.random.default_rng(22)
     question, frame, p = GenotypeCounts("panel"), Frame(FREQUENCIES), FREQUENCIES.frequencies
@@ -192,6 +210,17 @@ def test_power_is_that_of_the_noncentral_t(effect: float, level: float) -> None:
     assert one.power(effect, level) == pytest.approx(want, rel=1e-5)
 
 
+def test_power_is_averaged_over_who_is_sampled() -> None:
+    """A rare variant's sum of squares varies much: against drawn genotypes. At its mean it would be 0.13, not 0.16."""
+    n, minor, effect = 300, 0.02, 1.3
+    g = np.random.default_rng(28).binomial(2, minor, (20_000, n))
+    drawn_squares = ((g - g.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) * (n - 2) / (n - 1)
+    beyond = stats.t.isf(GENOME_WIDE / 2, n - 3) ** 2
+    want = stats.ncf.sf(beyond, 1, n - 3, np.maximum(effect**2 * drawn_squares, 1e-9)).mean()
+    one = power.Regression(n, 1, minor)
+    assert one.power(effect, GENOME_WIDE) == pytest.approx(want, rel=0.05)
+
+
 def test_the_detectable_effect_has_the_power_that_it_says() -> None:
     for row in power.power(800, 3, (GENOME_WIDE,)).levels[GENOME_WIDE]:
         assert row.detectable is not None
@@ -216,14 +245,16 @@ def people(rng: np.random.Generator, n: int, cases: float, effects: np.ndarray) 
     return Cohort(n, Genotypes.pack(g), {"label": label.astype(float), "sex": rng.integers(1, 3, n).astype(float)})
 
 
-def areas(loss: Loss | None, repeats: int, cases: float, effects: np.ndarray) -> np.ndarray:
+def areas(
+    first: PrivateTraining, loss: Loss | None, repeats: int, effects: np.ndarray, cases: float = 0.5
+) -> np.ndarray:
     """(repeats,) released areas."""
     rng, out = np.random.default_rng(24), []
     for _ in range(repeats):
         everybody = people(rng, SITES * EACH, cases, effects)
-        trains = rng.random(len(everybody)) < TRAINING.training_share
+        trains = rng.random(len(everybody)) < first.training_share
         parts = {True: everybody.take(np.flatnonzero(trains)), False: everybody.take(np.flatnonzero(~trains))}
-        question: PrivateTraining | Answer = TRAINING
+        question: PrivateTraining | Answer = first
         while isinstance(question, PrivateTraining):
             fields, sds = question.leaves(AROUND), {}
             sums = question.summarise(parts[question.taken < question.steps], AROUND)
@@ -237,42 +268,58 @@ def areas(loss: Loss | None, repeats: int, cases: float, effects: np.ndarray) ->
     return np.array(out)
 
 
-def foretold(loss: Loss | None, cases: float) -> model.Band:
-    crowd = model.Crowd.of(TRAINING, AROUND, model.label(BEST, cases))
-    return model.band(TRAINING, AROUND, crowd, SITES * EACH, loss, SITES)
+def foretold(question: PrivateTraining, loss: Loss | None, cases: float = 0.5) -> model.Band:
+    crowd = model.Crowd.of(question, AROUND, model.label(BEST, cases))
+    return model.band(question, AROUND, crowd, SITES * EACH, loss, SITES)
 
 
 def test_a_models_area_is_as_foretold() -> None:
     """Few repetitions; the proof says more."""
     loss = Budget(3.0, 1e-5).loss
-    found, band = areas(loss, 40, 0.5, np.ones(VARIANTS)), foretold(loss, 0.5)
+    found, band = areas(TRAINING, loss, 40, np.ones(VARIANTS)), foretold(TRAINING, loss)
     # Six standard errors of a mean and of a spread of 40, and the bias that the proof allows.
     assert abs(np.nanmean(found) - band.mean) < 0.028 + 6 * band.sd / math.sqrt(40)
     assert 0.3 < np.nanstd(found) / band.sd < 1.8
 
 
+RESTLESS = replace(TRAINING, steps=20, averaged=5, learning_rate=2.0, momentum=0.8, clipping_norm=3.0)
+"""Long steps, so that noise in training takes a fifth of what there is to learn."""
+
+UNEVEN = np.random.default_rng(25).standard_normal(VARIANTS)
+
+
 @pytest.mark.proof
-@pytest.mark.parametrize(("cases", "even"), [(0.5, True), (0.3, False)])
-def test_a_models_area_is_as_foretold_in_2000_trainings(cases: float, even: bool) -> None:
-    """The released area's distance from guessing, what noise leaves of it, and its spread, each within 10 %."""
+@pytest.mark.parametrize(
+    ("question", "effects", "cases", "repeats", "within"),
+    [
+        # A spread of 3,000 areas varies by 1.3 %: more than five of these lie between the 3 % that were found and 10 %.
+        (TRAINING, np.ones(VARIANTS), 0.5, 3000, 0.1),
+        # Effects that are not spread evenly, against the assumption; 500 areas' spread varies by 3.2 %.
+        (RESTLESS, UNEVEN, 0.3, 500, 0.3),
+    ],
+    ids=["as assumed", "restless and uneven"],
+)
+def test_a_models_area_is_as_foretold_over_thousands(
+    question: PrivateTraining, effects: np.ndarray, cases: float, repeats: int, within: float
+) -> None:
+    """The released area's distance from guessing, what noise leaves of it, and its spread."""
     loss = Budget(1.5, 1e-5).loss
-    effects = np.ones(VARIANTS) if even else np.random.default_rng(25).standard_normal(VARIANTS)
     kept = {}
-    for name, price, repeats in (("noiseless", None, 1000), ("private", loss, 2000)):
-        found, band = areas(price, repeats, cases, effects), foretold(price, cases)
+    for name, price, count in (("noiseless", None, min(repeats, 1000)), ("private", loss, repeats)):
+        found, band = areas(question, price, count, effects, cases), foretold(question, price, cases)
         missing = float(np.isnan(found).mean())
         mean, sd = float(np.nanmean(found)), float(np.nanstd(found))
         kept[name] = (mean - 0.5, band.mean - 0.5)
         print(
-            f"{name}, {100 * cases:g} % with the label, effects {'even' if even else 'normal'}: released {mean:.4f} sd "
-            f"{sd:.4f} missing {missing:.4f}; foretold {band.mean:.4f} sd {band.sd:.4f} missing {band.missing:.4f}"
+            f"{name}, {count} trainings: released {mean:.4f} sd {sd:.4f} missing {missing:.4f}; "
+            f"foretold {band.mean:.4f} sd {band.sd:.4f} missing {band.missing:.4f}"
         )
-        assert mean - 0.5 == pytest.approx(band.mean - 0.5, rel=0.1)
-        assert sd == pytest.approx(band.sd, rel=0.1)
+        assert mean - 0.5 == pytest.approx(band.mean - 0.5, rel=within)
+        assert sd == pytest.approx(band.sd, rel=within)
         assert missing == pytest.approx(band.missing, abs=0.02)
     left, expected = (kept["private"][k] / kept["noiseless"][k] for k in (0, 1))
     print(f"  noise leaves {left:.3f} of the distance from guessing; foretold {expected:.3f}")
-    assert left == pytest.approx(expected, rel=0.1)
+    assert left == pytest.approx(expected, rel=within)
 
 
 @pytest.mark.parametrize("auc", [0.55, 0.7, 0.9])
@@ -297,8 +344,8 @@ def test_more_noise_is_never_foretold_to_be_better() -> None:
 
 
 def test_a_class_that_is_lost_in_noise_has_no_area() -> None:
-    band = foretold(Budget(0.05, 1e-5).loss, 0.5)
+    band = foretold(TRAINING, Budget(0.05, 1e-5).loss)
     assert math.isnan(band.mean)
     assert band.missing > 0.5
-    found = areas(Budget(0.05, 1e-5).loss, 10, 0.5, np.ones(VARIANTS))
+    found = areas(TRAINING, Budget(0.05, 1e-5).loss, 10, np.ones(VARIANTS))
     assert np.isnan(found).mean() > 0.5
