@@ -176,7 +176,7 @@ def test_what_is_left_at_a_node(tiny: Tiny) -> None:
     assert re.search(r"^CY +30 +unknown until it is asked", printed, re.M)
     poor = {**there, "AT": Site(30, False, Budget(1.0, 1e-5), Loss(0.02))}
     (warning,) = [w for w in forecast.plan(asked, poor, forecast.Assumed()).warnings if "refuse" in w]
-    assert warning.startswith("AT has rho 0.010557 left, and the study costs 0.030557")
+    assert warning.startswith("AT has rho 0.010557 left of the 0.030557 that the study costs")
 
 
 def test_budgets_of_a_run_under_way_are_known(tiny: Tiny, tmp_path: Path, capsys: Said) -> None:
