@@ -108,7 +108,8 @@ class Plan:
             left = site.left()
             if left is not None and left < self.loss:
                 out.append(
-                    f"{name} has rho {left.rho:.6f} left of the {self.loss.rho:.6f} that the study costs: it will refuse the rest."
+                    f"{name} has rho {left.rho:.6f} left of the {self.loss.rho:.6f} that the study costs: "
+                    "it will refuse the rest."
                 )
         return tuple(out)
 
