@@ -49,13 +49,15 @@ covariates = ["sex"]
 PRINTED = """\
 Small
   for scientific_research, GRCh37, from at least 3 sites, SHA-256
-  62da4d5f47827ff5d87cc7fc60eb9e8d0d1bf45bd22be2ff0578e89cae59d7fa
+  8e8200077d6a4268c8086102b42011e32860774c123be0f6833c5101bf35d022
 
 1. frequencies: allele_frequency, private
    reads   2 variants of panel two
-   leaves  for each variant, one noised allele count per site; one noised number of people per site
-           alternate, 2: alternate alleles above twice the published frequency; one person changes
-           it by at most 3.36035 (L1), 2.40885 (L2); noise of standard deviation 10.89
+   leaves  for each variant, one noised allele count and one noised number of missing genotypes per
+           site; one noised number of people per site
+           alternate, 2 x 2: alternate alleles above twice the published frequency, and missing
+           genotypes by their weight; one person changes it by at most 3.36035 (L1), 2.40885 (L2);
+           noise of standard deviation 10.89
            people, 1: people; one person changes it by at most 1 (L1), 1 (L2); noise of standard
            deviation 9.045
    costs   epsilon 1 at delta 1e-05 (rho 0.030557) per person at each site

@@ -2,14 +2,15 @@
 
 Assumed: the true frequencies are the published ones (0.5 where none is given, the least favourable), and nobody's
 genotype is missing. With n people, the sum of alternate alleles has variance 2 n p (1 - p) by sampling of people plus
-the noise's; it is divided by twice the noised number of people, and the result is kept within [0, 1]. The expected
-error follows by quadrature over both: over the number of people by Gauss and Hermite's nodes, over the sum on a grid.
+the noise's; it is divided by twice the noised number of called genotypes, and the result is kept within [0, 1]. The
+expected error follows by quadrature over both: over the number by Gauss and Hermite's nodes, over the sum on a grid.
+With a clip, nothing is taken to be cut away, as where hardly anybody reaches it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from fl_server.planning.steps import EPSILONS, together
 from fl_server.planning.ticks import ticks
-from strategies.analyses.allele_frequency import NoisedFrequency, interval
+from strategies.analyses.allele_frequency import NoisedFrequency, deviation, interval, widened
 from strategies.analysis import Frame
 from strategies.privacy import Budget, Loss
 from strategies.protections.noise import scales
@@ -86,17 +87,20 @@ def noised(analysis: NoisedFrequency, frame: Frame, budget: Budget, people: Mapp
     p, total, smallest = frame.panel.frequencies, sum(people.values()), min(people.values())
 
     def at(epsilon: float) -> dict[str, float]:
-        loss = Loss(Budget(epsilon, budget.delta).loss.rho * analysis.fraction())
+        loss = Loss(replace(budget, epsilon=epsilon).loss.rho * analysis.fraction())
         return scales(analysis.leaves(frame), loss)
+
+    def expected(count: int, sds: Mapping[str, float]) -> tuple[Bin, ...]:
+        return bins(p, count, sds, analysis.clip is not None)
 
     own = at(budget.epsilon)
     prices = {epsilon: at(epsilon) for epsilon in sorted({*EPSILONS, budget.epsilon})}
-    sizes = {count: bins(p, count, own) for count in set(people.values())}
+    sizes = {count: expected(count, own) for count in set(people.values())}
     return FrequencyError(
         {name: sizes[count] for name, count in people.items()},
-        bins(p, total, together(own, len(people))),
-        {epsilon: bins(p, total, together(sds, len(people))) for epsilon, sds in prices.items()},
-        {epsilon: bins(p, smallest, sds) for epsilon, sds in prices.items()},
+        expected(total, together(own, len(people))),
+        {epsilon: expected(total, together(sds, len(people))) for epsilon, sds in prices.items()},
+        {epsilon: expected(smallest, sds) for epsilon, sds in prices.items()},
     )
 
 
@@ -108,8 +112,8 @@ def warnings(
     p, fields = frame.panel.frequencies, analysis.leaves(frame)
 
     def width(count: float, epsilon: float, sites: int = 1) -> float:
-        sds = scales(fields, Loss(Budget(epsilon, budget.delta).loss.rho * analysis.fraction()))
-        return max(b.width or 0.0 for b in bins(p, round(count), together(sds, sites)))
+        sds = scales(fields, Loss(replace(budget, epsilon=epsilon).loss.rho * analysis.fraction()))
+        return max(b.width or 0.0 for b in bins(p, round(count), together(sds, sites), analysis.clip is not None))
 
     def remedy(count: int) -> str:
         most = _least(lambda n: width(n, budget.epsilon) <= WIDE, float(count), float(MOST_PEOPLE))
@@ -145,19 +149,22 @@ def _least(enough: Callable[[float], bool], start: float, most: float) -> float 
     return high
 
 
-def bins(frequencies: NDArray[np.float64], people: int, noise: Mapping[str, float]) -> tuple[Bin, ...]:
+def bins(
+    frequencies: NDArray[np.float64], people: int, noise: Mapping[str, float], clipped: bool = False
+) -> tuple[Bin, ...]:
     """The expected error by minor allele frequency; bins without a variant are left out.
 
     Args:
         frequencies: (M,) published ones.
         people: whose alleles are summed.
         noise: standard deviations of the sum of `alternate` alleles and of the number of `people`; empty when exact.
+        clipped: whether contributions are.
     """
     minor = np.minimum(frequencies, 1 - frequencies)
     which = np.searchsorted(EDGES, minor, side="left").clip(1)
     distinct, back = np.unique(minor.round(ROUNDED), return_inverse=True)
     if noise:
-        squared, absolute, width = _noised(distinct, people, noise["alternate"], noise["people"])
+        squared, absolute, width = _noised(distinct, people, noise["alternate"], noise["people"], clipped)
     else:
         squared = distinct * (1 - distinct) / (2 * people)
         absolute, width = np.sqrt(2 / np.pi * squared), np.full(len(distinct), np.nan)
@@ -178,19 +185,22 @@ def bins(frequencies: NDArray[np.float64], people: int, noise: Mapping[str, floa
 
 
 def _noised(
-    p: NDArray[np.float64], people: int, alternate: float, count: float
+    p: NDArray[np.float64], people: int, alternate: float, count: float, clipped: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(M,) expected squared error, absolute error and interval width."""
-    sums = np.sqrt(2 * people * p * (1 - p) + alternate**2)[:, None] * _GRID
+    centre = p[:, None]
+    weight = deviation(centre) if clipped else np.maximum(2 * centre, 2 - 2 * centre)  # of a missing genotype
+    called_noise = np.hypot(count, alternate / weight)
+    sums = np.sqrt(2 * people * centre * (1 - centre) + alternate**2) * _GRID
     out = np.zeros((3, len(p)))
-    for node, weight in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
-        noised = max(people + count * float(node), 1.0)
-        estimate = p[:, None] + sums / (2 * noised)
-        error = np.clip(estimate, 0, 1) - p[:, None]
-        low, high = interval(estimate, p[:, None], noised, alternate, count)
-        out += weight * np.stack(
-            [error**2 @ _GRID_WEIGHTS, np.abs(error) @ _GRID_WEIGHTS, (high - low) @ _GRID_WEIGHTS]
-        )
+    for node, share in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
+        called = people + called_noise * float(node)
+        estimate = centre + sums / (2 * np.maximum(called, 1.0))
+        error = np.clip(estimate, 0, 1) - centre
+        low, high = interval(sums, called, centre, alternate, called_noise)
+        if clipped:
+            low, high = widened(low, high, estimate, called, 0.0, count)
+        out += share * np.stack([error**2 @ _GRID_WEIGHTS, np.abs(error) @ _GRID_WEIGHTS, (high - low) @ _GRID_WEIGHTS])
     return out[0], out[1], out[2]
 
 

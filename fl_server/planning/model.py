@@ -242,7 +242,7 @@ def area_band(
         scaled = replace(question, expected_people=max(1, round(question.expected_people * count / total)))
         return band(scaled, frame, crowd, count, loss, len(people))
 
-    losses = {e: Budget(e, budget.delta).loss for e in sorted({*EPSILONS, budget.epsilon})}
+    losses = {e: replace(budget, epsilon=e).loss for e in sorted({*EPSILONS, budget.epsilon})}
     counts = [round(total * times) for times in (0.5, 1, 2, 4, 8) if total * times >= 1]
     return AreaBand(
         auc,

@@ -13,7 +13,7 @@ from fl_server.planning.power import EFFECTS, Power
 from fl_server.planning.sites import Site
 from fl_server.planning.steps import Step
 from strategies.analysis import Range
-from strategies.privacy import Loss
+from strategies.privacy import PERSON, Loss
 from strategies.study import Study
 from strategies.summary import Field
 
@@ -66,6 +66,8 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     if question.budget:
         each = " and for each site" if analysis.by_site else ""
         out += _wrapped("   costs   ", f"{_cost(question.budget.loss, question.budget.delta)} per person at each site")
+        if question.budget.unit != PERSON:
+            out += _wrapped("   hides   ", f"a {question.budget.unit} together, at {question.budget}")
         out += _wrapped("   answers ", f"together{each}, for publication at that price")
     else:
         out += _wrapped("   costs   ", "no epsilon: the exact total, for the permit holder, not for publication")

@@ -217,7 +217,7 @@ class NoisedFrequency:
         steps = (np.arange(3) << self.FRACTION_BITS) - np.rint(2 * p * unit).astype(np.int64)[:, None]
         if self.clip is None:
             return steps, np.abs(steps).max(axis=1)
-        return steps, np.rint(_deviation(p) * unit).astype(np.int64)
+        return steps, np.rint(deviation(p) * unit).astype(np.int64)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         most = np.abs(self._steps(frame)[0]).max(axis=1) * 2.0**-self.FRACTION_BITS
@@ -285,7 +285,7 @@ class NoisedFrequency:
         return Answer({"frequencies": table}, facts)
 
 
-def _deviation(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def deviation(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """(M,) standard deviation of a genotype under Hardy-Weinberg, and a little where there is next to none."""
     return np.maximum(np.sqrt(2 * p * (1 - p)), LEAST_WEIGHT)
 
