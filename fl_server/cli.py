@@ -3,7 +3,7 @@
 fl-server init FOLDER --name NAME          make federation.toml, keys, certificates and server.toml
 fl-server admit FOLDER registration.toml   add a node to the federation
 fl-server serve server.toml                run the SuperLink, until stopped
-fl-server check STUDY                      what a study reads, sends, costs and takes; no network
+fl-server plan STUDY                       what a study reads, sends, costs, takes and will be worth; no network
 fl-server run STUDY --server server.toml   ask it, and write the answers
 """
 
@@ -35,19 +35,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
-from fl_server import plan, superlink
+from fl_server import superlink
 from fl_server.app import AWAY_S, GridLink
 from fl_server.conduct import Conductor, Result
 from fl_server.config import ServerConfig
 from fl_server.progress import shown
 from fl_server.session import Checkpoint
-from strategies.analysis import Range
 from strategies.codec import decode
 from strategies.errors import GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
-from strategies.privacy import PERSON, Loss
-from strategies.study import Question, Study
-from strategies.summary import Field
+from strategies.study import Study
 
 AUTHORITY_DAYS, CERTIFICATE_DAYS = 3650, 825
 FLEET_PORT, API_PORT = 9443, 9442
@@ -73,10 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one = verbs.add_parser("serve", help="run the SuperLink, until stopped")
     one.add_argument("server", type=Path, help="the server.toml that `init` made")
     one.set_defaults(verb=_serve)
-    one = verbs.add_parser("check", help="what a study reads, sends, costs and takes; no network")
+    one = verbs.add_parser("plan", help="what a study reads, sends, costs, takes and will be worth; no network")
     one.add_argument("study", type=Path)
     one.add_argument("--federation", type=Path, help="federation.toml, for the sites' public numbers of people")
-    one.set_defaults(verb=_check)
+    one.add_argument("--people", type=int, metavar="N", help="people at each site, in the place of these numbers")
+    one.add_argument("--known", type=Path, metavar="RUN", help="folder of a run under way, where nodes stated budgets")
+    one.add_argument("--threshold", type=float, metavar="P", help="a level of significance besides 5e-8")
+    one.add_argument("--auc", type=float, default=0.75, help="assumed area under the curve of the best model there is")
+    one.add_argument("--cases", type=float, default=0.5, help="assumed share of people with a model's label")
+    one.add_argument("--out", type=Path, help="a new folder for plan.html, with figures, and plan.json")
+    one.set_defaults(verb=_plan)
     one = verbs.add_parser("run", help="ask a study, and write the answers")
     one.add_argument("study", type=Path)
     one.add_argument("--server", type=Path, required=True, help="the server.toml that `init` made")
@@ -279,94 +282,36 @@ def _serve(chosen: argparse.Namespace) -> int:
     os.execve(sys.executable, [sys.executable, "-m", "fl_server.superlink", str(chosen.server)], environment)  # noqa: S606  (our own module)
 
 
-# -- check --------------------------------------------------------------------------------------------------------
+# -- plan ---------------------------------------------------------------------------------------------------------
 
 
-def _check(chosen: argparse.Namespace) -> int:
+def _plan(chosen: argparse.Namespace) -> int:
+    # Importing scipy's distributions and the curves takes a second that no other verb should wait for.
+    from fl_server.planning import forecast, text  # noqa: PLC0415
+    from fl_server.planning.sites import sites, stated_budgets  # noqa: PLC0415
+
+    out: Path | None = chosen.out
+    if out is not None and out.exists():
+        raise UsageError("A plan is written into a new folder.", f"{out} exists", "name another with --out.")
     study = Study.read(chosen.study)
     federation = Federation.read(chosen.federation) if chosen.federation else None
-    print(study.title)
-    print(f"  for {study.purpose}, {study.assembly}, from at least {study.minimum_sites} sites, SHA-256 {study.digest}")
-    exchanges, spent = 2, Loss(0.0)  # the study is opened and closed
-    warnings: list[str] = []
-    for number, question in enumerate(study.questions, start=1):
-        steps = plan.steps(study, question)
-        exchanges += sum(step.exchanges for step in steps)
-        spent += question.budget.loss if question.budget else Loss(0.0)
-        _tell(number, question, steps, study)
-        warnings += plan.warnings(study, question, federation)
-    print(f"\nAll questions: {exchanges} exchanges", end="")
-    deltas = [question.budget.delta for question in study.questions if question.budget]
-    if deltas:
-        print(f"; {_cost(spent, max(deltas))} per person at each site", end="")
-    print(".")
-    if federation is None:
-        print(f"Without --federation, a site is taken to have {plan.ASSUMED_PEOPLE} people.")
-    for warning in warnings:
-        print(f"Warning: {warning}")
+    budgets = {}
+    if chosen.known is not None:
+        if federation is None:
+            raise UsageError(
+                "A node's statement is verified with the federation file.", "--known alone", "add --federation."
+            )
+        budgets = stated_budgets(chosen.known, federation)
+    there = sites(federation, study.minimum_sites, chosen.people, budgets)
+    made = forecast.plan(study, there, forecast.Assumed(chosen.auc, chosen.cases, chosen.threshold))
+    print("\n".join(text.lines(made)))
+    if out is not None:
+        from fl_server.planning import page  # noqa: PLC0415
+
+        page.write(made, out)
+        print(f"Written: {out / 'plan.html'} and plan.json.")
     print(f"Nothing was sent. Next: fl-server run {chosen.study}")
     return 0
-
-
-def _tell(number: int, question: Question, steps: Sequence[plan.Step], study: Study) -> None:
-    analysis = question.analysis
-    print(f"\n{number}. {question.name}: {analysis.analysis}, {question.regime}")
-    columns = list(dict.fromkeys(name for step in steps for name in step.columns))
-    reads = [f"{name} {_span(study.columns[name])}" for name in columns]
-    panels = dict.fromkeys(step.panel for step in steps if step.panel)
-    reads += [f"{len(study.panels[name]):,} variants of panel {name}" for name in panels]
-    print(f"   reads   {'; '.join(reads)}")
-    print(f"   leaves  {analysis.summary_in_words}")
-    for rounds, step in _alike(steps):
-        for name, field in step.fields.items():
-            # In the exact regime a later round's grid follows from the first one's total: its bounds are not known yet.
-            bounds = _bounds(field, step.noise.get(name)) if question.budget or step is steps[0] else ""
-            shape = " x ".join(f"{n:,}" for n in field.shape) or "1"
-            print(f"           {rounds}{name}, {shape}: {field.unit}{bounds}")
-    if question.budget:
-        each = " and for each site" if question.by_site else ""
-        print(f"   costs   {_cost(question.budget.loss, question.budget.delta)} per person at each site")
-        if question.budget.unit != PERSON:
-            print(f"   hides   a {question.budget.unit} together, at {question.budget}")
-        print(f"   answers together{each}, for publication at that price")
-    elif question.by_site:
-        print("   costs   no epsilon: exact parts of each site, without small cells, for the permit holder")
-    else:
-        print("   costs   no epsilon: the exact total, for the permit holder, not for publication")
-    count, most = sum(step.exchanges for step in steps), question.analysis.rounds()
-    rounds = "" if most == 1 else f" in {most} rounds" if len(steps) == most else f", or more: up to {most} rounds"
-    size = sum(step.bytes for step in steps)
-    print(f"   takes   {count} exchange{'s' * (count > 1)}{rounds}; about {_size(size)} from each site")
-
-
-def _alike(steps: Sequence[plan.Step]) -> list[tuple[str, plan.Step]]:
-    """Rounds from which the same leaves, told once."""
-    out: list[tuple[int, int, plan.Step]] = []
-    for number, step in enumerate(steps, start=1):
-        if out and out[-1][2].fields == step.fields and out[-1][2].noise == step.noise:
-            out[-1] = (out[-1][0], number, step)
-        else:
-            out.append((number, number, step))
-    if len(steps) == 1:
-        return [("", steps[0])]
-    return [(f"round {a}: " if a == b else f"rounds {a} to {b}: ", step) for a, b, step in out]
-
-
-def _bounds(field: Field, sd: float | None) -> str:
-    noised = f"; noise of standard deviation {sd:.4g}" if sd is not None else ""
-    return f"; one person changes it by at most {field.l1:.6g} (L1), {field.l2:.6g} (L2){noised}"
-
-
-def _cost(loss: Loss, delta: float) -> str:
-    return f"epsilon {loss.epsilon(delta):.4g} at delta {delta:g} (rho {loss.rho:.6f})"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 10**6 else f"{max(1, round(count / 1e3))} kB"
-
-
-def _span(limits: Range) -> str:
-    return f"[{limits.minimum:g}, {limits.maximum:g}]"
 
 
 # -- run ----------------------------------------------------------------------------------------------------------

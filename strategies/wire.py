@@ -94,7 +94,7 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.VERSION_MISMATCH: ("Both sides run the same shared code.", "install the same version on both sides"),
     Reason.EXPIRED: ("A request is answered before it expires.", "check both clocks and ask again"),
     Reason.NOT_OPENED: ("A study is opened before its questions are asked.", "run the study again"),
-    Reason.STUDY_INVALID: ("A study must satisfy every rule of its format.", "run `fl-server check` on it"),
+    Reason.STUDY_INVALID: ("A study must satisfy every rule of its format.", "run `fl-server plan` on it"),
     Reason.SESSION_CONFLICT: (
         "A session belongs to one study, one coordinator and one version of the data.",
         "run the study again",

@@ -238,7 +238,7 @@ class NoisedFrequency:
         steps = (np.arange(3) << self.FRACTION_BITS) - np.rint(2 * p * unit).astype(np.int64)[:, None]
         if self.clip is None:
             return steps, np.abs(steps).max(axis=1)
-        return steps, np.rint(_deviation(p) * unit).astype(np.int64)
+        return steps, np.rint(deviation(p) * unit).astype(np.int64)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         most = np.abs(self._steps(frame)[0]).max(axis=1) * 2.0**-self.FRACTION_BITS
@@ -309,7 +309,7 @@ class NoisedFrequency:
         return Answer({"frequencies": table}, facts)
 
 
-def _deviation(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def deviation(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """(M,) standard deviation of a genotype under Hardy-Weinberg, and a little where there is next to none."""
     return np.maximum(np.sqrt(2 * p * (1 - p)), LEAST_WEIGHT)
 
@@ -424,20 +424,6 @@ def expected_clipped(frequencies: NDArray[np.float64], clip: float) -> float:
     shape = 4 / skew**2
     at = max(0.0, shape + math.copysign(1.0, skew) * z * math.sqrt(shape))
     return float(special.gammaincc(shape, at) if skew > 0 else special.gammainc(shape, at))
-
-
-def expected_width(frequency: float, people: int, noise: float, people_noise: float, clipped: bool = False) -> float:
-    """The width that the interval is expected to have, from public numbers alone: for planning before it is paid.
-
-    Nothing is taken to be missing, and with a clip nothing to be cut away.
-    """
-    one, centre = np.array([float(people)]), np.array([frequency])
-    weight = _deviation(centre) if clipped else np.maximum(2 * centre, 2 - 2 * centre)
-    called_noise = np.hypot(people_noise, noise / weight)
-    low, high = interval(np.zeros(1), one, centre, noise, called_noise)
-    if clipped:
-        low, high = widened(low, high, centre, one, 0.0, people_noise)
-    return float(high[0] - low[0])
 
 
 def draw_spectrum(answer: Answer, axes: Any) -> str:

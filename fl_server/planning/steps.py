@@ -1,0 +1,114 @@
+"""The rounds that a question takes: what each reads, sends, costs and takes, from public facts alone.
+
+Later rounds depend on earlier answers. Their shapes are found by answering the question once over made-up people who
+lie within the study's public ranges; no number of theirs is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_server.conduct import SLICES_PER_EXCHANGE
+from strategies.analysis import Analysis, Frame, Range, Total
+from strategies.cohort import Cohort, Genotypes
+from strategies.privacy import Loss
+from strategies.protections import noise
+from strategies.study import Question, Study
+from strategies.summary import Field
+
+PEOPLE = 64
+"""Made-up people: enough for any regression in a study's reach."""
+
+ENVELOPE_BYTES = 400
+"""About what a signed reply weighs beside its numbers."""
+
+START_S, EXCHANGE_S, BYTES_PER_S = 2.0, 0.25, 40e6
+"""Seconds before the first exchange and for each exchange and site, and bytes a second over all sites: measured over
+four SuperNodes and a SuperLink with TLS on the loopback of one machine with two cores. What the sites compute and what
+a slower network adds is not in it."""
+
+EPSILONS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Where curves over epsilon are worked out, besides at a question's own."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One round of a question.
+
+    Attributes:
+        columns: what is read, besides the panel.
+        panel: name of the panel, or None.
+        fields: what leaves a site over all slices.
+        exchanges: how often the sites are asked; a masked sum takes a second time to open it.
+        bytes: about what leaves each site.
+        noise: field -> standard deviation in each site's release; empty when exact.
+    """
+
+    columns: tuple[str, ...]
+    panel: str | None
+    fields: Mapping[str, Field]
+    exchanges: int
+    bytes: int
+    noise: Mapping[str, float]
+
+
+def steps(study: Study, question: Question) -> tuple[Step, ...]:
+    """The rounds that a question takes, at most `question.analysis.rounds()`."""
+    frame, analysis = study.frame(question), question.analysis
+    out: list[Step] = []
+    while True:
+        out.append(_step(question, analysis, frame))
+        following = _following(analysis, frame)
+        if following is None or len(out) == question.analysis.rounds():
+            return tuple(out)
+        analysis = following
+
+
+def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
+    cut, needs = analysis.slices(frame), analysis.needs()
+    sent = [sum(f.size for f in analysis.leaves(frame[span]).values()) * 8 + ENVELOPE_BYTES for span in cut]
+    fields, sds = analysis.leaves(frame), {}
+    exchanges = 1
+    if question.summed:
+        exchanges = 2 * -(-len(cut) // SLICES_PER_EXCHANGE)
+    if question.budget is not None:
+        sds = noise.scales(fields, Loss(question.budget.loss.rho * analysis.fraction()))
+    return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), sds)
+
+
+def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
+    """The next round's analysis after a made-up answer; None if there is none."""
+    small = frame[analysis.slices(frame)[0]]  # a derived parameter never depends on how a panel is cut
+    rng = np.random.default_rng(0)
+    columns = {name: made_up(span, PEOPLE, rng) for name, span in frame.columns.items()}
+    genotypes = None
+    if small.panel is not None:
+        genotypes = Genotypes.pack(rng.integers(0, 3, size=(len(small.panel), PEOPLE)).astype(np.uint8))
+    try:
+        sums = analysis.summarise(Cohort(PEOPLE, genotypes, columns), small)
+        following = analysis.conclude(Total(sums, ("made_up",)), small)
+    except Exception:
+        return None  # made-up people may be too odd for a statistic; the plan then ends at the round before
+    return following if isinstance(following, Analysis) else None
+
+
+def made_up(span: Range, people: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(N,) values of a column within its public range: whole numbers where the range is a short one of these."""
+    low, high = float(span.minimum), float(span.maximum)
+    if high - low <= 2 and low.is_integer() and high.is_integer():
+        return rng.integers(int(low), int(high) + 1, people).astype(np.float64)
+    return rng.uniform(low, high, people)
+
+
+def together(noise: Mapping[str, float], sites: int) -> dict[str, float]:
+    """The noise that the total over sites carries: each adds its own, in full."""
+    return {name: sd * sites**0.5 for name, sd in noise.items()}
+
+
+def duration_s(exchanges: int, size: int, sites: int) -> float:
+    """About how long so many exchanges take in which so many bytes leave each site, in seconds."""
+    return exchanges * EXCHANGE_S * sites + size * sites / BYTES_PER_S
