@@ -1,7 +1,7 @@
 """The one door. Everything that leaves a node has passed these steps, in this order, straight down.
 
     1 decode   verify the signature, then parse strictly
-    2 admit    coordinator, purpose, analysis, columns, build, veto, roster, order
+    2 admit    a ledger that is not behind; coordinator, purpose, analysis, columns, build, veto, roster, order
     3 reserve  the loss of the whole question, before any data is read
     4 open     only what the analysis needs, clamped to public ranges
     5 summarise  the only line that sees people
@@ -22,7 +22,8 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fl_client.ledger import VETO_FILE, Ledger, OverBudgetError, Session, Slot
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
+from strategies import accounting
 from strategies.analysis import Analysis, Frame, Total, names_of, parameters
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
+from strategies.marks import Mark
 from strategies.privacy import Loss, Regime, stacked
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study, is_name
@@ -47,6 +50,7 @@ from strategies.wire import (
     Ask,
     Close,
     Closed,
+    Header,
     Message,
     Open,
     Opened,
@@ -107,7 +111,8 @@ class Gate:
             UsageError: if federation file, key or policy are not as they must be.
         """
         federation, identity = config.parties()
-        ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+        ledger = config.open_ledger()
+        ledger.mark()  # a process killed between an entry and its mark left the mark to the next
         try:
             dataset = Dataset.open(config.dataset, config.folder)
         except DataError as error:
@@ -144,7 +149,16 @@ class Gate:
         except Exception as error:  # a full disk must not turn a refusal into an exception that others see
             log.error("the journal cannot be written: %s", type(error).__name__)
         log.info("refused: %s", reason.value)
-        return seal_envelope(Refused(request, self.name, reason, dict(public)), b"", self.identity)
+        refused = Refused(request, self.name, reason, dict(public))
+        try:
+            return self._sealed(refused, b"", self.ledger.mark())
+        except Exception as error:
+            log.error("the ledger cannot be read: %s", type(error).__name__)
+            return seal_envelope(refused, b"", self.identity)
+
+    def _sealed(self, reply: Opened | Answered | Unmasked | Closed | Refused, body: bytes, mark: Mark) -> bytes:
+        """A reply in its envelope, with the signed mark of the ledger as it was when the reply was made."""
+        return seal_envelope(replace(reply, mark=mark.signed(self.identity)), body, self.identity)
 
     def _answer(self, message: Message) -> bytes:
         handlers: Mapping[type, Callable[[Message, Any], bytes]] = {
@@ -158,6 +172,7 @@ class Gate:
             raise RefusalError(Reason.MALFORMED)
         if not isinstance(message.header, Close):
             self._not_vetoed()
+            self._not_behind(message.header)
         return step(message, message.header)
 
     # -- one question's slice -------------------------------------------------------------------------------------
@@ -169,7 +184,7 @@ class Gate:
         admitted = self._admit(message, ask)  # 2
         question, dataset = admitted.question, self._dataset()
         fields = self._declared(admitted)  # what cannot be answered is not paid for
-        self._reserve(ask, question)  # 3
+        self._reserve(message.signer, ask, question)  # 3
         try:
             needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
             cohort = dataset.cohort(needs, frame, words_as_missing=question.regime is Regime.PRIVATE)  # 4 open
@@ -187,7 +202,6 @@ class Gate:
             body, seed = seal(pack_arrays(noised), admitted.session.sealing, message.digest), None  # 8 mask
         else:
             body, seed = self._mask(message.digest, admitted, summary)  # 8
-        reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
         slot = Slot(ask.session, ask.question, ask.round, ask.slice, ask.attempt)
         line = {
             "coordinator": message.signer,
@@ -201,9 +215,11 @@ class Gate:
             "roster": list(ask.roster),
             "policy": self.policy.identifier,
             "data": dataset.version,
+            "bytes": len(body),
         }
-        self.ledger.record(message.digest, slot, reply, line, seed, admitted.peers)  # 9
-        return reply
+        answered = Answered(message.digest, self.name, package_version())
+        make = partial(self._sealed, answered, body)
+        return self.ledger.record(message.digest, slot, make, line, seed, admitted.peers)  # 9
 
     def _admit(self, message: Message, ask: Ask) -> Admitted:
         session = self._session(message, ask.session)
@@ -325,13 +341,18 @@ class Gate:
             raise RefusalError(Reason.STUDY_INVALID) from None
         return fields
 
-    def _reserve(self, ask: Ask, question: Question) -> None:
+    def _reserve(self, coordinator: str, ask: Ask, question: Question) -> None:
         if question.budget is None:
             return
+        # Fractions of rounds that meet the same people add up to one at most: so many releases, all noised alike.
+        loss, releases = question.budget.loss, max(1, round(1 / question.analysis.fraction()))
+        events = [accounting.plain(accounting.of_loss(loss, releases))]
+        year = time.gmtime().tm_year
         try:
-            self.ledger.reserve(ask.session, ask.question, question.budget.loss, self.policy.budget)
+            self.ledger.reserve(ask.session, ask.question, loss, self.policy.bounds, coordinator, year, events)
         except OverBudgetError as over:
-            raise RefusalError(Reason.BUDGET_EXHAUSTED, rho_asked=over.asked.rho, rho_left=over.left.rho) from None
+            public = {"rho_asked": over.asked.rho, "rho_left": over.left.rho, f"rho_{over.bound}": over.whole.rho}
+            raise RefusalError(Reason.BUDGET_EXHAUSTED, **public) from None
 
     def _mask(self, request: str, admitted: Admitted, summary: Summary) -> tuple[bytes, bytes]:
         sites = len(admitted.ask.roster)
@@ -421,43 +442,37 @@ class Gate:
         key = X25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         policy: Policy = self.policy
-        reply = seal_envelope(
-            Opened(
-                request=message.digest,
-                node=self.name,
-                session=opening.session,
-                study=opening.study,
-                key=public.hex(),
-                version=package_version(),
-                minimum_cell=policy.minimum_cell,
-                minimum_people=policy.minimum_people,
-                minimum_sites=policy.minimum_sites,
-                policy=policy.identifier,
-                epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
-                delta=policy.delta,
-                synthetic=self.dataset_config.synthetic,
-                refuses=refuses,
-            ),
-            b"",
-            self.identity,
+        opened = Opened(
+            request=message.digest,
+            node=self.name,
+            session=opening.session,
+            study=opening.study,
+            key=public.hex(),
+            version=package_version(),
+            minimum_cell=policy.minimum_cell,
+            minimum_people=policy.minimum_people,
+            minimum_sites=policy.minimum_sites,
+            policy=policy.identifier,
+            epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
+            delta=policy.delta,
+            synthetic=self.dataset_config.synthetic,
+            refuses=refuses,
+            renewal=policy.renewal,
         )
         private = key.private_bytes(
             serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
         )
-        self.ledger.open_session(
-            Session(
-                opening.session,
-                opening.study,
-                message.signer,
-                message.digest,
-                document,
-                opening.sealing,
-                private,
-                reply,
-            ),
-            panels,
+        session = Session(
+            opening.session,
+            opening.study,
+            message.signer,
+            message.digest,
+            document,
+            opening.sealing,
+            private,
+            b"",
         )
-        return reply
+        return self.ledger.open_session(session, panels, partial(self._sealed, opened, b""))
 
     def _unmask(self, message: Message, unmask: Unmask) -> bytes:
         session = self._session(message, unmask.session)
@@ -493,12 +508,12 @@ class Gate:
             }
             self.ledger.survive(fresh, survivors, line)
         lists = {site: tuple(seeds) for site, seeds in missing.items()}
-        return seal_envelope(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.identity)
+        return self._sealed(Unmasked(message.digest, self.name, tuple(own), lists), b"", self.ledger.mark())
 
     def _close(self, message: Message, close: Close) -> bytes:
         self._same_coordinator(message, self.ledger.session(close.session))
         self.ledger.close_session(close.session)
-        return seal_envelope(Closed(message.digest, self.name), b"", self.identity)
+        return self._sealed(Closed(message.digest, self.name), b"", self.ledger.mark())
 
     # -- shared conditions ----------------------------------------------------------------------------------------
 
@@ -525,6 +540,15 @@ class Gate:
     def _not_vetoed(self) -> None:
         if (self.ledger.folder / VETO_FILE).exists():
             raise RefusalError(Reason.VETOED)
+
+    def _not_behind(self, header: Header) -> None:
+        """A ledger that was put back to an older copy would spend again what it does not know to be spent."""
+        if isinstance(header, Open) and (shown := header.marks.get(self.name)) is not None:
+            if not shown.is_signed_by(self.identity.public):
+                raise RefusalError(Reason.BAD_SIGNATURE)
+            self.ledger.present(shown)
+        if self.ledger.missing():
+            raise RefusalError(Reason.LEDGER_BEHIND)
 
     def _not_expired(self, expires: int) -> None:
         if expires < time.time():

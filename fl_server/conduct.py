@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint, Link, Session
 from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
-from strategies.privacy import Loss, Regime
+from strategies.privacy import Loss, Regime, Renewal
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
@@ -59,6 +60,7 @@ class Statement:
         rho: zCDP loss of the question per person at each site; 0 when exact.
         bytes_left: site -> bytes of signed replies.
         policies: site -> digest of the policy it answered under.
+        renewed: the sites whose budget is renewed every year, where every figure holds per year.
         synthetic: the sites whose people are made up; all or none, since the two are never mixed.
         seconds: from the first request to the answer, of this process.
     """
@@ -75,6 +77,7 @@ class Statement:
     policies: Mapping[str, str]
     synthetic: tuple[str, ...]
     seconds: float
+    renewed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Conductor:
     identity: Identity
     link: Link
     checkpoint: Checkpoint
+    seen: SeenMarks
     timeout_s: float = 600.0
     wait_s: float = 10.0
     progress: Callable[[Progress], None] = lambda _: None
@@ -131,6 +135,7 @@ class Conductor:
             self.identity,
             self.link,
             self.checkpoint,
+            self.seen,
             self.timeout_s,
             self.wait_s,
         )
@@ -195,6 +200,7 @@ class Conductor:
             policies={site: self._session.opened[site].policy for site in sites},
             synthetic=tuple(site for site in sites if self._session.opened[site].synthetic),
             seconds=time.monotonic() - started,
+            renewed=tuple(site for site in sites if self._session.opened[site].renewal is Renewal.YEARLY),
         )
         return Result(question, answer, by_site, statement)
 

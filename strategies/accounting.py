@@ -127,6 +127,9 @@ def of_loss(loss: Loss, count: int = 1) -> Gaussian:
 def charge(events: Iterable[Event], budget: Budget) -> Loss:
     """What these events take from a budget; exact for Gaussian noise, an upper bound for the others.
 
+    Raises:
+        ValueError: for sampled events under a budget whose unit is more than one person.
+
     >>> charge([Gaussian(2.0, count=4)], Budget(3.0, 1e-5))
     Loss(rho=0.5)
     """
@@ -138,6 +141,8 @@ def _rho(event: Event, budget: Budget) -> float:
         return event.count / (2 * event.multiplier**2)
     if isinstance(event, Laplace):
         return event.count / (2 * event.multiplier**2)  # pure epsilon-DP is epsilon^2 / 2-zCDP
+    if budget.unit.people > 1:
+        raise ValueError("steps on samples are charged for the unit of one person.")
     order = order_of(budget)
     return event.steps * sampled_divergence(event.multiplier, event.rate, order) / order
 

@@ -11,6 +11,8 @@ code.
     Unmask  -> Unmasked  who survived; the seeds that open the survivors' sum, once
     Close   -> Closed    forget the study's keys
     anything -> Refused  a closed reason code and public quantities
+
+Every reply carries the mark of its node's ledger; None only in a refusal by a node that cannot read its ledger.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ from safetensors.numpy import save as save_arrays
 from strategies.codec import canonical, decode, parse
 from strategies.errors import UsageError
 from strategies.federation import Identity, verify
+from strategies.marks import Mark
+from strategies.privacy import Renewal
 
 MAGIC = b"GENOSUM\0"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct(">8sH8s64s")
 _LENGTH = struct.Struct(">I")
 _SIGNED = b"genosum envelope v1\0"
@@ -72,6 +76,7 @@ class Reason(StrEnum):
     NOT_DERIVED = "NOT_DERIVED"
     ALREADY_ANSWERED = "ALREADY_ANSWERED"
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
+    LEDGER_BEHIND = "LEDGER_BEHIND"
     TOO_FEW_PEOPLE = "TOO_FEW_PEOPLE"
     SUM_OVERFLOW = "SUM_OVERFLOW"
     NOT_ANSWERED = "NOT_ANSWERED"
@@ -118,8 +123,12 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "resume with the original request",
     ),
     Reason.BUDGET_EXHAUSTED: (
-        "A question's loss fits into what is left of the data set's budget.",
+        "A question's loss fits into what is left of the data set's budget, and of a permit's and a year's share.",
         "ask for less, or the operator",
+    ),
+    Reason.LEDGER_BEHIND: (
+        "A node's ledger knows every mark that the node ever issued.",
+        "the operator runs `fl-client ledger adopt`, which charges what was lost",
     ),
     Reason.TOO_FEW_PEOPLE: ("A site has at least as many people as its policy asks.", "leave the site out"),
     Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
@@ -139,7 +148,8 @@ class WireError(Exception):
 
 @dataclass(frozen=True)
 class Open:
-    """A study and its panels (in the body) for a session. `sealing` is the key to which private parts are sealed."""
+    """A study and its panels (in the body) for a session. `sealing` is the key to which private parts are sealed,
+    `marks` the highest that the coordinator ever saw of each node."""
 
     kind: ClassVar[str] = "open"
     session: str
@@ -147,6 +157,7 @@ class Open:
     version: str
     sealing: str
     expires: int
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,8 @@ class Opened:
     delta: float
     synthetic: bool
     refuses: Mapping[str, Reason]
+    renewal: Renewal = Renewal.NEVER
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,7 @@ class Answered:
     request: str
     node: str
     version: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +234,7 @@ class Unmasked:
     node: str
     own: tuple[str, ...]
     missing: Mapping[str, tuple[str, ...]]
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +251,7 @@ class Closed:
     kind: ClassVar[str] = "closed"
     request: str
     node: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +263,7 @@ class Refused:
     node: str
     reason: Reason
     public: Mapping[str, float] = field(default_factory=dict)
+    mark: Mark | None = None
 
 
 Header = Open | Opened | Ask | Answered | Unmask | Unmasked | Close | Closed | Refused
