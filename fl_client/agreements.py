@@ -14,18 +14,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-tables = sa.MetaData()
+from fl_client.database import TABLES
 
 _exchanges = sa.Table(
     "exchanges",
-    tables,
+    TABLES,
     sa.Column("request", sa.Text, primary_key=True),
     sa.Column("session", sa.Text, nullable=False),
     sa.Column("reply", sa.LargeBinary, nullable=False),
 )
 _agreements = sa.Table(
     "agreements",
-    tables,
+    TABLES,
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("question", sa.Text, primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
@@ -39,7 +39,7 @@ _agreements = sa.Table(
 )
 _peers = sa.Table(
     "peers",
-    tables,
+    TABLES,
     sa.Column("agreement", sa.Text, primary_key=True),
     sa.Column("site", sa.Text, primary_key=True),
     sa.Column("session", sa.Text, nullable=False),
@@ -48,20 +48,20 @@ _peers = sa.Table(
 )
 _rosters = sa.Table(
     "rosters",
-    tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("members", sa.Text, primary_key=True),
 )
 _pending = sa.Table(
     "pending",
-    tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("agreement", sa.Text, primary_key=True),
     sa.Column("members", sa.Text, nullable=False),
 )
 _withdrawn = sa.Table(
     "withdrawn",
-    tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("agreement", sa.Text, primary_key=True),
 )

@@ -5,7 +5,10 @@ fl-client check NODE.toml             read all that the node would, and say what
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
 fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
-fl-client ledger NODE.toml            verify the journal, and show what was spent
+fl-client ledger show NODE.toml       what was spent, by whom and when, and what it comes to as epsilon
+fl-client ledger verify NODE.toml     follow the journal from its beginning, and hold the tables against it
+fl-client ledger export NODE.toml     the journal as JSON Lines
+fl-client ledger adopt NODE.toml      charge what a ledger that was put back has forgotten, and answer again
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
-from fl_client import executor, versions
+from fl_client import executor, spending, versions
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
@@ -40,6 +42,7 @@ from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.tables import Table
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
+from strategies.codec import canonical
 from strategies.errors import DataError, GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
 from strategies.variants import ASSEMBLIES
@@ -70,13 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("data", _fix_data, "fix the data set as it lies now as a numbered version"),
         ("serve", _serve, "answer, until stopped"),
         ("veto", _veto, "say no to everything from now on"),
-        ("ledger", _ledger, "verify the journal, and show what was spent"),
     ):
         one = verbs.add_parser(name, help=text)
         one.add_argument("node", type=Path, help="the node's file")
         one.set_defaults(verb=verb)
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
+    books = verbs.add_parser("ledger", help="what was spent").add_subparsers(required=True, metavar="VERB")
+    for name, verb, text in (
+        ("show", _show, "what was spent, by whom and when, and what it comes to as epsilon"),
+        ("verify", _verify, "follow the journal from its beginning, and hold the tables against it"),
+        ("export", _export, "the journal as JSON Lines"),
+        ("adopt", _adopt, "charge what a ledger that was put back has forgotten, and answer again"),
+    ):
+        one = books.add_parser(name, help=text)
+        one.add_argument("node", type=Path, help="the node's file")
+        one.set_defaults(verb=verb)
+        if name == "adopt":
+            one.add_argument("--mark", type=Path, help="a coordinator's file of the highest mark that it saw")
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.verb(chosen))
@@ -173,11 +187,16 @@ purposes = []         # of Article 53(1) of Regulation (EU) 2025/327, such as ["
 epsilon = 1.0         # lifetime budget of the data set, per unit, over all private questions of everybody
 delta = 1e-5
 family = 1            # the unit: 1 is a person; 3 would be any three relatives together, at nine times the price
+renewal = "never"     # or "yearly": the same budget again every calendar year, which every answer then says
 minimum_people = 20   # an exact question is refused below this
 minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
 by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
 own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
+
+[policy.shares]       # of the budget's loss (zCDP), what may be spent
+permit = 1.0          # under one permit
+year = 1.0            # in one calendar year
 
 [policy.analyses]     # analysis = regimes; installed are:
 {offered}
@@ -237,8 +256,9 @@ def _check(chosen: argparse.Namespace) -> int:
 
 
 def _policy(config: NodeConfig, federation: Federation) -> list[str]:
-    policy, ledger = config.policy, Ledger(config.folder / config.state, config.dataset.identifier)
+    policy, ledger = config.policy, config.open_ledger()
     spent = ledger.spent()
+    missing = ledger.missing()
     ledger.close()
     left = max(0.0, policy.budget.loss.rho - spent.rho)
     allowed = ", ".join(f"{name} ({', '.join(regimes)})" for name, regimes in policy.analyses.items())
@@ -251,6 +271,8 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
     warnings = [f"the policy answers {name}, who is not in {config.federation}." for name in unknown]
     if (config.folder / config.state / VETO_FILE).exists():
         warnings.append("a veto is in force: every request is refused. `fl-client veto --lift` ends it.")
+    if missing:
+        warnings.append("the ledger was put back to an older copy: every question is refused until `ledger adopt`.")
     if not (policy.analyses and policy.coordinators and policy.purposes):
         warnings.append("the policy allows nothing yet: it names no analysis, coordinator or purpose.")
     return warnings
@@ -284,7 +306,7 @@ def _data(config: NodeConfig) -> list[str]:
 
 def _version(config: NodeConfig, data: Dataset) -> str:
     """Which version the files are; its register of persons is opened, if there is one."""
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    ledger = config.open_ledger()
     try:
         fixed = ledger.versions()
         if fixed or config.dataset.version != 1:
@@ -350,7 +372,7 @@ def _authority(path: Path) -> str:
 def _fix_data(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
     data = Dataset.open(config.dataset, config.folder)
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    ledger = config.open_ledger()
     number = versions.fix(data, ledger)
     ledger.close()
     _say("data set", f"{config.dataset.identifier}: {len(data.people):,} people, files {data.digest}, version {number}")
@@ -406,7 +428,7 @@ def _served(config: NodeConfig) -> bool:
 
 def _veto(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    ledger = config.open_ledger()
     veto = config.folder / config.state / VETO_FILE
     if chosen.lift:
         veto.unlink(missing_ok=True)
@@ -419,27 +441,48 @@ def _veto(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _ledger(chosen: argparse.Namespace) -> int:
-    config = NodeConfig.read(chosen.node)
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+@contextmanager
+def _opened(node: Path) -> Iterator[tuple[NodeConfig, Ledger]]:
+    config = NodeConfig.read(node)
+    ledger = config.open_ledger()
     try:
-        events = Counter(str(line.get("event", "?")) for line in ledger.journal())
-    except ValueError as error:
-        raise DataError(
-            "A node's journal is append-only.",
-            str(error).rstrip("."),
-            "keep the state folder as it is and investigate.",
-        ) from None
+        yield config, ledger
     finally:
-        spent = ledger.spent()
         ledger.close()
-    budget, unit = config.policy.budget, config.policy.budget.unit
-    counts = ", ".join(f"{count} {event}" for event, count in sorted(events.items()))
-    _say("journal", f"{sum(events.values())} entries, verified: each follows from the one before")
-    _say("", counts or "empty")
-    _say("spent", f"rho {spent.rho:.6f} of {budget.loss.rho:.6f}")
-    epsilon = spent.epsilon(budget.delta, unit)
-    _say("", f"epsilon {epsilon:.4g} of {budget.epsilon:g} at delta {budget.delta:g}, per {unit}")
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (config, ledger):
+        for what, text in spending.rows(config, ledger, time.gmtime().tm_year):
+            _say(what, text)
+        spending.behind(config, ledger)
+    return 0
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (config, ledger):
+        told = spending.verified(ledger)
+        spending.behind(config, ledger)
+        _say("journal", f"{sum(told.entries.values())} entries, verified: each follows from the one before")
+        _say("spent", f"rho {told.spent(ledger.dataset):.6f}, as the tables say")
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (_, ledger):
+        spending.verified(ledger)
+        for line in ledger.export():
+            print(canonical(line).decode())
+    return 0
+
+
+def _adopt(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (config, ledger):
+        adopted = spending.adopt(config, ledger, chosen.mark)
+        for mark, gap in adopted:
+            _say("adopted", f"entry {mark.sequence} of {mark.dataset}: rho {gap.rho:.6f} was lost and is charged")
+        if not adopted:
+            print("Nothing is missing: the ledger knows every mark that it was shown.")
     return 0
 
 

@@ -1,7 +1,7 @@
 """The one door. Everything that leaves a node has passed these steps, in this order, straight down.
 
     1 decode   verify the signature, then parse strictly
-    2 admit    coordinator, purpose, analysis, columns, build, veto, roster, order
+    2 admit    a ledger that is not behind; coordinator, purpose, analysis, columns, build, veto, roster, order
     3 reserve  the loss of the whole question, before any data is read
     4 open     only what the analysis needs, clamped to public ranges
       people     as many as policy asks, and the same as earlier exact answers' or many others (exact)
@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,12 @@ from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
 from fl_client.summing import Summing
+from strategies import accounting
 from strategies.analysis import Analysis, Frame, Needs, Total, names_of, parameters
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
+from strategies.marks import Mark
 from strategies.privacy import Loss, Regime, stacked
 from strategies.protections import noise
 from strategies.study import Question, Study, is_name
@@ -52,6 +56,7 @@ from strategies.wire import (
     Ask,
     Close,
     Closed,
+    Header,
     Message,
     Open,
     Opened,
@@ -107,7 +112,8 @@ class Gate:
             UsageError: if federation file, key or policy are not as they must be.
         """
         federation, identity = config.parties()
-        ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+        ledger = config.open_ledger()
+        ledger.mark()  # a process killed between an entry and its mark left the mark to the next
         dataset: Dataset | None
         try:
             dataset = Dataset.open(config.dataset, config.folder)
@@ -146,7 +152,16 @@ class Gate:
         except Exception as error:  # a full disk must not turn a refusal into an exception that others see
             log.error("the journal cannot be written: %s", type(error).__name__)
         log.info("refused: %s", reason.value)
-        return seal_envelope(Refused(request, self.name, reason, dict(public)), b"", self.identity)
+        refused = Refused(request, self.name, reason, dict(public))
+        try:
+            return self._sealed(refused, b"", self.ledger.mark())
+        except Exception as error:
+            log.error("the ledger cannot be read: %s", type(error).__name__)
+            return seal_envelope(refused, b"", self.identity)
+
+    def _sealed(self, reply: Opened | Answered | Closed | Refused, body: bytes, mark: Mark) -> bytes:
+        """A reply in its envelope, with the signed mark of the ledger as it was when the reply was made."""
+        return seal_envelope(replace(reply, mark=mark.signed(self.identity)), body, self.identity)
 
     def _answer(self, message: Message) -> bytes:
         handlers: Mapping[type, Callable[[Message, Any], bytes]] = {
@@ -163,6 +178,7 @@ class Gate:
             raise RefusalError(Reason.MALFORMED)
         if not isinstance(message.header, Close):
             self._not_vetoed()
+            self._not_behind(message.header)
         return step(message, message.header)
 
     # -- one question's slice -------------------------------------------------------------------------------------
@@ -174,7 +190,7 @@ class Gate:
         admitted = self._admit(message, ask)  # 2
         question, dataset = admitted.question, self._dataset()
         fields = self._declared(admitted)  # what cannot be answered is not paid for
-        self._reserve(ask, question)  # 3
+        self._reserve(message.signer, ask, question)  # 3
         try:
             needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
             cohort = dataset.cohort(needs, frame, words_as_missing=question.regime is Regime.PRIVATE)  # 4 open
@@ -194,8 +210,6 @@ class Gate:
             body = self._mask(message.digest, admitted.agreement, ask.round, summary)  # 8
         else:
             body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
-        reply = seal_envelope(Answered(message.digest, self.name, package_version()), body, self.identity)
-        slot = _slot(ask)
         line = {
             "coordinator": message.signer,
             "session": ask.session,
@@ -210,9 +224,11 @@ class Gate:
             "policy": self.policy.identifier,
             "data": dataset.digest,
             "version": dataset.config.version,
+            "bytes": len(body),
         }
-        self.ledger.record(message.digest, slot, reply, line, question.summed, crowd)  # 9
-        return reply
+        answered = Answered(message.digest, self.name, package_version())
+        make = partial(self._sealed, answered, body)
+        return self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowd)  # 9
 
     def _admit(self, message: Message, ask: Ask) -> Admitted:
         session = self._session(message, ask.session)
@@ -341,13 +357,18 @@ class Gate:
             raise RefusalError(Reason.STUDY_INVALID) from None
         return fields
 
-    def _reserve(self, ask: Ask, question: Question) -> None:
+    def _reserve(self, coordinator: str, ask: Ask, question: Question) -> None:
         if question.budget is None:
             return
+        # Fractions of rounds that meet the same people add up to one at most: so many releases, all noised alike.
+        loss, releases = question.budget.loss, max(1, round(1 / question.analysis.fraction()))
+        events = [accounting.plain(accounting.of_loss(loss, releases))]
+        year = time.gmtime().tm_year
         try:
-            self.ledger.reserve(ask.session, ask.question, question.budget.loss, self.policy.budget)
+            self.ledger.reserve(ask.session, ask.question, loss, self.policy.bounds, coordinator, year, events)
         except OverBudgetError as over:
-            raise RefusalError(Reason.BUDGET_EXHAUSTED, rho_asked=over.asked.rho, rho_left=over.left.rho) from None
+            public = {"rho_asked": over.asked.rho, "rho_left": over.left.rho, f"rho_{over.bound}": over.whole.rho}
+            raise RefusalError(Reason.BUDGET_EXHAUSTED, **public) from None
 
     def _mask(self, request: str, agreement: Agreement, number: int, summary: Summary) -> bytes:
         sites = len(agreement.roster)
@@ -424,49 +445,43 @@ class Gate:
         key = X25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         policy: Policy = self.policy
-        reply = seal_envelope(
-            Opened(
-                request=message.digest,
-                node=self.name,
-                session=opening.session,
-                study=opening.study,
-                key=public.hex(),
-                version=package_version(),
-                minimum_cell=self.minimum_cell,
-                minimum_people=policy.minimum_people,
-                minimum_sites=policy.minimum_sites,
-                policy=policy.identifier,
-                epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
-                delta=policy.delta,
-                synthetic=self.dataset_config.synthetic,
-                data=self.dataset_config.version,
-                refuses=refuses,
-            ),
-            b"",
-            self.identity,
+        opened = Opened(
+            request=message.digest,
+            node=self.name,
+            session=opening.session,
+            study=opening.study,
+            key=public.hex(),
+            version=package_version(),
+            minimum_cell=self.minimum_cell,
+            minimum_people=policy.minimum_people,
+            minimum_sites=policy.minimum_sites,
+            policy=policy.identifier,
+            epsilon=policy.budget.loss.epsilon(policy.delta),  # per person, whatever unit the policy promises
+            delta=policy.delta,
+            synthetic=self.dataset_config.synthetic,
+            data=self.dataset_config.version,
+            refuses=refuses,
+            renewal=policy.renewal,
         )
         private = key.private_bytes(
             serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
         )
-        self.ledger.open_session(
-            Session(
-                opening.session,
-                opening.study,
-                message.signer,
-                message.digest,
-                document,
-                opening.sealing,
-                private,
-                reply,
-            ),
-            panels,
+        session = Session(
+            opening.session,
+            opening.study,
+            message.signer,
+            message.digest,
+            document,
+            opening.sealing,
+            private,
+            b"",
         )
-        return reply
+        return self.ledger.open_session(session, panels, partial(self._sealed, opened, b""))
 
     def _close(self, message: Message, close: Close) -> bytes:
         self._same_coordinator(message, self.ledger.session(close.session))
         self.ledger.close_session(close.session)
-        return seal_envelope(Closed(message.digest, self.name), b"", self.identity)
+        return self._sealed(Closed(message.digest, self.name), b"", self.ledger.mark())
 
     # -- shared conditions ----------------------------------------------------------------------------------------
 
@@ -499,6 +514,15 @@ class Gate:
     def _not_vetoed(self) -> None:
         if (self.ledger.folder / VETO_FILE).exists():
             raise RefusalError(Reason.VETOED)
+
+    def _not_behind(self, header: Header) -> None:
+        """A ledger that was put back to an older copy would spend again what it does not know to be spent."""
+        if isinstance(header, Open) and (shown := header.marks.get(self.name)) is not None:
+            if not shown.is_signed_by(self.identity.public):
+                raise RefusalError(Reason.BAD_SIGNATURE)
+            self.ledger.present(shown)
+        if self.ledger.missing():
+            raise RefusalError(Reason.LEDGER_BEHIND)
 
     def _dataset(self) -> Dataset:
         if self.dataset is None:

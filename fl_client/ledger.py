@@ -1,58 +1,53 @@
 """The node's memory: what was spent, what was answered, who asked. It outlives every process and is never rewritten.
 
-The journal is append-only and chained: each entry's head is the SHA-256 of the head before it and the entry itself.
 A private question's whole loss is reserved before any data is read; a reply is stored in the same transaction as the
-journal's line about it, before a byte of it leaves. A reservation whose reply was never stored stays spent.
+journal's line about it, before a byte of it leaves. A reservation whose reply was never stored stays spent. What is
+spent follows from the journal alone; the tables beside it are for finding things, and are held against it.
 
 The journal names sessions, studies, questions and decisions, never people, genotypes, variants or parameters.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from fl_client import journal
 from fl_client.agreements import Agreements
-from fl_client.agreements import tables as agreed_tables
-from strategies.codec import canonical
-from strategies.errors import DataError
-from strategies.privacy import Budget, Loss
-
-GENESIS = "0" * 64
+from fl_client.database import TABLES, Database, write
+from fl_client.marks import Kept, KeptMarks
+from strategies.marks import Mark
+from strategies.privacy import Loss, Renewal
 
 VETO_FILE = "VETO"
 """While a file of this name lies in the node's state folder, every request is refused but one: to forget a study."""
 
-_tables = sa.MetaData()
-
-_journal = sa.Table(
-    "journal",
-    _tables,
-    sa.Column("sequence", sa.Integer, primary_key=True),
-    sa.Column("entry", sa.Text, nullable=False),
-    sa.Column("head", sa.Text, nullable=False),
-)
 _reserved = sa.Table(
     "reserved",
-    _tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("question", sa.Text, primary_key=True),
-    sa.Column("rho", sa.Float, nullable=False),
+    sa.Column("rho", sa.Double, nullable=False),
+    sa.Column("permit", sa.Text, nullable=False),
+    sa.Column("year", sa.Integer, nullable=False),
+)
+_adopted = sa.Table(
+    "adopted",
+    TABLES,
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("head", sa.Text, primary_key=True),
 )
 _sessions = sa.Table(
     "sessions",
-    _tables,
+    TABLES,
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("study", sa.Text, nullable=False),
     sa.Column("coordinator", sa.Text, nullable=False),
@@ -64,7 +59,7 @@ _sessions = sa.Table(
 )
 _replies = sa.Table(
     "replies",
-    _tables,
+    TABLES,
     sa.Column("request", sa.Text, primary_key=True),
     sa.Column("session", sa.Text, nullable=False),
     sa.Column("question", sa.Text, nullable=False),
@@ -78,14 +73,14 @@ _replies = sa.Table(
 )
 _persons = sa.Table(
     "persons",
-    _tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("start", sa.Integer, primary_key=True),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
 )
 _crowds = sa.Table(
     "crowds",
-    _tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("crowd", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
@@ -93,14 +88,14 @@ _crowds = sa.Table(
 )
 _versions = sa.Table(
     "versions",
-    _tables,
+    TABLES,
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("digest", sa.Text, nullable=False),
 )
 _earlier = sa.Table(
     "earlier",
-    _tables,
+    TABLES,
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("question", sa.Text, primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
@@ -158,72 +153,229 @@ class Crowd:
     sealed: bytes
 
 
-class OverBudgetError(Exception):
-    """A reservation does not fit. `left` is a public number: policy minus what was reserved."""
+@dataclass(frozen=True)
+class Bounds:
+    """How much may be set aside for one data set, in zCDP.
 
-    def __init__(self, asked: Loss, left: Loss) -> None:
+    Attributes:
+        lifetime: over all questions of everybody, ever; where the budget is renewed, in each calendar year.
+        permit: of it, over the questions under one permit.
+        year: of it, in one calendar year (UTC).
+        renewal: whether the budget is renewed.
+    """
+
+    lifetime: Loss
+    permit: Loss
+    year: Loss
+    renewal: Renewal = Renewal.NEVER
+
+
+class OverBudgetError(Exception):
+    """A reservation does not fit. All are public numbers: policy, and policy minus what was reserved.
+
+    Attributes:
+        asked, left: losses.
+        bound: which of the bounds was hit: lifetime, permit or year.
+        whole: that bound.
+    """
+
+    def __init__(self, asked: Loss, left: Loss, bound: str, whole: Loss) -> None:
         super().__init__("over budget")
-        self.asked, self.left = asked, left
+        self.asked, self.left, self.bound, self.whole = asked, left, bound, whole
 
 
 class Ledger:
     """Opened on a folder that belongs to the node; safe under concurrent processes and a crash at any instruction."""
 
-    def __init__(self, folder: Path, dataset: str) -> None:
+    def __init__(self, folder: Path, dataset: str, url: str | None = None) -> None:
+        """Open it.
+
+        Args:
+            folder: the node's state folder.
+            dataset: identifier of the data set.
+            url: of a PostgreSQL database; None for a SQLite file in the folder.
+
+        Raises:
+            DataError: if the database is not a ledger, or cannot be reached.
+            UsageError: if the URL is not as it must be.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self.dataset = folder, dataset
         (folder / "replies").mkdir(mode=0o700, exist_ok=True)
-        path = folder / "ledger.sqlite"
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
-        sa.event.listen(self._engine, "connect", _settings)
-        sa.event.listen(self._engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-        try:
-            # One process at a time: SQLite does not wait for its lock while it turns a new file into a write-ahead one.
-            with _locked(folder / "opening"), self._engine.begin() as connection:
-                for tables in (_tables, agreed_tables):
-                    tables.create_all(connection)
-                closed = self._closed(connection)
-        except sa.exc.DatabaseError as error:
-            self._engine.dispose()
-            raise DataError(
-                "A node's ledger is the SQLite file that it wrote.",
-                f"{path}: {str(error.orig)[:80]}",
-                "restore it from a copy; never start with an empty one, since it holds what was spent.",
-            ) from None
+        self._database = Database(folder, url)
+        self._engine = self._database.engine
+        self._marks = KeptMarks(folder, dataset)
         self.agreements = Agreements(self._engine, dataset, self._append)
+        with self._engine.begin() as connection:
+            closed = self._closed(connection)
         self._sweep(closed)  # a process may have died between forgetting and deleting
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """One request at a time touches the data set, over all processes of the node."""
+        return self._database.exclusive()
 
     # -- budget ---------------------------------------------------------------------------------------------------
 
-    def reserve(self, session: str, question: str, loss: Loss, budget: Budget) -> None:
+    def reserve(
+        self,
+        session: str,
+        question: str,
+        loss: Loss,
+        bounds: Bounds,
+        permit: str,
+        year: int,
+        events: Sequence[Mapping[str, Any]],
+    ) -> None:
         """Set a question's whole loss aside, once, before any data is read.
 
+        Args:
+            session, question: for what; asked again, nothing more is set aside.
+            loss: what is charged.
+            bounds: the policy's.
+            permit, year: against whose and which year's share it counts.
+            events: what is going to be done, in `strategies.accounting`'s words, for the reported epsilon.
+
         Raises:
-            OverBudgetError: if it does not fit into what is left of the data set's budget. Nothing is set aside.
+            OverBudgetError: if it does not fit into what is left of a bound. Nothing is set aside.
+            ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
             place = {"dataset": self.dataset, "session": session, "question": question}
             if connection.execute(sa.select(_reserved.c.rho).filter_by(**place)).first():
                 return
-            left = max(0.0, budget.loss.rho - self._spent(connection))
-            if loss.rho > left * (1 + 1e-12):
-                raise OverBudgetError(loss, Loss(left))
-            connection.execute(_reserved.insert().values(**place, rho=loss.rho))
-            self._append(connection, {"event": "reserve", **place, "rho": loss.rho})
+            for name, whole, spent in self._within(connection, bounds, permit, year):
+                left = max(0.0, whole.rho - spent)
+                if loss.rho > left * (1 + 1e-12):
+                    raise OverBudgetError(loss, Loss(left), name, whole)
+            self._charge(connection, "reserve", place, loss.rho, permit, year, events)
+
+    def _within(
+        self, connection: sa.Connection, bounds: Bounds, permit: str, year: int
+    ) -> tuple[tuple[str, Loss, float], ...]:
+        """Each bound by name, the widest first, and what was spent of it."""
+        rows = connection.execute(sa.select(_reserved).filter_by(dataset=self.dataset)).all()
+        total = journal.mark(connection, self.dataset).spent
+        if not math.isclose(math.fsum(r.rho for r in rows), total, rel_tol=1e-9, abs_tol=1e-15):
+            raise ValueError("The table of reservations is not what the journal says.")
+        this_year = [r for r in rows if r.year == year]
+        renewed = bounds.renewal is Renewal.YEARLY
+        return (
+            ("lifetime", bounds.lifetime, math.fsum(r.rho for r in this_year) if renewed else total),
+            (
+                "permit",
+                bounds.permit,
+                math.fsum(r.rho for r in (this_year if renewed else rows) if r.permit == permit),
+            ),
+            ("year", bounds.year, math.fsum(r.rho for r in this_year)),
+        )
+
+    def _charge(
+        self,
+        connection: sa.Connection,
+        event: str,
+        place: Mapping[str, str],
+        rho: float,
+        permit: str,
+        year: int,
+        events: Sequence[Mapping[str, Any]],
+        **more: Any,
+    ) -> None:
+        connection.execute(_reserved.insert().values(**place, rho=rho, permit=permit, year=year))
+        line = {"event": event, **place, "rho": rho, "permit": permit, "year": year, "events": list(events), **more}
+        self._append(connection, line)
 
     def spent(self) -> Loss:
         """The loss that was ever reserved for this data set."""
         with self._engine.begin() as connection:
-            return Loss(self._spent(connection))
+            return Loss(journal.mark(connection, self.dataset).spent)
 
-    def _spent(self, connection: sa.Connection) -> float:
-        rows = connection.execute(sa.select(_reserved.c.rho).where(_reserved.c.dataset == self.dataset)).scalars()
-        return float(sum(rows))
+    def verify(self) -> journal.Replay:
+        """Read the journal from its beginning, follow what was spent, and hold the tables against it.
+
+        Raises:
+            ValueError: if anything was altered, added or removed.
+        """
+        with self._engine.begin() as connection:
+            told = journal.replay(connection)
+            rows = connection.execute(sa.select(_reserved)).all()
+            adopted = connection.execute(sa.select(_adopted)).all()
+        charges = sorted((c.dataset, c.session, c.question, c.rho, c.permit, c.year) for c in told.charges)
+        if sorted(tuple(row) for row in rows) != charges:
+            raise ValueError("The table of reservations is not what the journal says.")
+        if {tuple(row) for row in adopted} != told.adopted:
+            raise ValueError("The table of adopted marks is not what the journal says.")
+        return told
+
+    # -- marks ----------------------------------------------------------------------------------------------------
+
+    def mark(self) -> Mark:
+        """Where the ledger stands, unsigned, to be told to others: kept before it is returned."""
+        with self._engine.begin() as connection:
+            mark = journal.mark(connection, self.dataset)
+        return self._keep(mark)
+
+    def _keep(self, mark: Mark) -> Mark:
+        self._marks.issue(mark, self.knows)
+        return mark
+
+    def knows(self, mark: Mark) -> bool:
+        """Whether the journal issued that mark, or has been charged for it."""
+        with self._engine.begin() as connection:
+            return self._known(connection, mark)
+
+    def _known(self, connection: sa.Connection, mark: Mark) -> bool:
+        if journal.holds(connection, mark):
+            return True
+        there = sa.select(_adopted).filter_by(sequence=mark.sequence, head=mark.head)
+        return connection.execute(there).first() is not None
+
+    def present(self, mark: Mark) -> None:
+        """Take notice of a mark that others remember. Its signature was verified."""
+        if not self.knows(mark):
+            self._marks.lose(replace(mark, signature=""))
+
+    def missing(self) -> tuple[Mark, ...]:
+        """Marks of this node that its journal does not know: it was put back to an older copy."""
+        kept = self._marks.read()  # before the journal is, so that another process' newer mark is found there
+        if not kept.all:
+            return ()
+        with self._engine.begin() as connection:
+            return tuple(mark for mark in kept.all if not self._known(connection, mark))
+
+    def adopt(self, marks: Sequence[Mark], year: int) -> list[tuple[Mark, Loss]]:
+        """Charge what was spent on lost branches, in full, and know their marks from now on.
+
+        What a mark's branch provably shares with this journal is charged already: up to the last of its earlier heads
+        that the journal holds. Two marks of one lost branch are charged each for itself, since nothing shows that they
+        are of one.
+
+        Args:
+            marks: besides those that are kept.
+            year: against whose share it counts; no bound keeps a gap from being charged.
+
+        Returns:
+            each mark that was not known, and its charge.
+        """
+        out = []
+        with self.exclusive(), self._marks.held():
+            kept = self._marks.read()
+            with self._engine.begin() as connection:
+                for mark in dict.fromkeys(replace(m, signature="") for m in (*kept.all, *marks)):
+                    if self._known(connection, mark):
+                        continue
+                    gap = Loss(max(0.0, mark.spent - journal.shared(connection, mark)))
+                    place = {"dataset": mark.dataset, "session": "", "question": mark.head}
+                    connection.execute(_adopted.insert().values(sequence=mark.sequence, head=mark.head))
+                    self._charge(
+                        connection, "adopt", place, gap.rho, "", year, (), sequence=mark.sequence, head=mark.head
+                    )
+                    out.append((mark, gap))
+                stands = journal.mark(connection, self.dataset)
+            self._marks.write(Kept(stands))
+        return out
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -232,18 +384,31 @@ class Ledger:
             row = connection.execute(sa.select(_sessions).filter_by(session=session)).mappings().first()
         return Session(**row) if row else None
 
-    def open_session(self, opened: Session, panels: Mapping[str, bytes]) -> None:
-        """Remember a study and its key. The panels lie beside the database."""
+    def open_session(self, opened: Session, panels: Mapping[str, bytes], make: Callable[[Mark], bytes]) -> bytes:
+        """Remember a study and its key. The panels lie beside the database.
+
+        Args:
+            opened: with no reply yet.
+            panels: name -> text.
+            make: the reply, from the mark that it carries.
+
+        Returns:
+            the reply, stored.
+        """
         folder = self._panels(opened.session)
         folder.mkdir(mode=0o700, exist_ok=True)
         for name, text in panels.items():
-            _write(folder / name, text)
+            write(folder / name, text)
         with self._engine.begin() as connection:
-            connection.execute(_sessions.insert().values(**opened.__dict__))
             self._append(
                 connection,
                 {"event": "open", "session": opened.session, "study": opened.study, "coordinator": opened.coordinator},
             )
+            mark = journal.mark(connection, self.dataset)
+            reply = make(mark)
+            connection.execute(_sessions.insert().values(**{**opened.__dict__, "reply": reply}))
+        self._keep(mark)
+        return reply
 
     def panels(self, session: str) -> dict[str, bytes]:
         """The panels of an open session."""
@@ -259,9 +424,7 @@ class Ledger:
             if done.rowcount:
                 self._append(connection, {"event": "close", "session": session})
             closed = self._closed(connection)
-        with self._engine.connect() as connection:
-            # Pages as they were before the update lie in the write-ahead log until it is cut.
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.forget()
         self._sweep(closed)
 
     def _closed(self, connection: sa.Connection) -> tuple[list[str], list[str]]:
@@ -310,17 +473,24 @@ class Ledger:
         self,
         request: str,
         slot: Slot,
-        reply: bytes,
+        make: Callable[[Mark], bytes],
         line: Mapping[str, Any],
         masked: bool,
         crowd: Crowd | None,
-    ) -> None:
-        """Store a reply: its bytes are synced to disk first, then row, crowd and journal line are committed together.
+    ) -> bytes:
+        """Store a reply: its bytes are synced to disk, then row, crowd and journal line are committed together.
 
-        An exact reply has a crowd whether or not its mask is ever opened: the node cannot know.
+        Args:
+            request, slot: which one is answered, and where.
+            make: the reply, from the mark that it carries: the ledger's with this very reply in it.
+            line: what the journal says of it.
+            masked: whether it leaves under masks.
+            crowd: who is in an exact reply, whether or not its mask is ever opened: the node cannot know.
+
+        Returns:
+            the reply.
         """
         name = f"{request}.bin"
-        _write(self.folder / "replies" / name, reply)
         with self._engine.begin() as connection:
             connection.execute(
                 _replies.insert().values(
@@ -335,7 +505,12 @@ class Ledger:
                 connection.execute(
                     _crowds.insert().values(**self._key(crowd), version=crowd.version, sealed=crowd.sealed)
                 )
-            self._append(connection, {"event": "answer", **line, "bytes": len(reply)})
+            self._append(connection, {"event": "answer", **line})
+            mark = journal.mark(connection, self.dataset)
+            reply = make(mark)
+            write(self.folder / "replies" / name, reply)
+        self._keep(mark)
+        return reply
 
     # -- people and versions --------------------------------------------------------------------------------------
 
@@ -398,64 +573,21 @@ class Ledger:
         """Every entry, oldest first.
 
         Raises:
-            ValueError: if an entry's head does not follow from the one before: the journal was altered.
+            ValueError: if an entry does not follow from the ones before: the journal was altered.
         """
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_journal).order_by(_journal.c.sequence)).all()
-        before = GENESIS
-        for number, row in enumerate(rows, start=1):
-            if row.sequence != number or row.head != _head(before, row.entry):
-                raise ValueError(f"The journal was altered at entry {number}.")
-            before = row.head
-            yield json.loads(row.entry)
+            for _, entry, _ in journal.entries(connection):
+                yield entry
+
+    def export(self) -> Iterator[dict[str, Any]]:
+        """Every entry with its number and head, oldest first: what anybody needs to follow the chain.
+
+        Raises:
+            ValueError: if the journal was altered.
+        """
+        with self._engine.begin() as connection:
+            for sequence, entry, head in journal.entries(connection):
+                yield {"sequence": sequence, "head": head, "entry": entry}
 
     def _append(self, connection: sa.Connection, line: Mapping[str, Any]) -> None:
-        last = connection.execute(sa.select(_journal).order_by(_journal.c.sequence.desc()).limit(1)).first()
-        sequence, before = (last.sequence + 1, last.head) if last else (1, GENESIS)
-        entry = canonical({"time": round(time.time(), 3), **line}).decode()
-        connection.execute(_journal.insert().values(sequence=sequence, entry=entry, head=_head(before, entry)))
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """One request at a time touches the data set, over all processes of the node."""
-        with _locked(self.folder / "lock"):
-            yield
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a file's lock, over all processes; it ends with the process, however that ends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _head(before: str, entry: str) -> str:
-    return hashlib.sha256(before.encode() + entry.encode()).hexdigest()
-
-
-def _settings(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's BEGIN IMMEDIATE is ours, not the driver's
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        journal.append(connection, line)

@@ -7,16 +7,30 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fl_client.database import checked
+from fl_client.ledger import Bounds, Ledger
 from fl_client.readers import DatasetConfig
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
 from strategies.errors import UsageError
 from strategies.federation import Federation, Identity
-from strategies.privacy import Budget, Regime, Unit
+from strategies.privacy import Budget, Loss, Regime, Renewal, Unit
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.protections.suppression import check_profile
 from strategies.study import Purpose
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The parts of the data set's loss (zCDP) that one permit and one calendar year may spend."""
+
+    permit: float = 1.0
+    year: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.permit <= 1 and 0 < self.year <= 1):
+            raise ValueError("shares must be above 0 and at most 1.")
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,8 @@ class Policy:
         epsilon, delta: the lifetime budget of the data set, per unit, over all private questions of everybody.
         family: the unit: 1 for a person, k for any k relatives together. A question may promise another unit: what it
             costs each person is set against what this budget allows each person.
+        renewal: whether that budget is renewed every calendar year; every answer's statement says so.
+        shares: how much of it one permit and one year may spend.
         columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
         minimum_people: fewest people behind an exact sum at this site; below, the question is refused. A public number.
         minimum_sites: an exact sum covers at least this many sites.
@@ -53,6 +69,8 @@ class Policy:
     by_site: tuple[Regime, ...] = (Regime.PRIVATE,)
     own_total: bool = False
     family: int = 1
+    renewal: Renewal = Renewal.NEVER
+    shares: Shares = field(default_factory=Shares)
 
     def __post_init__(self) -> None:
         Budget(self.epsilon, self.delta, Unit(self.family))
@@ -73,6 +91,11 @@ class Policy:
     @property
     def budget(self) -> Budget:
         return Budget(self.epsilon, self.delta, Unit(self.family))
+
+    @property
+    def bounds(self) -> Bounds:
+        whole = self.budget.loss
+        return Bounds(whole, Loss(whole.rho * self.shares.permit), Loss(whole.rho * self.shares.year), self.renewal)
 
     @property
     def ranges(self) -> dict[str, Range]:
@@ -110,7 +133,12 @@ class Link:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """A node's file, with all its paths relative to the file's folder."""
+    """A node's file, with all its paths relative to the file's folder.
+
+    Attributes:
+        state: folder of what the node remembers.
+        ledger: URL of a PostgreSQL database for the ledger; empty for a SQLite file in `state`.
+    """
 
     name: str
     federation: str
@@ -119,6 +147,7 @@ class NodeConfig:
     dataset: DatasetConfig
     policy: Policy
     link: Link | None = None
+    ledger: str = ""
     folder: Path = Path()
 
     @property
@@ -135,7 +164,17 @@ class NodeConfig:
         """
         raw = read_toml(path, "A node's file", "A node's file is readable.", "correct the path.")
         config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
+        if config.ledger:
+            checked(config.ledger)
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})
+
+    def open_ledger(self) -> Ledger:
+        """The node's ledger, wherever it is kept.
+
+        Raises:
+            DataError: if it cannot be opened.
+        """
+        return Ledger(self.folder / self.state, self.dataset.identifier, self.ledger or None)
 
     def parties(self) -> tuple[Federation, Identity]:
         """The federation that the node pins, and the key by which that federation knows the node.

@@ -62,6 +62,10 @@ class Summing:
     identity: Identity
     ledger: Ledger
 
+    def _sealed(self, reply: Shared | Agreed | Unmasked | Recovered, body: bytes) -> bytes:
+        """A reply with the mark of the ledger as it stands."""
+        return seal_envelope(replace(reply, mark=self.ledger.mark().signed(self.identity)), body, self.identity)
+
     @property
     def _agreements(self) -> Agreements:
         return self.ledger.agreements
@@ -108,7 +112,7 @@ class Summing:
             pending=known.pending,
             withdrawn=tuple(sorted(known.withdrawn)),
         )
-        reply = seal_envelope(header, pack_parts(parts), self.identity)
+        reply = self._sealed(header, pack_parts(parts))
         self._agreements.share(message.digest, begun, reply)
         return reply
 
@@ -185,7 +189,7 @@ class Summing:
             "questions": sorted(questions),
             "roster": list(roster),
         }
-        reply = seal_envelope(Agreed(message.digest, self.name, transcript), b"", self.identity)
+        reply = self._sealed(Agreed(message.digest, self.name, transcript), b"")
         agreements = [replace(one, transcript=transcript) for one in begun]
         self._agreements.agree(message.digest, agreements, peers, learned, reply, line)
         return reply
@@ -309,8 +313,7 @@ class Summing:
     def _to_coordinator(
         self, header: Unmasked | Recovered, secrets: Sequence[bytes], message: Message, session: Session
     ) -> bytes:
-        body = seal(b"".join(secrets), session.sealing, message.digest)
-        reply = seal_envelope(header, body, self.identity)
+        reply = self._sealed(header, seal(b"".join(secrets), session.sealing, message.digest))
         self._agreements.remember(message.digest, session.session, reply)
         return reply
 

@@ -39,6 +39,7 @@ from fl_server import superlink
 from fl_server.app import AWAY_S, GridLink
 from fl_server.conduct import Conductor, Result
 from fl_server.config import ServerConfig
+from fl_server.marks import SeenMarks
 from fl_server.progress import shown
 from fl_server.session import Checkpoint
 from strategies.codec import decode
@@ -335,6 +336,7 @@ def _run(chosen: argparse.Namespace) -> int:
         ):
             answered = Conductor(
                 study, federation, config.name, identity, GridLink(run.grid, chosen.away), Checkpoint(folder),
+                SeenMarks(config.folder / "state" / "marks.json"),
                 timeout_s=chosen.timeout, wait_s=chosen.wait, progress=step,
             ).run()  # fmt: skip
         _write(study, federation, answered, out)

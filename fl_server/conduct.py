@@ -12,12 +12,13 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint, Link, Session
 from fl_server.summing import Attempt, SitesLostError, Summing
 from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
-from strategies.privacy import Loss, Regime
+from strategies.privacy import Loss, Regime, Renewal
 from strategies.protections import noise, secure_sum
 from strategies.study import Question, Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
@@ -55,6 +56,7 @@ class Statement:
         bytes_left: site -> bytes of signed replies.
         policies: site -> digest of the policy it answered under.
         data_versions: site -> number of its data set's version, which it fixed before the study was opened.
+        renewed: the sites whose budget is renewed every year, where every figure holds per year.
         synthetic: the sites whose people are made up; all or none, since the two are never mixed.
         seconds: from the first request to the answer, of this process.
         recovered: who is in an exact answer though it fell silent at the end, and why: the others opened its masks.
@@ -74,6 +76,7 @@ class Statement:
     synthetic: tuple[str, ...]
     seconds: float
     recovered: Mapping[str, str] = field(default_factory=dict)
+    renewed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Conductor:
     identity: Identity
     link: Link
     checkpoint: Checkpoint
+    seen: SeenMarks
     timeout_s: float = 600.0
     wait_s: float = 10.0
     progress: Callable[[Progress], None] = lambda _: None
@@ -126,6 +130,7 @@ class Conductor:
             self.identity,
             self.link,
             self.checkpoint,
+            self.seen,
             self.timeout_s,
             self.wait_s,
         )
@@ -199,6 +204,7 @@ class Conductor:
             synthetic=tuple(site for site in sites if self._session.opened[site].synthetic),
             seconds=time.monotonic() - started,
             recovered=recovered,
+            renewed=tuple(site for site in sites if self._session.opened[site].renewal is Renewal.YEARLY),
         )
         return Result(question, answer, by_site, statement)
 

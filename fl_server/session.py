@@ -16,8 +16,11 @@ from typing import Generic, Protocol, TypeVar
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from fl_server.marks import SeenMarks, follows
+from strategies.codec import decode
 from strategies.errors import UsageError
 from strategies.federation import Federation, Identity, write_secret
+from strategies.marks import Mark
 from strategies.study import Study
 from strategies.version import package_version
 from strategies.wire import (
@@ -39,6 +42,8 @@ from strategies.wire import (
 
 LIFETIME_S = 30 * 24 * 3600
 """How long a request may be answered for the first time, and so how long a run may be resumed."""
+
+WENT_BACK = "has a ledger that went back to an older copy"
 
 
 class Link(Protocol):
@@ -96,7 +101,7 @@ class Session:
 
     Attributes:
         study, federation, coordinator, identity: what is asked, of whom, by whom.
-        link, checkpoint: how bytes travel, and where they are kept.
+        link, checkpoint, seen: how bytes travel, where they are kept, and what is known of the nodes' ledgers.
         timeout_s, wait_s: how long an exchange may take, and how long nodes may take to appear.
         sites: site -> its address now.
         opened, certificates: site -> its Opened message, and the same as the envelope that it signed.
@@ -110,6 +115,7 @@ class Session:
     identity: Identity
     link: Link
     checkpoint: Checkpoint
+    seen: SeenMarks
     timeout_s: float
     wait_s: float
     sites: dict[str, int] = field(default_factory=dict)
@@ -156,23 +162,32 @@ class Session:
         envelope = self.checkpoint.once(
             "open.request",
             lambda: seal_envelope(
-                Open(self.name, self.study.digest, package_version(), public.hex(), self.expires()),
+                Open(
+                    self.name,
+                    self.study.digest,
+                    package_version(),
+                    public.hex(),
+                    self.expires(),
+                    self.seen.read(self.federation),
+                ),
                 pack_parts(
                     [self.study.document, *_flat((n.encode(), p.encode()) for n, p in self.study.panels.items())]
                 ),
                 self.identity,
             ),
         )
+        opening = open_envelope(envelope, {self.coordinator: self.identity.public}).header
+        assert isinstance(opening, Open)
         for site in self.federation.nodes:  # after a restart: finished answers hold sites that may be down now
             if (known := self.checkpoint.read(f"{site}.opened")) is not None:
-                self._admit(None, [known], digest_of(envelope))
+                self._admit(None, [known], digest_of(envelope), opening.marks)
         heard: set[int] = set()  # who said nothing may have been away: asked again while there is time
         deadline = time.monotonic() + self.wait_s
         while True:
             came = self._exchange({a: [envelope] for a in self.link.addresses() if a not in heard})
             heard.update(came)
             for address, replies in came.items():
-                self._admit(address, replies, digest_of(envelope))
+                self._admit(address, replies, digest_of(envelope), opening.marks)
             if len(self.sites) == len(self.federation.nodes) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
@@ -189,7 +204,9 @@ class Session:
                 "leave one kind out.",
             )
 
-    def _admit(self, address: int | None, replies: Sequence[bytes], request: str) -> None:
+    def _admit(
+        self, address: int | None, replies: Sequence[bytes], request: str, presented: Mapping[str, Mark]
+    ) -> None:
         identities = {name: node.identity for name, node in self.federation.nodes.items()}
         try:
             message = open_envelope(replies[0], identities)
@@ -204,11 +221,29 @@ class Session:
             site,
             package_version(),
         ):
+            if header.mark is None or not self._credible(site, header.mark, presented.get(site)):
+                self.away[site] = WENT_BACK
+                return
+            self.seen.remember({site: header.mark})
             self.opened[site], self.certificates[site] = header, replies[0]
             self.checkpoint.write(f"{site}.opened", replies[0])
             if address is not None:
                 self.sites[site] = address
                 self.away.pop(site, None)
+
+    def _credible(self, site: str, mark: Mark | None, before: Mark | None) -> bool:
+        """Whether a reply's mark is the node's own and not before the one that was known when it was first asked."""
+        return mark is not None and mark.is_signed_by(self.federation.nodes[site].identity) and follows(before, mark)
+
+    def _known_when_asked(self, requests: Sequence[bytes]) -> dict[str, Mark]:
+        """Site -> the highest mark that was known before these requests were first sent: a stored reply to a request
+        that is sent again carries the mark that it was made with."""
+        marks = self.seen.read(self.federation)
+        text = self.checkpoint.once(
+            f"{digest_of(requests[0])[:32]}.marks",
+            lambda: json.dumps({site: mark.plain() for site, mark in marks.items()}).encode(),
+        )
+        return {site: decode(Mark, mark, site) for site, mark in json.loads(text).items()}
 
     def close(self) -> None:
         """Tell the nodes that the study is over: they forget its keys."""
@@ -220,10 +255,11 @@ class Session:
     ) -> tuple[dict[str, list[Reply[T]]], dict[str, str]]:
         """Send the requests to each site; its verified replies in order, or why it has none."""
         sites = list(sites)
-        digests = [digest_of(r) for r in requests]
+        digests, before = [digest_of(r) for r in requests], self._known_when_asked(requests)
         came = self._exchange({self.sites[site]: requests for site in sites if site in self.sites})
         answers: dict[str, list[Reply[T]]] = {}
         lost: dict[str, str] = {}
+        marks: dict[str, Mark] = {}
         for site in sites:
             replies = came.get(self.sites[site]) if site in self.sites else None
             if replies is None or len(replies) != len(requests):
@@ -243,6 +279,11 @@ class Session:
                 if isinstance(header, Refused):
                     lost[site] = f"refused: {header.reason}"
                     break
+                if header.mark is None or not self._credible(site, header.mark, before.get(site)):
+                    lost[site] = WENT_BACK
+                    break
+                if site not in marks or header.mark.sequence > marks[site].sequence:
+                    marks[site] = header.mark
                 if isinstance(header, Answered) and header.version != package_version():
                     lost[site] = "runs another version"
                     break
@@ -250,6 +291,7 @@ class Session:
             else:
                 answers[site] = read
                 self.bytes_left[site] = self.bytes_left.get(site, 0) + sum(len(r) for r in replies)
+        self.seen.remember(marks)
         return answers, lost
 
     def _exchange(self, messages: Mapping[int, Sequence[bytes]]) -> Mapping[int, Sequence[bytes]]:

@@ -14,6 +14,7 @@ from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset
 from fl_server.app import GridLink
 from fl_server.conduct import Conductor, Progress, Result
+from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint
 from simulations.federation import LocalGrid, over_ray
 from simulations.sites import COORDINATOR, Workspace, prepare
@@ -44,9 +45,9 @@ def conductor(
     for file in workspace.node_files.values():
         _readable(file)
     link = GridLink(LocalGrid(app, list(workspace.node_files.values())) if grid is None else grid)
-    run = Checkpoint(checkpoint)
+    run, seen = Checkpoint(checkpoint), SeenMarks(checkpoint.with_name(f"{checkpoint.name}.marks.json"))
     return Conductor(
-        study, workspace.federation, COORDINATOR, workspace.identity, link, run, wait_s=0.0, progress=progress
+        study, workspace.federation, COORDINATOR, workspace.identity, link, run, seen, wait_s=0.0, progress=progress
     )
 
 

@@ -71,6 +71,13 @@ class Regime(StrEnum):
     """Every number that leaves carries calibrated noise and is accounted for."""
 
 
+class Renewal(StrEnum):
+    """Whether a data set's budget is renewed. Where it is, every figure holds per calendar year."""
+
+    NEVER = "never"
+    YEARLY = "yearly"
+
+
 @dataclass(frozen=True, order=True)
 class Loss:
     """What a release costs one person, in zCDP. Losses of the same people add; those of disjoint people do not.

@@ -14,6 +14,8 @@ code.
     Recover -> Recovered these sites fell silent; my shares of their roots, sealed to the coordinator
     Close   -> Closed    forget the study's keys
     anything -> Refused  a closed reason code and public quantities
+
+Every reply carries the mark of its node's ledger; None only in a refusal by a node that cannot read its ledger.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from safetensors.numpy import save as save_arrays
 from strategies.codec import canonical, decode, parse
 from strategies.errors import UsageError
 from strategies.federation import Identity, verify
+from strategies.marks import Mark
+from strategies.privacy import Renewal
 
 MAGIC = b"GENOSUM\0"
 VERSION = 2
@@ -76,6 +80,7 @@ class Reason(StrEnum):
     NOT_DERIVED = "NOT_DERIVED"
     ALREADY_ANSWERED = "ALREADY_ANSWERED"
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
+    LEDGER_BEHIND = "LEDGER_BEHIND"
     TOO_FEW_PEOPLE = "TOO_FEW_PEOPLE"
     OVERLAP = "OVERLAP"
     SUM_OVERFLOW = "SUM_OVERFLOW"
@@ -134,8 +139,12 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "resume with the original request",
     ),
     Reason.BUDGET_EXHAUSTED: (
-        "A question's loss fits into what is left of the data set's budget.",
+        "A question's loss fits into what is left of the data set's budget, and of a permit's and a year's share.",
         "ask for less, or the operator",
+    ),
+    Reason.LEDGER_BEHIND: (
+        "A node's ledger knows every mark that the node ever issued.",
+        "the operator runs `fl-client ledger adopt`, which charges what was lost",
     ),
     Reason.TOO_FEW_PEOPLE: ("A site has at least as many people as its policy asks.", "leave the site out"),
     Reason.OVERLAP: (
@@ -166,7 +175,8 @@ class WireError(Exception):
 
 @dataclass(frozen=True)
 class Open:
-    """A study and its panels (in the body) for a session. `sealing` is the key to which private parts are sealed."""
+    """A study and its panels (in the body) for a session. `sealing` is the key to which private parts are sealed,
+    `marks` the highest that the coordinator ever saw of each node."""
 
     kind: ClassVar[str] = "open"
     session: str
@@ -174,6 +184,7 @@ class Open:
     version: str
     sealing: str
     expires: int
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,8 @@ class Opened:
     synthetic: bool
     data: int
     refuses: Mapping[str, Reason]
+    renewal: Renewal = Renewal.NEVER
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +245,7 @@ class Shared:
     opened: tuple[tuple[str, ...], ...]
     pending: Mapping[str, tuple[str, ...]]
     withdrawn: tuple[str, ...]
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +266,7 @@ class Agreed:
     request: str
     node: str
     transcript: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -281,6 +296,7 @@ class Answered:
     request: str
     node: str
     version: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -302,6 +318,7 @@ class Unmasked:
     kind: ClassVar[str] = "unmasked"
     request: str
     node: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -323,6 +340,7 @@ class Recovered:
     kind: ClassVar[str] = "recovered"
     request: str
     node: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -339,6 +357,7 @@ class Closed:
     kind: ClassVar[str] = "closed"
     request: str
     node: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -350,6 +369,7 @@ class Refused:
     node: str
     reason: Reason
     public: Mapping[str, float] = field(default_factory=dict)
+    mark: Mark | None = None
 
 
 Header = (

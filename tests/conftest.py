@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.postgresql import PROGRAMS, Server, serving
 from tests.tiny import NAMES, Tiny, write_site, write_sites
 
 
@@ -53,3 +54,18 @@ def make_tiny(tiny_files: Path, quick_path: Path) -> Iterator[Callable[..., Tiny
 def tiny(make_tiny: Callable[..., Tiny]) -> Tiny:
     """The plain federation."""
     return make_tiny()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, started when the first test needs it."""
+    if PROGRAMS is None:
+        pytest.skip("PostgreSQL's server is not installed; .ci/run installs it")
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str | None:
+    """Where a ledger is kept: None for its own file, or the URL of an empty database."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgresql").emptied()

@@ -72,8 +72,9 @@ def test_flowers_private_modules_are_touched_in_four_files() -> None:
             assert not private or path.relative_to(ROOT).as_posix() in FLOWER_PRIVATE, (path, private)
 
 
-def test_nodes_load_no_plotting_and_no_torch_until_they_train() -> None:
-    code = "import sys, fl_client.app; print([m for m in ('torch', 'matplotlib', 'ray') if m in sys.modules])"
+def test_nodes_load_no_plotting_no_accountant_and_no_torch_until_they_train() -> None:
+    names = ("torch", "matplotlib", "ray", "dp_accounting")
+    code = f"import sys, fl_client.app; print([m for m in {names} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_quiet())
     assert out.stdout.strip() == "[]"
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fl_client.gate import Gate
 from fl_client.policy import NodeConfig
 from fl_server.conduct import Conductor
+from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint
 from simulations.populations import write_bed, write_table
 from simulations.sites import COORDINATOR, Workspace, prepare
@@ -226,6 +227,7 @@ class Tiny:
             self.workspace.identity,
             link or self.link(),
             Checkpoint(run),
+            SeenMarks(self.folder / "seen" / "marks.json"),
             wait_s=0.0,
             **change,
         )

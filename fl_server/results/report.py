@@ -441,6 +441,7 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
         ("epsilon", NONE + " (no such claim)" if exact else f"{said['epsilon']:g}"),
         ("delta", NONE + " (no such claim)" if exact else power(said["delta"])),
         ("unit", f"{said['unit']}, at each site"),
+        ("budget", NONE + " (nothing is spent)" if exact else said["budget_in_words"]),
         ("loss in zCDP", NONE + " (no such claim)" if exact else f"rho {said['rho']:.4g} at each site"),
         ("noise, standard deviation", NONE if exact else noise),
         ("minimum people at a site", _minimum(said["minimum_people"]) if exact else "not applied: nothing is refused"),

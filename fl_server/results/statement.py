@@ -17,6 +17,16 @@ DISJOINT = (
     "A person at two sites would lose up to the sum of both sites' losses."
 )
 
+LARGEST = "Epsilon is the largest over the sites: on that assumption, a person's data meet one site's budget alone."
+
+NOT_RENEWED = "no site renews its budget: the figure is part of what a person may ever lose"
+
+
+def renewal_in_words(renewed: Sequence[str]) -> str:
+    """Whether the sites' budgets begin anew, and what that means for a stated epsilon."""
+    return f"renewed every year at {', '.join(renewed)}: there the figure holds per year" if renewed else NOT_RENEWED
+
+
 PROMISE: Mapping[Regime, str] = {
     Regime.EXACT: (
         "The answer equals the pooled analysis. Secure summing shows the network and the coordinator the total alone, "
@@ -74,7 +84,9 @@ def document(result: Result, attacks: Sequence[attack.MeasuredAttack]) -> dict[s
         "minimum_sites": s.minimum_sites,
         "honest_sites_assumed": 0 if parts else HONEST_SITES[s.regime],
         "honest_sites_in_words": HONEST_OF_PARTS if parts else HONEST_IN_WORDS[s.regime],
-        "persons_across_sites": DISJOINT,
+        "budget_renewed": list(s.renewed),
+        "budget_in_words": renewal_in_words(s.renewed) if budget else None,
+        "persons_across_sites": f"{DISJOINT} {LARGEST}" if budget else DISJOINT,
         "withheld_rows": result.answer.withheld,
         "sites": list(s.sites),
         "absent": dict(s.absent),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import socket
 import stat
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -280,24 +282,42 @@ def test_veto_and_lift(home: Path) -> None:
 def test_ledger_verifies_and_adds_up(home: Path, capsys: Said) -> None:
     node = home / "FI" / "node.toml"
     config = NodeConfig.read(node)
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
-    ledger.reserve("session", "question", Loss(0.01), config.policy.budget)
+    ledger, year = config.open_ledger(), time.gmtime().tm_year
+    event = {"kind": "gaussian", "multiplier": (1 / 0.02) ** 0.5, "count": 1}
+    ledger.reserve("session", "question", Loss(0.01), config.policy.bounds, "demo", year, [event])
     ledger.note({"event": "refuse"})
     ledger.close()
     capsys.readouterr()
-    assert client.main(["ledger", str(node)]) == 0
+    assert client.main(["ledger", "show", str(node)]) == 0
+    left = "rho 0.010000 of 0.030557, left 0.020557"
     assert capsys.readouterr().out == (
         "journal     2 entries, verified: each follows from the one before\n"
         "            1 refuse, 1 reserve\n"
-        "spent       rho 0.010000 of 0.030557\n"
-        f"            epsilon {Loss(0.01).epsilon(1e-5):.4g} of 1 at delta 1e-05, per person\n"
+        f"spent       {left}\n"
+        f"epsilon     {Loss(0.01).epsilon(1e-5):.4g} of 1 at delta 1e-05, per person (zCDP, enforced)\n"
+        "            0.5457 by Renyi divergences, 0.497 by privacy loss distributions\n"
+        f"in {year}     {left}\n"
+        f"permit      demo: {left}\n"
     )
+    assert client.main(["ledger", "verify", str(node)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "spent       rho 0.010000, as the tables say"
+    assert client.main(["ledger", "export", str(node)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["sequence"], line["entry"]["event"]) for line in lines] == [(1, "reserve"), (2, "refuse")]
+    before = "0" * 64
+    for line in lines:  # the chain, followed by whoever has the export alone
+        text = json.dumps(line["entry"], sort_keys=True, separators=(",", ":"))
+        before = hashlib.sha256((before + text).encode()).hexdigest()
+        assert line["head"] == before
+    assert client.main(["ledger", "adopt", str(node)]) == 0
+    assert capsys.readouterr().out == "Nothing is missing: the ledger knows every mark that it was shown.\n"
     import sqlite3  # noqa: PLC0415
 
     with sqlite3.connect(config.folder / config.state / "ledger.sqlite") as database:
         database.execute("update journal set entry = replace(entry, 'refuse', 'answer')")
     database.close()
-    _wrong(client.main(["ledger", str(node)]), capsys, 4, "journal is append-only", "altered at entry 2")
+    for verb in ("show", "verify", "export", "adopt"):
+        _wrong(client.main(["ledger", verb, str(node)]), capsys, 4, "journal is append-only", "altered at entry 2")
 
 
 # -- executor ---------------------------------------------------------------------------------------------------------

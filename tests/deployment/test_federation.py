@@ -18,11 +18,11 @@ import httpx
 import numpy as np
 import pytest
 
-from fl_client.ledger import Ledger
 from fl_client.policy import NodeConfig
 from fl_server import superlink
 from fl_server.app import GridLink
 from fl_server.conduct import Conductor, Result
+from fl_server.marks import SeenMarks
 from fl_server.results import load
 from fl_server.session import Checkpoint
 from simulations.deployment import SITES, Deployment
@@ -61,7 +61,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def journal(federation: Deployment, site: str) -> list[dict[str, object]]:
     config = NodeConfig.read(federation.node_files[site])
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    ledger = config.open_ledger()
     try:
         return list(ledger.journal())
     finally:
@@ -70,7 +70,7 @@ def journal(federation: Deployment, site: str) -> list[dict[str, object]]:
 
 def spent(federation: Deployment, site: str) -> float:
     config = NodeConfig.read(federation.node_files[site])
-    ledger = Ledger(config.folder / config.state, config.dataset.identifier)
+    ledger = config.open_ledger()
     try:
         return ledger.spent().rho
     finally:
@@ -90,7 +90,8 @@ def test_exact_answers_are_those_of_one_process(
     identity = Identity.read(config.folder / config.identity)
     with superlink.Run(config.superlink.api, config.secret, study.digest, tmp_path / "superlink.run") as run:
         link, checkpoint = GridLink(run.grid), Checkpoint(tmp_path / "run")
-        results = Conductor(study, parties, config.name, identity, link, checkpoint).run()
+        seen = SeenMarks(tmp_path / "marks.json")
+        results = Conductor(study, parties, config.name, identity, link, checkpoint, seen).run()
     assert [result.question.name for result in results] == ["counts", "gstt1"]
     for result in results:
         assert result.statement.sites == ("CEU", "FI", "GB", "IT")

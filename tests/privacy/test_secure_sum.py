@@ -683,9 +683,9 @@ def test_no_secret_is_in_any_message_in_the_clear(
     link = tiny.link()
     open_session = type(tiny.gates["AT"].ledger).open_session
 
-    def opened(ledger: Any, session: Any, panels: Any) -> None:
+    def opened(ledger: Any, session: Any, *rest: Any) -> bytes:
         secrets[f"study key {len(secrets)}"] = session.key
-        open_session(ledger, session, panels)
+        return open_session(ledger, session, *rest)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(type(tiny.gates["AT"].ledger), "open_session", opened)
 
@@ -937,7 +937,7 @@ def test_a_masked_part_whose_record_failed_never_left(tiny: Tiny, monkeypatch: p
         patch.setattr(tiny.gates["AT"].ledger, "record", full)
         failed = tiny.gates["AT"].answer(request)
     assert reason(tiny.read("AT", failed)) is Reason.INTERNAL
-    assert len(failed) < 600, "200 ring elements would not fit"
+    assert len(failed) < 1200, "200 ring elements would not fit"
     assert isinstance(reply_of(tiny, "AT", request).header, Answered)
 
 

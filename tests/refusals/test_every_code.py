@@ -14,6 +14,7 @@ import pytest
 
 from fl_client.gate import VETO_FILE, Gate
 from strategies.federation import Identity
+from strategies.marks import Mark
 from strategies.privacy import Budget
 from strategies.summary import Summary
 from strategies.wire import (
@@ -571,6 +572,26 @@ def a_slot_twice(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     return tiny, pen.ask("counts", expires=2**40)
 
 
+LOST = Mark(f"TINY-{SITE}", 900, "a" * 64, 0.25, ("",) * 10)
+
+
+def a_mark_that_it_did_not_sign(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(marks={SITE: LOST.signed(tiny.gates["BE"].identity)})
+
+
+def a_mark_that_it_does_not_know(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, tiny.pen(STUDY).opening(marks={SITE: LOST.signed(tiny.gates[SITE].identity)})
+
+
+def a_question_of_a_ledger_that_is_behind(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny)
+    tiny.gates[SITE].ledger.present(LOST)
+    return tiny, pen.ask("frequencies")
+
+
 def more_than_the_budget(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make(epsilon=0.9)
     return tiny, opened(tiny).ask("frequencies")
@@ -749,6 +770,9 @@ CASES: dict[Case, Reason] = {
     totals_of_no_round: Reason.NOT_DERIVED,
     a_slot_twice: Reason.ALREADY_ANSWERED,
     more_than_the_budget: Reason.BUDGET_EXHAUSTED,
+    a_mark_that_it_did_not_sign: Reason.BAD_SIGNATURE,
+    a_mark_that_it_does_not_know: Reason.LEDGER_BEHIND,
+    a_question_of_a_ledger_that_is_behind: Reason.LEDGER_BEHIND,
     fewer_people_than_policy: Reason.TOO_FEW_PEOPLE,
     everybody_but_one: Reason.OVERLAP,
     a_first_round_that_would_overflow: Reason.SUM_OVERFLOW,
@@ -763,7 +787,7 @@ PUBLIC = {
     Reason.TOO_FEW_SITES: {"minimum_sites"},
     Reason.TOO_FEW_PEOPLE: {"minimum_people"},
     Reason.OVERLAP: {"minimum_people"},
-    Reason.BUDGET_EXHAUSTED: {"rho_asked", "rho_left"},
+    Reason.BUDGET_EXHAUSTED: {"rho_asked", "rho_left", "rho_lifetime"},
 }
 
 
@@ -799,7 +823,7 @@ def test_a_refusal_says_its_code_and_public_numbers_and_is_in_the_journal(
     lines = list(gate.ledger.journal())[before:]
     assert [line["event"] for line in lines] == ["refuse"]
     assert lines[0]["reason"] == refused.reason
-    assert set(lines[0]) <= {"event", "reason", "coordinator", "session", "study", "question", "time"}
+    assert set(lines[0]) <= {"event", "reason", "coordinator", "session", "study", "question", "time", "spent"}
     for word in private_words():
         assert word.encode() not in reply
         assert word not in json.dumps(lines)
@@ -890,7 +914,11 @@ def test_a_budget_of_another_question_is_reported_by_public_numbers(make_tiny: M
     header = tiny.read(SITE, tiny.gates[SITE].answer(pen.ask("dear"))).header
     assert isinstance(header, Refused)
     asked, had = Budget(3.0, 1e-5).loss.rho, Budget(1.0, 1e-5).loss.rho
-    assert header.public == {"rho_asked": pytest.approx(asked), "rho_left": pytest.approx(asked - had)}
+    assert header.public == {
+        "rho_asked": pytest.approx(asked),
+        "rho_left": pytest.approx(asked - had),
+        "rho_lifetime": pytest.approx(asked),
+    }
 
 
 def test_the_gate_of_a_node_that_the_federation_does_not_know_is_not_built(tiny: Tiny) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 from fl_client.readers import Dataset
+from fl_server.results import statement
+from simulations.sites import COORDINATOR
+from strategies import accounting
 from strategies.analysis import Answer, Total
 from strategies.errors import RefusedError
 from strategies.privacy import Budget
@@ -142,7 +146,7 @@ def test_another_session_is_charged_again(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("error", [StopError, OSError], ids=["killed", "failed"])
-@pytest.mark.parametrize("place", ["_write", "_append"], ids=["before the file", "in the transaction"])
+@pytest.mark.parametrize("place", ["write", "_append"], ids=["before the file", "in the transaction"])
 def test_a_crash_between_reservation_and_record_keeps_the_charge_and_answers_later(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, place: str, error: type[BaseException]
 ) -> None:
@@ -150,14 +154,14 @@ def test_a_crash_between_reservation_and_record_keeps_the_charge_and_answers_lat
 
     pen, gate = tiny.pen(STUDY).open(), tiny.gates[SITE]
     request = pen.ask("frequencies")
-    real = {"_write": ledger._write, "_append": ledger.Ledger._append}[place]
+    real = {"write": ledger.write, "_append": ledger.Ledger._append}[place]
 
     def broken(*arguments: Any) -> Any:
         if place == "_append" and arguments[2]["event"] != "answer":
             return real(*arguments)
         raise error
 
-    monkeypatch.setattr(ledger if place == "_write" else ledger.Ledger, place, broken)
+    monkeypatch.setattr(ledger if place == "write" else ledger.Ledger, place, broken)
     if error is StopError:
         with pytest.raises(StopError):
             gate.answer(request)
@@ -212,3 +216,48 @@ def test_a_private_reply_is_still_given_after_the_study_was_closed(tiny: Tiny) -
     tiny.gates[SITE].answer(pen.closing())
     assert tiny.restart(SITE).answer(noised) == first[0]
     assert reason(tiny, exact) is Reason.NOT_OPENED
+
+
+def test_a_permit_s_share_and_a_year_s_bound_what_one_coordinator_may_spend(make_tiny: Callable[..., Tiny]) -> None:
+    for share, bound in (({"permit": 0.3}, "rho_permit"), ({"year": 0.3}, "rho_year")):
+        tiny = make_tiny(epsilon=2.0, shares=share)
+        two = replace(FREQUENCIES, name="two")
+        pen, whole = tiny.pen(study(FREQUENCIES, two)).open(), Budget(2.0, 1e-5).loss.rho
+        assert reason(tiny, pen.ask("frequencies")) is None
+        header = tiny.read(SITE, tiny.gates[SITE].answer(pen.ask("two"))).header
+        assert isinstance(header, Refused)
+        assert header.reason is Reason.BUDGET_EXHAUSTED
+        assert set(header.public) == {"rho_asked", "rho_left", bound}
+        assert header.public[bound] == pytest.approx(0.3 * whole)
+        assert header.public["rho_left"] == pytest.approx(0.3 * whole - COST.rho)
+
+
+def test_a_budget_that_is_renewed_says_so_in_the_answer_s_statement(
+    make_tiny: Callable[..., Tiny], quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = make_tiny(epsilon=1.2, policies={"DK": {"renewal": "yearly", "epsilon": 1.2}})
+    (result,) = tiny.conductor(study(FREQUENCIES), quick_path / "one").run()
+    said = statement.document(result)
+    assert said["budget_renewed"] == ["DK"]
+    assert said["budget_in_words"] == "renewed every year at DK: there the figure holds per year"
+    assert "Epsilon is the largest over the sites" in said["persons_across_sites"]
+    with pytest.raises(RefusedError):
+        tiny.conductor(study(FREQUENCIES), quick_path / "two").run()
+    today = time.gmtime()
+    next_year = time.struct_time((today.tm_year + 1, *today[1:]))
+    with monkeypatch.context() as patch:
+        patch.setattr("fl_client.gate.time.gmtime", lambda *_: next_year)
+        pen = tiny.pen(study(FREQUENCIES)).open()
+        assert reason(tiny, pen.ask("frequencies"), "DK") is None
+        assert reason(tiny, pen.ask("frequencies"), "AT") is Reason.BUDGET_EXHAUSTED
+
+
+def test_what_is_reserved_is_told_to_the_accountant_as_events(tiny: Tiny) -> None:
+    pen = tiny.pen(STUDY).open()
+    for question, rounds in (("frequencies", 1), ("training", TRAINING.analysis.rounds() - 1)):
+        assert reason(tiny, pen.ask(question)) is None
+        charge = tiny.gates[SITE].ledger.verify().charges[-1]
+        (event,) = [accounting.read(raw) for raw in charge.events]
+        assert event.count == rounds  # type: ignore[union-attr]
+        assert accounting.charge([event], Budget(1.0, 1e-5)).rho == pytest.approx(charge.rho, rel=1e-12)
+        assert (charge.permit, charge.question) == (COORDINATOR, question)

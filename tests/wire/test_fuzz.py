@@ -19,6 +19,8 @@ import strategies.wire as wire
 from strategies.codec import canonical, decode, parse
 from strategies.errors import UsageError
 from strategies.federation import Identity, verify
+from strategies.marks import Mark
+from strategies.privacy import Renewal
 from strategies.study import Study
 from strategies.summary import Field
 from strategies.wire import (
@@ -56,21 +58,42 @@ T = TypeVar("T")
 HEADER = struct.calcsize(">8sH8s64s")
 KEY = Identity.generate()
 KNOWN = {"me": KEY.public}
+MARK = Mark("DATA", 5, "ab" * 32, 0.25, ("cd" * 16, "", "ef" * 16), "11" * 64)
 MESSAGES: tuple[wire.Header, ...] = (
-    Open("s" * 32, "d" * 64, "0.1.0+abc", "11" * 32, 1_900_000_000),
-    Opened("r", "AT", "s", "d", "11" * 32, "0.1", 5, 20, 3, "p", 3.5, 1e-5, True, 2, {"counts": Reason.TOO_FEW_PEOPLE}),
+    Open("s" * 32, "d" * 64, "0.1.0+abc", "11" * 32, 1_900_000_000, {"AT": MARK}),
+    Opened(
+        "r",
+        "AT",
+        "s",
+        "d",
+        "11" * 32,
+        "0.1",
+        5,
+        20,
+        3,
+        "p",
+        3.5,
+        1e-5,
+        True,
+        2,
+        {"counts": Reason.TOO_FEW_PEOPLE},
+        Renewal.YEARLY,
+        MARK,
+    ),
     Share("s", "d", {"counts": 1, "linear": 2}, ("AT", "BE", "CY"), 99),
-    Shared("r", "AT", {"counts": "11" * 32}, {"counts": "22" * 32}, (("AT", "BE"),), {"a": ("AT", "CY")}, ("b", "c")),
+    Shared(
+        "r", "AT", {"counts": "11" * 32}, {"counts": "22" * 32}, (("AT", "BE"),), {"a": ("AT", "CY")}, ("b", "c"), MARK
+    ),
     Agree("s", "r", 99),
-    Agreed("r", "AT", "33" * 32),
+    Agreed("r", "AT", "33" * 32, MARK),
     Ask("s", "d", "counts", 1, 0, 1, 1, ("AT", "BE"), {"a": [1, 2.5, "x", None, {"b": True}]}, 99, "v"),
-    Answered("r", "AT", "v"),
+    Answered("r", "AT", "v", MARK),
     Unmask("s", "counts", 1, ("r1", "r2"), 99),
-    Unmasked("r", "AT"),
+    Unmasked("r", "AT", MARK),
     Recover("s", "counts", 1, ("BE", "CY"), 99),
-    Recovered("r", "AT"),
+    Recovered("r", "AT", MARK),
     Close("s", 99),
-    Closed("r", "AT"),
+    Closed("r", "AT", MARK),
     Refused("r", "AT", Reason.BUDGET_EXHAUSTED, {"rho_left": 0.25}),
 )
 FUZZ = settings(
@@ -271,7 +294,7 @@ def test_signed_headers_with_values_of_any_type_open_or_are_malformed(header: wi
     if message is not None:
         for f in fields(message.header):
             value = getattr(message.header, f.name)
-            assert isinstance(value, str | int | float | bool | tuple | Mapping)
+            assert isinstance(value, str | int | float | bool | tuple | Mapping | Mark | None)
 
 
 def test_nothing_is_parsed_before_the_signature_was_verified(monkeypatch: pytest.MonkeyPatch) -> None:
