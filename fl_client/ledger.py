@@ -418,7 +418,8 @@ class Ledger:
         """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by
         intent."""
         with self._engine.begin() as connection:
-            done = connection.execute(_sessions.update().filter_by(session=session).values(key=None, document=None))
+            there = _sessions.update().filter_by(session=session).where(_sessions.c.document.is_not(None))
+            done = connection.execute(there.values(key=None, document=None))
             self.agreements.forget(connection, session)
             connection.execute(_earlier.delete().filter_by(session=session))
             if done.rowcount:

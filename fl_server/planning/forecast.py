@@ -12,7 +12,7 @@ from fl_server.planning.frequencies import FrequencyError
 from fl_server.planning.model import AreaBand
 from fl_server.planning.power import Power
 from fl_server.planning.sites import Site
-from fl_server.planning.steps import START_S, Step, duration_s, steps
+from fl_server.planning.steps import AGREEMENT_BYTES, START_S, Step, duration_s, steps
 from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
 from strategies.analyses.association import GENOME_WIDE, LinearAssociation
 from strategies.errors import UsageError
@@ -90,16 +90,24 @@ class Plan:
         return {name: site.people for name, site in self.sites.items()}
 
     @property
+    def agrees(self) -> bool:
+        """Whether a roster is agreed on, for questions whose parts are summed."""
+        return any(question.summed for question in self.study.questions)
+
+    @property
+    def bytes(self) -> int:
+        """About what leaves each site."""
+        return sum(step.bytes for f in self.forecasts for step in f.steps) + AGREEMENT_BYTES * self.agrees
+
+    @property
     def exchanges(self) -> int:
         """How often the sites are asked; a study is also opened and closed, and its roster agreed on."""
-        agreed = 2 * any(question.summed for question in self.study.questions)
-        return 2 + agreed + sum(step.exchanges for forecast in self.forecasts for step in forecast.steps)
+        return 2 + 2 * self.agrees + sum(step.exchanges for forecast in self.forecasts for step in forecast.steps)
 
     @property
     def duration_s(self) -> float:
         """About how long it takes, but for what the sites compute."""
-        rounds = [step for forecast in self.forecasts for step in forecast.steps]
-        return START_S + duration_s(self.exchanges, sum(step.bytes for step in rounds), len(self.sites))
+        return START_S + duration_s(self.exchanges, self.bytes, len(self.sites))
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -23,8 +23,11 @@ from strategies.summary import Field
 PEOPLE = 64
 """Made-up people: enough for any regression in a study's reach."""
 
-ENVELOPE_BYTES = 400
-"""About what a signed reply weighs beside its numbers."""
+ENVELOPE_BYTES = 620
+"""About what a signed reply weighs beside its numbers: most of it is the mark of the node's ledger."""
+
+AGREEMENT_BYTES = 1_900
+"""About what a site sends to agree on a roster of four with the others; each further site adds some hundred bytes."""
 
 START_S, EXCHANGE_S, BYTES_PER_S = 2.0, 0.25, 40e6
 """Seconds before the first exchange and for each exchange and site, and bytes a second over all sites: measured over
@@ -74,7 +77,9 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
     fields, sds = analysis.leaves(frame), {}
     exchanges = 1
     if question.summed:
-        exchanges = 2 * -(-len(cut) // SLICES_PER_EXCHANGE)
+        opened = -(-len(cut) // SLICES_PER_EXCHANGE)
+        exchanges = 2 * opened
+        sent.append(opened * ENVELOPE_BYTES)
     if question.budget is not None:
         sds = noise.scales(fields, Loss(question.budget.loss.rho * analysis.fraction()))
     return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), sds)

@@ -326,17 +326,17 @@ def test_answers_of_the_catalogue_are_measured_as_they_are():
     frame = Frame(panel(p), {"trait": Range(-5, 5), "age": Range(-1, 1)})
     halves = {
         name: Halves(tuple(f"{name}{i}" for i in range(100)), cohort(rng, p, 100, 0.02), np.arange(100) < 50)
-        for name in "AB"
+        for name in "ABC"
     }
     attacks = asked(GenotypeCounts("panel"), frame, halves, minimum_cell=2)
     assert {a.attack for a in attacks} == {
         "likelihood ratio of genotype counts", "likelihood ratio of frequencies", "Homer's distance"
     }  # fmt: skip
     assert [a.auc for a in attacks] == sorted((a.auc for a in attacks), reverse=True)
-    assert all(a.auc > 0.75 and (a.members, a.others, a.synthetic) == (100, 100, True) for a in attacks)
+    assert all(a.auc > 0.75 and (a.members, a.others, a.synthetic) == (150, 150, True) for a in attacks)
     (regressed,) = asked(LinearAssociation("panel", "trait", ("age",)), frame, halves)
     assert regressed.auc > 0.75
-    assert (regressed.members, regressed.others) == (96, 100), "people without a trait are in no regression"
+    assert (regressed.members, regressed.others) == (144, 150), "people without a trait are in no regression"
 
 
 def test_a_private_answer_is_measured_at_each_persons_own_site():
