@@ -435,7 +435,7 @@ def test_files_that_changed_are_refused_until_their_operator_fixes_a_version(
     lines = [line for line in tiny.gates[SITE].ledger.journal() if line["event"] == "version"]
     assert [(line["version"], line["people"]) for line in lines] == [(1, 30), (2, 22)]
     assert lines[0]["data"] == first
-    assert set(lines[0]) == {"time", "event", "dataset", "version", "data", "people"}
+    assert set(lines[0]) == {"time", "event", "dataset", "version", "data", "people", "spent"}
 
 
 def test_a_study_is_answered_from_one_version(tiny: Tiny) -> None:

@@ -239,7 +239,7 @@ def test_a_budget_that_is_renewed_says_so_in_the_answer_s_statement(
 ) -> None:
     tiny = make_tiny(epsilon=1.2, policies={"DK": {"renewal": "yearly", "epsilon": 1.2}})
     (result,) = tiny.conductor(study(FREQUENCIES), quick_path / "one").run()
-    said = statement.document(result)
+    said = statement.document(result, ())
     assert said["budget_renewed"] == ["DK"]
     assert said["budget_in_words"] == "renewed every year at DK: there the figure holds per year"
     assert "Epsilon is the largest over the sites" in said["persons_across_sites"]
