@@ -104,7 +104,7 @@ def released_at_once(case: Case, cohort: Cohort, runs: int) -> NDArray[np.float6
     many = {name: replace(f, shape=(runs, *f.shape)) for name, f in fields.items()}
     repeated = {name: np.broadcast_to(summary[name], f.shape) for name, f in many.items()}
     noised = noise.add_noise(repeated, many, case.scales)  # 7
-    return case.statistic({name: noised[name].reshape(runs, -1) for name in noised})
+    return case.statistic(noised)
 
 
 def released_one_by_one(case: Case, cohort: Cohort, runs: int) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ def released_one_by_one(case: Case, cohort: Cohort, runs: int) -> NDArray[np.flo
         summary = QUESTION.summarise(cohort, FRAME)  # 5
         check(summary, fields)  # 6
         out.append(noise.add_noise(summary, fields, scales))  # 7
-    return case.statistic({name: np.stack([o[name] for o in out]).reshape(runs, -1) for name in fields})
+    return case.statistic({name: np.stack([o[name] for o in out]) for name in fields})
 
 
 def halve_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ from strategies.wire import (
     open_envelope,
     unseal,
 )
-from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, GateLink, Tiny, genotypes, study
+from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PEOPLE, VARIANTS, GateLink, Tiny, genotypes, study
 
 Vector = NDArray[np.uint64]
 Make = Callable[..., Tiny]
@@ -650,10 +650,16 @@ def test_every_part_is_under_a_one_time_pad_that_any_other_data_fit_as_well(
         check_uniform([masks[digest, a, b] for a, b in itertools.combinations(NAMES, 2)])
 
 
+WORDS = (4 + 1) * VARIANTS + 1
+"""Ring elements of a site's part of the counts: four cells and a holder for each variant, and the people."""
+
+
 def part_of(site: str) -> Vector:
     """A site's part of the counts, as ring elements."""
     codes = genotypes(site)
-    return np.stack([(codes == k).sum(axis=1) for k in range(4)], axis=1).reshape(-1).astype(np.int64).view(np.uint64)
+    cells = np.stack([(codes == k).sum(axis=1) for k in range(4)], axis=1)
+    holds = (codes < 3).any(axis=1)
+    return np.concatenate([cells.ravel(), holds, [PEOPLE]]).astype(np.int64).view(np.uint64)
 
 
 def test_no_secret_is_in_any_message_in_the_clear(
@@ -720,8 +726,8 @@ def test_no_secret_is_in_any_message_in_the_clear(
         for form in (secret, secret.hex().encode(), base64.b64encode(secret)[:43]):
             assert not any(form in envelope for envelope in traffic), name
     for summary in summaries:
-        assert len(summary) == 8 * 200
-        assert not any(summary[at : at + 64] in envelope for envelope in traffic for at in range(0, 1600, 64))
+        assert len(summary) == 8 * WORDS
+        assert not any(summary[at : at + 64] in e for e in traffic for at in range(0, len(summary) - 63, 8))
 
 
 # -- an attempt that was given up, roots that too few shares open ------------------------------------------------------
@@ -751,7 +757,7 @@ def check_a_given_up_attempt_stays_masked(recording: Recording) -> None:
     assert len(first) == 4
     assert not [digest for digest, _ in recording.own if digest in first], "no seed of it was ever revealed"
     check_uniform([v for (digest, _), v in recording.masked.items() if digest in first])
-    sums = [sum((recording.masked[d, s] for s in NAMES), np.zeros(200, dtype=np.uint64)) for d in sorted(first)]
+    sums = [sum((recording.masked[d, s] for s in NAMES), np.zeros(WORDS, dtype=np.uint64)) for d in sorted(first)]
     check_uniform(sums)
     again: dict[tuple[str, str], Vector] = {
         (recording.asks[d].session, s): v for (d, s), v in recording.masked.items() if d not in first
@@ -816,7 +822,7 @@ def test_with_a_share_too_few_the_round_aborts_and_nothing_can_be_unmasked(make_
     assert set(recording.asks) == {digest for digest, site in recording.own if site == "CY"}
     sums, opened = [], []
     for digest, ask in sorted(recording.asks.items()):
-        left = sum((recording.masked[digest, s] for s in FIVE), np.zeros(200, dtype=np.uint64))
+        left = sum((recording.masked[digest, s] for s in FIVE), np.zeros(WORDS, dtype=np.uint64))
         secure_sum.add_streams(left, [(recording.own[digest, s], -1) for s in ("AT", "BE", "CY")])
         assert not {(digest, "DK"), (digest, "EE")} & set(recording.own)
         sums.append(left)
@@ -842,7 +848,7 @@ def test_with_a_share_too_few_the_round_aborts_and_nothing_can_be_unmasked(make_
             root = secure_sum.combine({**others, FIVE.index("CY"): withheld[lost].share})
             secure_sum.add_streams(opened[-1], [(secure_sum.self_seed(root, bytes.fromhex(digest)), -1)])
     check_uniform(sums)
-    total = sum((part_of(s) for s in FIVE), np.zeros(200, dtype=np.uint64))
+    total = sum((part_of(s) for s in FIVE), np.zeros(WORDS, dtype=np.uint64))
     assert all(np.array_equal(vector, total) for vector in opened), "with one share more it would have opened"
 
 

@@ -85,7 +85,7 @@ def test_a_family_s_question_charges_persons_and_its_statement_says_so(
 ) -> None:
     tiny = make_tiny()
     (result,) = tiny.conductor(study(for_family(3)), quick_path / "run").run()
-    assert statement.document(result)["unit"] == "family of 3"
+    assert statement.document(result, ())["unit"] == "family of 3"
     spent = tiny.gates[SITE].ledger.spent()
     assert spent.rho == pytest.approx(Budget(1.0, 1e-5).loss.rho / 9)
     plain = study(FREQUENCIES)

@@ -52,7 +52,6 @@ def forged_moments(people: int, deviation: float) -> Summary:
     bits = LINEAR.analysis.MOMENT_BITS  # type: ignore[attr-defined]
     square = round(people * deviation**2 * 2**bits)
     return {
-        "everybody": np.array(people),
         "people": np.array(people),
         "sums": np.zeros(2, dtype=np.int64),
         "squares": np.full(2, square, dtype=np.int64),

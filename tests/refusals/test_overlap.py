@@ -25,7 +25,7 @@ from strategies.analyses.allele_frequency import GenotypeCounts
 from strategies.analysis import Needs, Part
 from strategies.errors import DataError, RefusedError
 from strategies.study import Study
-from strategies.wire import Reason, Refused
+from strategies.wire import Reason, Refused, digest_of
 from tests.refusals.test_rosters import reason, table_of
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Tiny, genotypes, people_of, study
 
@@ -102,10 +102,10 @@ def test_a_withdrawn_consent_is_not_read_off_two_answers(tiny: Tiny) -> None:
     assert refused.body == b""
     assert reason(tiny, pen.unmask([request])) is Reason.NOT_ANSWERED
     lines = list(gate.ledger.journal())[before:]
-    assert [line["event"] for line in lines] == ["open", "refuse", "refuse"]
-    assert (lines[1]["reason"], lines[1]["question"]) == ("OVERLAP", "counts")
+    assert [line["event"] for line in lines] == ["open", "agree", "refuse", "refuse"]
+    assert (lines[2]["reason"], lines[2]["question"]) == ("OVERLAP", "counts")
     assert (gate.ledger.crowds(), gate.ledger.spent()) == (crowds, spent)
-    assert not list((gate.ledger.folder / "replies").glob(f"*{lines[1]['session']}*"))
+    assert not (gate.ledger.folder / "replies" / f"{digest_of(request)}.bin").exists()
 
 
 def test_the_subtraction_finds_the_person_where_nothing_refuses_it(
@@ -435,7 +435,7 @@ def test_files_that_changed_are_refused_until_their_operator_fixes_a_version(
     lines = [line for line in tiny.gates[SITE].ledger.journal() if line["event"] == "version"]
     assert [(line["version"], line["people"]) for line in lines] == [(1, 30), (2, 22)]
     assert lines[0]["data"] == first
-    assert set(lines[0]) == {"time", "event", "dataset", "version", "data", "people"}
+    assert set(lines[0]) == {"time", "event", "dataset", "version", "data", "people", "spent"}
 
 
 def test_a_study_is_answered_from_one_version(tiny: Tiny) -> None:
