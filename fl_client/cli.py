@@ -5,6 +5,7 @@ fl-client check NODE.toml             read all that the node would, and say what
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
 fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
+fl-client airlock NODE.toml           write the reports of what left, one for each question, anew from the journal
 fl-client ledger show NODE.toml       what was spent, by whom and when, and what it comes to as epsilon
 fl-client ledger verify NODE.toml     follow the journal from its beginning, and hold the tables against it
 fl-client ledger export NODE.toml     the journal as JSON Lines
@@ -35,6 +36,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 from fl_client import executor, spending, versions
+from fl_client.airlock import Airlock
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
@@ -73,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("data", _fix_data, "fix the data set as it lies now as a numbered version"),
         ("serve", _serve, "answer, until stopped"),
         ("veto", _veto, "say no to everything from now on"),
+        ("airlock", _write_airlock, "write the reports of what left anew from the journal"),
     ):
         one = verbs.add_parser(name, help=text)
         one.add_argument("node", type=Path, help="the node's file")
@@ -449,6 +452,15 @@ def _opened(node: Path) -> Iterator[tuple[NodeConfig, Ledger]]:
         yield config, ledger
     finally:
         ledger.close()
+
+
+def _write_airlock(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (config, ledger):
+        spending.verified(ledger)
+        airlock = Airlock(ledger.folder, config.name)
+        count = airlock.rewrite(ledger.journal())
+    print(f"{airlock.folder}: {count} reports, a page and a JSON file for each question that was asked here.")
+    return 0
 
 
 def _show(chosen: argparse.Namespace) -> int:

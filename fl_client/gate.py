@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fl_client import versions
 from fl_client.agreements import Agreement
+from fl_client.airlock import MASKED, SEALED, Airlock, Array, Release
 from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Session, Slot
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
@@ -103,6 +104,7 @@ class Gate:
         self.federation, self.identity, self.dataset, self.ledger = federation, identity, dataset, ledger
         self._study: tuple[str, Study] | None = None
         self._register: Register | None = None
+        self._airlock = Airlock(ledger.folder, self.name)
 
     @staticmethod
     def build(config: NodeConfig) -> Gate:
@@ -149,6 +151,7 @@ class Gate:
             line |= {"session": header.session, "study": header.study, "question": header.question}
         try:
             self.ledger.note(line)
+            self._airlock.write(line)
         except Exception as error:  # a full disk must not turn a refusal into an exception that others see
             log.error("the journal cannot be written: %s", type(error).__name__)
         log.info("refused: %s", reason.value)
@@ -200,35 +203,60 @@ class Gate:
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
         summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         check(summary, fields)  # 6
+        sds: Mapping[str, float] = {}
         if question.regime is Regime.PRIVATE:
             assert question.budget is not None
-            loss = Loss(question.budget.loss.rho * admitted.analysis.fraction())
-            summary = noise.add_noise(summary, fields, noise.scales(fields, loss))  # 7 protect
+            sds = noise.scales(fields, Loss(question.budget.loss.rho * admitted.analysis.fraction()))
+            summary = noise.add_noise(summary, fields, sds)  # 7 protect
         elif question.by_site:
             summary = admitted.analysis.withhold(summary, self._minimum_cell(self._opened_study(admitted.session)))  # 7
         if admitted.agreement is not None:
             body = self._mask(message.digest, admitted.agreement, ask.round, summary)  # 8
         else:
             body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
-        line = {
-            "coordinator": message.signer,
-            "session": ask.session,
-            "study": ask.study,
-            "question": ask.question,
-            "analysis": question.analysis.analysis,
-            "regime": question.regime.value,
-            "by_site": question.by_site,
-            "round": ask.round,
-            "slice": ask.slice,
-            "roster": list(ask.roster),
-            "policy": self.policy.identifier,
-            "data": dataset.digest,
-            "version": dataset.config.version,
-            "bytes": len(body),
-        }
+        release = self._release(message, admitted, fields, sds, body)
         answered = Answered(message.digest, self.name, package_version())
         make = partial(self._sealed, answered, body)
-        return self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowd)  # 9
+        reply = self.ledger.record(message.digest, _slot(ask), make, release.line(), question.summed, crowd)  # 9
+        self._airlock.write({**release.line(), "time": time.time()})
+        return reply
+
+    def _release(
+        self, message: Message, admitted: Admitted, fields: Mapping[str, Field], sds: Mapping[str, float], body: bytes
+    ) -> Release:
+        """What is about to leave, as journal and airlock tell it."""
+        ask, question, dataset = admitted.ask, admitted.question, self._dataset()
+        study, budget, exact = self._opened_study(admitted.session), question.budget, question.regime is Regime.EXACT
+        return Release(
+            coordinator=message.signer,
+            purpose=study.purpose.value,
+            study=ask.study,
+            session=ask.session,
+            question=ask.question,
+            analysis=question.analysis.analysis,
+            regime=question.regime.value,
+            by_site=question.by_site,
+            form=MASKED if question.summed else SEALED,
+            round=ask.round,
+            slice=ask.slice,
+            slices=ask.slices,
+            attempt=ask.attempt,
+            roster=ask.roster,
+            arrays={name: Array(field.shape, sds.get(name), field.l2) for name, field in fields.items()},
+            digest=hashlib.sha256(body).hexdigest(),
+            bytes=len(body),
+            minimum_people=self.policy.minimum_people if exact else None,
+            minimum_cell=self._minimum_cell(study) if exact else None,
+            minimum_sites=self.policy.minimum_sites if exact else None,
+            epsilon=budget.epsilon if budget else None,
+            delta=budget.delta if budget else None,
+            unit=str(budget.unit) if budget else None,
+            reserved_rho=budget.loss.rho if budget else None,
+            policy=self.policy.identifier,
+            data=dataset.digest,
+            version=dataset.config.version,
+            synthetic=self.dataset_config.synthetic,
+        )
 
     def _admit(self, message: Message, ask: Ask) -> Admitted:
         session = self._session(message, ask.session)
@@ -438,10 +466,10 @@ class Gate:
         for question in study.questions:
             if (objection := self.objection(message.signer, study, question)) is not None:
                 refuses[question.name] = objection[0]
-                self.ledger.note(
-                    {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
-                     "session": opening.session, "study": opening.study, "question": question.name}
-                )  # fmt: skip
+                line = {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
+                        "session": opening.session, "study": opening.study, "question": question.name}  # fmt: skip
+                self.ledger.note(line)
+                self._airlock.write(line)
         key = X25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         policy: Policy = self.policy

@@ -681,7 +681,9 @@ def test_the_journal_knows_no_people_variants_parameters_or_numbers(
     tiny.conductor(study(COUNTS, LINEAR, FREQUENCIES, TRAINING), quick_path / "run").run()
     allowed = {"time", "event", "session", "study", "coordinator", "question", "analysis", "regime", "round", "slice",
                "roster", "policy", "data", "bytes", "dataset", "rho", "reason", "questions", "version", "people",
-               "spent", "permit", "year", "events", "by_site"}  # fmt: skip
+               "spent", "permit", "year", "events", "by_site", "purpose", "form", "slices", "attempt", "arrays",
+               "digest", "minimum_people", "minimum_cell", "minimum_sites", "epsilon", "delta", "unit", "reserved_rho",
+               "synthetic", "decision"}  # fmt: skip
     events = set()
     for site, gate in tiny.gates.items():
         journal = entries(gate.ledger)

@@ -1,0 +1,175 @@
+"""The airlock: for every question, what left this node, as numbers that a data-access committee can check and as one
+page that it can read.
+
+A report holds what the journal holds and nothing more: no identifier, genotype, variant or parameter. It is written
+after the reply was recorded and before it leaves, and can be written again from the journal at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from strategies.catalogue import find
+from strategies.privacy import Regime
+from strategies.study import is_name
+
+MASKED = "under masks: only the total over the whole roster can be opened, and with signatures of all its sites alone"
+SEALED = "encrypted to the coordinator, who reads this node's part"
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a reply.
+
+    Attributes:
+        shape: how many numbers there are.
+        noise_sd: standard deviation of the noise in each entry, in its unit; None where there is none.
+        one_person: the most that one person can change the array, as its L2 norm in the unit.
+    """
+
+    shape: tuple[int, ...]
+    noise_sd: float | None
+    one_person: float
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one reply carried out of the building. It is the journal's line about the reply, too.
+
+    Attributes:
+        coordinator, purpose, study, session: who asked, what for, and under which study (its digest and its run).
+        question, analysis: its name and its statistic.
+        regime, by_site, form: the promise, whether this node's part is given by itself, and how the bytes travel.
+        round, slice, slices, attempt, roster: the place of the reply, and the sites that are summed.
+        arrays: name -> what it holds.
+        digest, bytes: SHA-256 and size of the reply's body, which the node signed with its mark.
+        minimum_people, minimum_cell, minimum_sites: the thresholds in force; nothing of the kind where private.
+        epsilon, delta, unit, reserved_rho: the loss of the whole question, reserved before data were read; None where
+            exact.
+        policy, data, version: digests of policy and data set that answered, and the data set's version.
+        synthetic: whether no person stands behind the data.
+        decision: why it was let out.
+    """
+
+    coordinator: str
+    purpose: str
+    study: str
+    session: str
+    question: str
+    analysis: str
+    regime: str
+    by_site: bool
+    form: str
+    round: int
+    slice: int
+    slices: int
+    attempt: int
+    roster: tuple[str, ...]
+    arrays: Mapping[str, Array]
+    digest: str
+    bytes: int
+    minimum_people: int | None
+    minimum_cell: int | None
+    minimum_sites: int | None
+    epsilon: float | None
+    delta: float | None
+    unit: str | None
+    reserved_rho: float | None
+    policy: str
+    data: str
+    version: int
+    synthetic: bool
+    decision: str = "released: every condition of the policy held when it was answered"
+
+    def line(self) -> dict[str, Any]:
+        """The journal's line, as plain data."""
+        return {"event": "answer", **json.loads(json.dumps(asdict(self)))}
+
+
+class Airlock:
+    """The folder of reports, beside the ledger."""
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self.folder, self.node = folder / "airlock", node
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Add one decision, as the journal holds it, to its question's report."""
+        if (place := self._place(line)) is not None:
+            known = place.with_suffix(".json")
+            self._put(place, _added(json.loads(known.read_bytes()) if known.exists() else self._empty(line), line))
+
+    def rewrite(self, journal: Iterable[Mapping[str, Any]]) -> int:
+        """Write all reports anew from the journal; returns how many there are."""
+        reports: dict[Path, dict[str, Any]] = {}
+        for line in journal:
+            if (place := self._place(line)) is not None:
+                reports[place] = _added(reports.get(place) or self._empty(line), line)
+        for place, report in reports.items():
+            self._put(place, report)
+        return len(reports)
+
+    def _place(self, line: Mapping[str, Any]) -> Path | None:
+        """Where a line's report lies; None for a line that is about no question of a study."""
+        names = [str(line.get(key, "")) for key in ("session", "question")]
+        if line.get("event") not in ("answer", "refuse") or not all(map(is_name, names)):
+            return None  # the names of a refused request may be anything
+        return self.folder / f"{names[0][:16]}-{names[1]}"
+
+    def _empty(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        place = {key: line[key] for key in ("study", "session", "question")}
+        return {"node": self.node, **place, "replies": 0, "numbers": 0, "bytes": 0, "released": [], "refused": {}}
+
+    def _put(self, place: Path, report: Mapping[str, Any]) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        _replace(place.with_suffix(".json"), json.dumps(report, indent=1).encode())
+        _replace(place.with_suffix(".html"), page(report).encode())
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """A report as one self-contained page in plain words."""
+    last = report["released"][-1] if report["released"] else None
+    asked = find(last["analysis"], Regime(last["regime"])) if last else None
+    words = asked.summary_in_words if asked else ""
+    return _template().render(**report, last=last, words=words[:1].upper() + words[1:])
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fl_client", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("airlock.html.jinja")
+
+
+def _added(report: dict[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with one more decision. Releases are listed one by one, refusals counted by their code."""
+    if line["event"] == "refuse":
+        times = report["refused"].get(line["reason"], 0)
+        return {**report, "refused": {**report["refused"], line["reason"]: times + 1}}
+    moment = datetime.fromtimestamp(line["time"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    release = {"time": moment, **{key: value for key, value in line.items() if key not in ("event", "time", "spent")}}
+    return {
+        **report,
+        "replies": report["replies"] + 1,
+        "numbers": report["numbers"] + sum(math.prod(a["shape"]) for a in line["arrays"].values()),
+        "bytes": report["bytes"] + line["bytes"],
+        "released": [*report["released"], release],
+    }
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+    partial.replace(path)
