@@ -148,7 +148,7 @@ def test_what_the_wheel_holds(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = [n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n]
     tracked = {p.relative_to(ROOT).as_posix() for package in PACKAGES for p in sources(package)}
-    templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fl_server").rglob("*.jinja")}
+    templates = {p.relative_to(ROOT).as_posix() for package in PACKAGES for p in (ROOT / package).rglob("*.jinja")}
     assert set(names) == tracked | templates
 
 
