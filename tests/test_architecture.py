@@ -169,6 +169,8 @@ def _quiet() -> dict[str, str]:
 
 def test_every_test_that_the_threat_model_names_is_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "strategies/protections/README.md").read_text(encoding="utf-8")))
-    there = {name for file in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    there = {
+        name for file in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
     assert len(named) > 20
     assert named <= there
