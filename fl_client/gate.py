@@ -7,7 +7,7 @@
       people     as many as policy asks, and the same as earlier exact answers' or many others (exact)
     5 summarise  the only line that sees people
     6 check    against what the analysis declared would leave
-    7 protect  noise (private), or small cells withheld from a part that is not summed (exact, by site)
+    7 protect  noise (private: a share of it where parts are summed), or small cells withheld (exact, by site)
     8 mask     secure summing, or sealing to the coordinator where nothing is summed
     9 record   reply, ledger and journal line; only then does the reply leave
 
@@ -21,7 +21,8 @@ import hashlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fl_client import versions
 from fl_client.agreements import Agreement
 from fl_client.airlock import MASKED, SEALED, Airlock, Array, Release
-from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Session, Slot
+from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Place, Session, Slot
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import Dataset
@@ -46,7 +47,7 @@ from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.marks import Mark
-from strategies.privacy import Loss, Regime, stacked
+from strategies.privacy import Regime, stacked
 from strategies.protections import noise
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
@@ -205,13 +206,16 @@ class Gate:
         check(summary, fields)  # 6
         sds: Mapping[str, float] = {}
         if question.regime is Regime.PRIVATE:
-            assert question.budget is not None
-            sds = noise.scales(fields, Loss(question.budget.loss.rho * admitted.analysis.fraction()))
+            if question.summed:  # before the noise: what wraps or refuses must depend on noised numbers alone
+                summary = saturated(summary, len(ask.roster))
+            sds = question.noise(admitted.analysis, fields)
             summary = noise.add_noise(summary, fields, sds)  # 7 protect
         elif question.by_site:
             summary = admitted.analysis.withhold(summary, self._minimum_cell(self._opened_study(admitted.session)))  # 7
         if admitted.agreement is not None:
-            body = self._mask(message.digest, admitted.agreement, ask.round, summary)  # 8
+            if question.regime is Regime.EXACT:
+                summary = self._within(summary, len(ask.roster), ask.round)
+            body = self._summing.mask(message.digest, admitted.agreement, summary)  # 8
         else:
             body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
         release = self._release(message, admitted, fields, sds, body)
@@ -295,10 +299,10 @@ class Gate:
             return Reason.PURPOSE_NOT_ALLOWED, {}
         if question.regime not in policy.analyses.get(question.analysis.analysis, ()):
             return Reason.ANALYSIS_NOT_ALLOWED, {}
-        if question.by_site and question.regime not in policy.by_site:
+        if not self._given(study, question):
             return Reason.BY_SITE_NOT_ALLOWED, {}
-        if question.summed and Regime.EXACT in policy.by_site and self._minimum_cell(study) > 0:
-            return Reason.BY_SITE_NOT_ALLOWED, {}
+        if question.shares_noise and question.honest_sites > policy.honest_sites:
+            return Reason.HONEST_SITES, {"honest_sites": policy.honest_sites}
         panel = study.frame(question).panel
         if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
@@ -319,10 +323,17 @@ class Gate:
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
         return None
 
+    def _given(self, study: Study, question: Question) -> bool:
+        """Whether policy gives its own part, or one in a total from which the parts that it gives would follow."""
+        allowed = self.policy.by_site
+        if question.by_site:
+            return question.regime in allowed
+        return question.regime is Regime.PRIVATE or Regime.EXACT not in allowed or self._minimum_cell(study) == 0
+
     def _agreement(self, ask: Ask, question: Question) -> Agreement | None:
         """The agreement under which the part will be masked; None if each site's part is sealed by itself."""
         if question.summed:
-            self._summing.admit_roster(ask.roster, ask.attempt)
+            self._summing.admit_roster(ask.roster, ask.attempt, _least_sites(question))
             return self._summing.agreed(ask)
         known = self.federation.nodes
         if self.name not in ask.roster or len(set(ask.roster)) != len(ask.roster) or not set(ask.roster) <= set(known):
@@ -378,35 +389,40 @@ class Gate:
         """What will leave; asked before anything is spent on it."""
         try:
             fields = admitted.analysis.leaves(admitted.frame[admitted.span])
-            if admitted.question.budget is not None:
-                loss = Loss(admitted.question.budget.loss.rho * admitted.analysis.fraction())
-                noise.scales(fields, loss)
+            admitted.question.noise(admitted.analysis, fields)
         except (UsageError, ValueError):
             raise RefusalError(Reason.STUDY_INVALID) from None
         return fields
 
     def _reserve(self, coordinator: str, ask: Ask, question: Question) -> None:
+        """Set the loss of one attempt aside.
+
+        Another attempt is another draw of the noise, and nobody can know that the earlier one was never opened.
+        """
         if question.budget is None:
             return
         # Fractions of rounds that meet the same people add up to one at most: so many releases, all noised alike.
         loss, releases = question.budget.loss, max(1, round(1 / question.analysis.fraction()))
         events = [accounting.plain(accounting.of_loss(loss, releases))]
-        year = time.gmtime().tm_year
-        try:
-            self.ledger.reserve(ask.session, ask.question, loss, self.policy.bounds, coordinator, year, events)
-        except OverBudgetError as over:
-            public = {"rho_asked": over.asked.rho, "rho_left": over.left.rho, f"rho_{over.bound}": over.whole.rho}
-            raise RefusalError(Reason.BUDGET_EXHAUSTED, **public) from None
+        place, year = Place(ask.session, ask.question, ask.attempt), time.gmtime().tm_year
+        with _within_budget():
+            self.ledger.reserve(place, loss, self.policy.bounds, coordinator, year, events)
 
-    def _mask(self, request: str, agreement: Agreement, number: int, summary: Summary) -> bytes:
-        sites = len(agreement.roster)
+    def _affordable(self, coordinator: str, share: Share, question: Question, attempt: int) -> None:
+        """Refuse before the others are asked, and pay, for an attempt that this node will not take part in."""
+        if question.budget is not None:
+            place, year = Place(share.session, question.name, attempt), time.gmtime().tm_year
+            with _within_budget():
+                self.ledger.fits(place, question.budget.loss, self.policy.bounds, coordinator, year)
+
+    def _within(self, summary: Summary, sites: int, number: int) -> Summary:
         try:
             check_range(summary, sites)
         except SumOverflowError:
             if number == 1:  # the signed study alone leads here
                 raise RefusalError(Reason.SUM_OVERFLOW) from None
-            summary = saturated(summary, sites)
-        return self._summing.mask(request, agreement, summary)
+            return saturated(summary, sites)
+        return summary
 
     # -- agreeing on a roster, opening its sum --------------------------------------------------------------------
 
@@ -429,12 +445,14 @@ class Gate:
         if session.study != step.study:
             raise RefusalError(Reason.SESSION_CONFLICT)
         study = self._opened_study(session)
-        for name in step.questions:
+        for name, attempt in step.questions.items():
             question = study.question(name)
             if question is None or not question.summed:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             if (reason := self.objection(message.signer, study, question)) is not None:
                 raise RefusalError(reason[0], **reason[1])
+            self._summing.admit_roster(step.roster, attempt, _least_sites(question))
+            self._affordable(message.signer, step, question, attempt)
         return self._summing.share(message, step, session)
 
     # -- opening and closing a study ------------------------------------------------------------------------------
@@ -556,6 +574,20 @@ class Gate:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
+
+
+def _least_sites(question: Question) -> int:
+    """As many sites as shared noise counts on."""
+    return question.honest_sites if question.shares_noise else 0
+
+
+@contextmanager
+def _within_budget() -> Iterator[None]:
+    try:
+        yield
+    except OverBudgetError as over:
+        public = {"rho_asked": over.asked.rho, "rho_left": over.left.rho, f"rho_{over.bound}": over.whole.rho}
+        raise RefusalError(Reason.BUDGET_EXHAUSTED, **public) from None
 
 
 def _slot(ask: Ask) -> Slot:

@@ -92,6 +92,7 @@ class Charge:
     dataset: str
     session: str
     question: str
+    attempt: int
     rho: float
     permit: str
     year: int
@@ -132,8 +133,8 @@ def replay(connection: sa.Connection) -> Replay:
         if "rho" in entry:
             out.charges.append(
                 Charge(
-                    entry["dataset"], entry["session"], entry["question"], entry["rho"], entry["permit"],
-                    entry["year"], tuple(entry["events"]),
+                    entry["dataset"], entry["session"], entry["question"], entry["attempt"], entry["rho"],
+                    entry["permit"], entry["year"], tuple(entry["events"]),
                 )
             )  # fmt: skip
         if entry["event"] == "adopt":

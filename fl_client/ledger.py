@@ -35,6 +35,7 @@ _reserved = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("question", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("rho", sa.Double, nullable=False),
     sa.Column("permit", sa.Text, nullable=False),
     sa.Column("year", sa.Integer, nullable=False),
@@ -116,6 +117,15 @@ class Session:
     sealing: str
     key: bytes | None
     reply: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a loss is set aside for, once: one attempt of a session's question."""
+
+    session: str
+    question: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -221,18 +231,17 @@ class Ledger:
 
     def reserve(
         self,
-        session: str,
-        question: str,
+        place: Place,
         loss: Loss,
         bounds: Bounds,
         permit: str,
         year: int,
         events: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Set a question's whole loss aside, once, before any data is read.
+        """Set a question's whole loss aside, once for each attempt, before any data is read.
 
         Args:
-            session, question: for what; asked again, nothing more is set aside.
+            place: for what; asked again, nothing more is set aside.
             loss: what is charged.
             bounds: the policy's.
             permit, year: against whose and which year's share it counts.
@@ -243,14 +252,31 @@ class Ledger:
             ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
-            place = {"dataset": self.dataset, "session": session, "question": question}
-            if connection.execute(sa.select(_reserved.c.rho).filter_by(**place)).first():
-                return
-            for name, whole, spent in self._within(connection, bounds, permit, year):
-                left = max(0.0, whole.rho - spent)
-                if loss.rho > left * (1 + 1e-12):
-                    raise OverBudgetError(loss, Loss(left), name, whole)
-            self._charge(connection, "reserve", place, loss.rho, permit, year, events)
+            if self._asked(connection, place, loss, bounds, permit, year):
+                self._charge(connection, "reserve", self.dataset, place, loss.rho, permit, year, events)
+
+    def fits(self, place: Place, loss: Loss, bounds: Bounds, permit: str, year: int) -> None:
+        """Raise what `reserve` would raise, and set nothing aside.
+
+        Raises:
+            OverBudgetError: if it does not fit into what is left of a bound.
+            ValueError: if reservations were cut out of the table.
+        """
+        with self._engine.begin() as connection:
+            self._asked(connection, place, loss, bounds, permit, year)
+
+    def _asked(
+        self, connection: sa.Connection, place: Place, loss: Loss, bounds: Bounds, permit: str, year: int
+    ) -> bool:
+        """Whether a loss is still to be set aside; it fits."""
+        there = sa.select(_reserved.c.rho).filter_by(dataset=self.dataset, **place.__dict__)
+        if connection.execute(there).first():
+            return False
+        for name, whole, spent in self._within(connection, bounds, permit, year):
+            left = max(0.0, whole.rho - spent)
+            if loss.rho > left * (1 + 1e-12):
+                raise OverBudgetError(loss, Loss(left), name, whole)
+        return True
 
     def _within(
         self, connection: sa.Connection, bounds: Bounds, permit: str, year: int
@@ -276,16 +302,17 @@ class Ledger:
         self,
         connection: sa.Connection,
         event: str,
-        place: Mapping[str, str],
+        dataset: str,
+        place: Place,
         rho: float,
         permit: str,
         year: int,
         events: Sequence[Mapping[str, Any]],
         **more: Any,
     ) -> None:
-        connection.execute(_reserved.insert().values(**place, rho=rho, permit=permit, year=year))
-        line = {"event": event, **place, "rho": rho, "permit": permit, "year": year, "events": list(events), **more}
-        self._append(connection, line)
+        charge = {"dataset": dataset, **place.__dict__, "rho": rho, "permit": permit, "year": year}
+        connection.execute(_reserved.insert().values(**charge))
+        self._append(connection, {"event": event, **charge, "events": list(events), **more})
 
     def spent(self) -> Loss:
         """The loss that was ever reserved for this data set."""
@@ -302,7 +329,7 @@ class Ledger:
             told = journal.replay(connection)
             rows = connection.execute(sa.select(_reserved)).all()
             adopted = connection.execute(sa.select(_adopted)).all()
-        charges = sorted((c.dataset, c.session, c.question, c.rho, c.permit, c.year) for c in told.charges)
+        charges = sorted((c.dataset, c.session, c.question, c.attempt, c.rho, c.permit, c.year) for c in told.charges)
         if sorted(tuple(row) for row in rows) != charges:
             raise ValueError("The table of reservations is not what the journal says.")
         if {tuple(row) for row in adopted} != told.adopted:
@@ -367,11 +394,12 @@ class Ledger:
                     if self._known(connection, mark):
                         continue
                     gap = Loss(max(0.0, mark.spent - journal.shared(connection, mark)))
-                    place = {"dataset": mark.dataset, "session": "", "question": mark.head}
+                    place = Place("", mark.head, 0)
                     connection.execute(_adopted.insert().values(sequence=mark.sequence, head=mark.head))
                     self._charge(
-                        connection, "adopt", place, gap.rho, "", year, (), sequence=mark.sequence, head=mark.head
-                    )
+                        connection, "adopt", mark.dataset, place, gap.rho, "", year, (),
+                        sequence=mark.sequence, head=mark.head,
+                    )  # fmt: skip
                     out.append((mark, gap))
                 stands = journal.mark(connection, self.dataset)
             self._marks.write(Kept(stands))

@@ -18,7 +18,7 @@ from strategies.federation import Federation, Identity
 from strategies.privacy import Budget, Loss, Regime, Renewal, Unit
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.protections.suppression import check_profile
-from strategies.study import Purpose
+from strategies.study import HONEST_SITES, Purpose
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class Policy:
         shares: how much of it one permit and one year may spend.
         columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
         minimum_people: fewest people behind an exact sum at this site; below, the question is refused. A public number.
-        minimum_sites: an exact sum covers at least this many sites.
+        minimum_sites: a sum covers at least this many sites.
         minimum_cell: fewest people in a cell that an exact answer shows: 3, 5, 10 or 20; 0 only for public data.
         by_site: regimes in which answers are also given for this site alone. With "exact", this node withholds small
             cells from its own part, and refuses exact totals while there is a minimum: what it withheld would follow
             from a total and the other sites' parts.
+        honest_sites: the most sites whose noise a private total may count on. With so many in a roster that keep theirs
+            to themselves a question costs what it says; with one alone, so many times that.
         own_total: whether this node's own total may follow from totals over different rosters; the federation file
             must say so too.
     """
@@ -67,6 +69,7 @@ class Policy:
     minimum_sites: int = 3
     minimum_cell: int = 5
     by_site: tuple[Regime, ...] = (Regime.PRIVATE,)
+    honest_sites: int = HONEST_SITES
     own_total: bool = False
     family: int = 1
     renewal: Renewal = Renewal.NEVER
@@ -84,6 +87,8 @@ class Policy:
             Range(*span)
         if self.minimum_sites < LEAST_SITES:
             raise ValueError(f"minimum_sites must be at least {LEAST_SITES}: with two, each learns the other's part.")
+        if not 1 <= self.honest_sites <= 100:
+            raise ValueError("honest_sites must be from 1 to 100.")
         if self.minimum_people < 1:
             raise ValueError("minimum_people must be at least 1.")
         check_profile(self.minimum_cell)

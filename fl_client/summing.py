@@ -70,15 +70,18 @@ class Summing:
     def _agreements(self) -> Agreements:
         return self.ledger.agreements
 
-    def admit_roster(self, roster: Sequence[str], attempt: int) -> None:
-        """Raises:
-        RefusalError: NOT_IN_ROSTER, TOO_FEW_SITES or OUT_OF_ORDER.
+    def admit_roster(self, roster: Sequence[str], attempt: int, least: int) -> None:
+        """Refuse a roster without this node, or of fewer sites than policy and question ask.
+
+        Raises:
+            RefusalError: NOT_IN_ROSTER, TOO_FEW_SITES or OUT_OF_ORDER.
         """
         nodes = self.federation.nodes
         if self.name not in roster or len(set(roster)) != len(roster) or any(site not in nodes for site in roster):
             raise RefusalError(Reason.NOT_IN_ROSTER)
-        if len(roster) < max(secure_sum.LEAST_SITES, self.policy.minimum_sites):
-            raise RefusalError(Reason.TOO_FEW_SITES, minimum_sites=self.policy.minimum_sites)
+        least = max(secure_sum.LEAST_SITES, self.policy.minimum_sites, least)
+        if len(roster) < least:
+            raise RefusalError(Reason.TOO_FEW_SITES, minimum_sites=least)
         if not 1 <= attempt <= most_attempts(len(nodes)):
             raise RefusalError(Reason.OUT_OF_ORDER)
 
@@ -87,7 +90,6 @@ class Summing:
     def share(self, message: Message, share: Share, session: Session) -> bytes:
         """Begin an attempt of each question; earlier attempts of them end here, for good."""
         for question, attempt in share.questions.items():
-            self.admit_roster(share.roster, attempt)
             if any(known.attempt >= attempt for known in self._agreements.of(share.session, question=question)):
                 raise RefusalError(Reason.ALREADY_ANSWERED)
         others = self._session_keys(message.body, share, session)

@@ -18,8 +18,8 @@ from fl_server.summing import Attempt, SitesLostError, Summing
 from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
-from strategies.privacy import Loss, Regime, Renewal
-from strategies.protections import noise, secure_sum
+from strategies.privacy import Regime, Renewal
+from strategies.protections import secure_sum
 from strategies.study import Question, Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
 from strategies.version import package_version
@@ -50,16 +50,19 @@ class Statement:
         absent: who is not, and why.
         minimum_cell, minimum_people: the strictest of the sites (and for a cell, of the study); 0 when private, where
             nothing about the data may refuse or withhold.
-        minimum_sites: the strictest of the study and, for an exact total, the sites' policies.
-        noise: field -> standard deviation in a site's release, in the field's unit.
-        rho: zCDP loss of the question per person at each site; 0 when exact.
+        minimum_sites: the strictest of the study and, for a total, of the sites' policies and of what its noise counts
+            on.
+        noise: field -> standard deviation of what each site added, in the field's unit.
+        attempts: how often the question was asked of sites whose parts are summed, with other noise each time: every
+            site in the answer was charged for each of them at most. 1 when nothing is summed.
+        rho: zCDP loss of the question per person, over all attempts, at the site that was charged most; 0 when exact.
         bytes_left: site -> bytes of signed replies.
         policies: site -> digest of the policy it answered under.
         data_versions: site -> number of its data set's version, which it fixed before the study was opened.
         renewed: the sites whose budget is renewed every year, where every figure holds per year.
         synthetic: the sites whose people are made up; all or none, since the two are never mixed.
         seconds: from the first request to the answer, of this process.
-        recovered: who is in an exact answer though it fell silent at the end, and why: the others opened its masks.
+        recovered: who is in a total though it fell silent at the end, and why: the others opened its masks.
     """
 
     regime: Regime
@@ -69,6 +72,7 @@ class Statement:
     minimum_people: int
     minimum_sites: int
     noise: Mapping[str, float]
+    attempts: int
     rho: float
     bytes_left: Mapping[str, int]
     policies: Mapping[str, str]
@@ -169,9 +173,12 @@ class Conductor:
         }
         recovered: Mapping[str, str] = {}
         if question.summed:
-            sites, sums, analysis, recovered = self._exact(question, frame, roster, refusing)
-            total = Total(sums, sites, {}, self._minimum_cell(sites))
-            answer, by_site, sds = self._final(analysis, total, frame), {}, {}
+            self._can_be_answered(question, frame)
+            sites, sums, analysis, recovered = self._summed(question, frame, roster, refusing)
+            sds = question.noise(analysis, analysis.leaves(frame))
+            minimum = 0 if question.budget else self._minimum_cell(sites)
+            total = Total(sums, sites, _of_all(sds, sites), minimum)
+            answer, by_site = self._final(analysis, total, frame), {}
         elif question.budget is None:
             sites, parts, analysis = self._sealed(question, frame, roster, refusing)
             minimum = self._minimum_cell(sites)
@@ -181,23 +188,22 @@ class Conductor:
         else:
             self._can_be_answered(question, frame)
             sites, parts, analysis = self._sealed(question, frame, roster, refusing)
-            loss = Loss(question.budget.loss.rho * analysis.fraction())
-            sds = noise.scales(analysis.leaves(frame), loss)
-            together = {name: sd * len(sites) ** 0.5 for name, sd in sds.items()}
-            answer = self._final(analysis, Total(_sum(parts.values()), sites, together), frame)
-            each = parts.items() if question.by_site else ()
-            by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in each}
+            sds = question.noise(analysis, analysis.leaves(frame))
+            answer = self._final(analysis, Total(_sum(parts.values()), sites, _of_all(sds, sites)), frame)
+            by_site = {site: self._final(analysis, Total(part, (site,), sds), frame) for site, part in parts.items()}
         policies = [self._session.opened[site] for site in sites]
         exact = question.regime is Regime.EXACT
+        attempts = self._summing.asked(question) if question.summed else 1
         statement = Statement(
             regime=question.regime,
             sites=sites,
             absent={**self._absent, **refusing},
             minimum_cell=self._minimum_cell(sites) if exact else 0,
             minimum_people=max(o.minimum_people for o in policies) if exact else 0,
-            minimum_sites=max([self.study.minimum_sites, *(o.minimum_sites for o in policies if question.summed)]),
+            minimum_sites=self._least(question, sites),
             noise=sds,
-            rho=question.budget.loss.rho if question.budget else 0.0,
+            attempts=attempts,
+            rho=attempts * question.budget.loss.rho if question.budget else 0.0,
             bytes_left={site: self._session.bytes_left.get(site, 0) for site in sites},
             policies={site: self._session.opened[site].policy for site in sites},
             data_versions={site: self._session.opened[site].data for site in sites},
@@ -222,7 +228,7 @@ class Conductor:
         opened, away = self._session.opened, self._session.away
         return tuple(sorted(s for s, o in opened.items() if question.name not in o.refuses and s not in away))
 
-    def _exact(
+    def _summed(
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
     ) -> tuple[tuple[str, ...], Summary, Analysis, dict[str, str]]:
         """The last round's total under secure summing, the sites in it, and those of them whose masks others opened."""
@@ -249,7 +255,8 @@ class Conductor:
                 found = "other studies' rosters were signed in between, again and again"
                 raise RefusedError(Reason.AGREEMENT_STALE, rule, found, remedy + ".")
             later = self.study.questions[self.study.questions.index(question) + 1 :]
-            same = [q for q in later if q.summed and self._willing(q) == roster and self._summing.attempt(q) is None]
+            same = [q for q in later if _agreed_with_others(q) and self._willing(q) == roster]
+            same = [q for q in same if self._summing.attempt(q) is None] if _agreed_with_others(question) else []
             self._summing.begin([question, *same], roster)
             attempt = self._summing.attempt(question)
             assert attempt is not None
@@ -354,12 +361,11 @@ class Conductor:
 
     def _can_be_answered(self, question: Question, frame: Frame) -> None:
         """Assert it before anybody pays for it."""
-        assert question.budget is not None
         try:
-            noise.scales(question.analysis.leaves(frame), question.budget.loss)
+            question.noise(question.analysis, question.analysis.leaves(frame))
         except ValueError as error:
             raise UsageError(
-                f"Question {question.name!r} needs noise that fits.", str(error), "ask for a larger epsilon."
+                f"Question {question.name!r} needs noise that fits.", str(error), "ask for another epsilon."
             ) from None
 
     def _parts(
@@ -423,11 +429,17 @@ class Conductor:
 
     # -- quorum and progress --------------------------------------------------------------------------------------
 
-    def _quorum(self, question: Question, sites: Sequence[str], refusing: Mapping[str, str]) -> None:
-        need = self.study.minimum_sites
+    def _least(self, question: Question, sites: Iterable[str]) -> int:
+        """The strictest of the study and, for a total, of the sites' policies and of what its noise counts on."""
+        least = [self.study.minimum_sites]
         if question.summed:
-            asked = [self._session.opened[s].minimum_sites for s in sites]
-            need = max(need, secure_sum.LEAST_SITES, *asked)
+            least += [secure_sum.LEAST_SITES, *(self._session.opened[site].minimum_sites for site in sites)]
+        if question.shares_noise:
+            least.append(question.honest_sites)
+        return max(least)
+
+    def _quorum(self, question: Question, sites: Sequence[str], refusing: Mapping[str, str]) -> None:
+        need = self._least(question, sites)
         if len(sites) >= need:
             return
         reasons = {**self._absent, **refusing}
@@ -460,6 +472,17 @@ class Conductor:
         at = self._at
         self._at = Progress(at.name, at.question, at.questions, min(at.done + 1, at.steps), at.steps, note)
         self.progress(self._at)
+
+
+def _agreed_with_others(question: Question) -> bool:
+    """Whether one exchange may agree on its roster and other questions'. Not if it is private: a site that cannot pay
+    for it refuses, and should not be lost to the others for that."""
+    return question.summed and question.budget is None
+
+
+def _of_all(sds: Mapping[str, float], sites: Sequence[str]) -> dict[str, float]:
+    """Standard deviations of the noise in a total to which each site added as much."""
+    return {name: sd * len(sites) ** 0.5 for name, sd in sds.items()}
 
 
 def _sum(parts: Iterable[Summary]) -> Summary:

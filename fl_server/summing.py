@@ -94,6 +94,11 @@ class Summing:
                     return Attempt(question.name, number, tuple(known["roster"]), f"{first.name}.{at}")
         return None
 
+    def asked(self, question: Question) -> int:
+        """How many attempts the sites were asked in, whether or not all of them answered."""
+        numbers = range(1, len(self.lost(question)) + 2)
+        return sum(self.checkpoint.read(f"{question.name}.{n}.1.0.0.request") is not None for n in numbers)
+
     def begin(self, questions: Sequence[Question], roster: Sequence[str]) -> None:
         """Begin an attempt of these questions together."""
         numbers = {question.name: len(self.lost(question)) + 1 for question in questions}

@@ -30,7 +30,7 @@ from strategies.cohort import Cohort, Genotypes
 from strategies.errors import GenosumError
 from strategies.learning.train import PrivateTraining, Shapes
 from strategies.learning.train import scores as predicted
-from strategies.privacy import Budget, Regime
+from strategies.privacy import Regime
 from strategies.study import Question, Study
 
 OTHERS = "everybody else who did not take part"
@@ -188,7 +188,7 @@ def _training(result: Result, frame: Frame, halves: Mapping[str, Halves]) -> lis
     inside = np.concatenate([h.inside for h in sites])
     people = _joined([h.people for h in sites])
     mine = confidence(analysis, result.answer.model, people, frame)
-    shadows, drawn = _shadows(analysis, result.question.budget, frame, sites)
+    shadows, drawn = _shadows(result.question, analysis, frame, sites)
     ratio = models.shadow_ratio(mine, shadows, drawn)
     loss = -models.losses(mine)
     return [
@@ -204,7 +204,7 @@ def _trainable(halves: Halves, analysis: PrivateTraining, columns: Sequence[str]
 
 
 def _shadows(
-    analysis: PrivateTraining, budget: Budget | None, frame: Frame, sites: Sequence[Halves]
+    question: Question, analysis: PrivateTraining, frame: Frame, sites: Sequence[Halves]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(SHADOWS, N) confidences of models trained on halves, and who was in; each person is in one of every two."""
     everybody = _joined([h.people for h in sites])
@@ -218,7 +218,7 @@ def _shadows(
             Site(tuple(np.array(h.identifiers, dtype=object)[here]), h.people.take(np.flatnonzero(here)))
             for h, here in zip(sites, np.split(chosen, cuts), strict=True)
         ]
-        model = released(analysis, budget, frame, parts).answer.model
+        model = released(question, frame, parts).answer.model
         assert model is not None
         out.append(confidence(analysis, model, everybody, frame))
     return np.stack(out), drawn

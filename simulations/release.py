@@ -11,8 +11,8 @@ from functools import reduce
 
 from strategies.analysis import Analysis, Answer, Frame, Total
 from strategies.cohort import Cohort
-from strategies.privacy import Budget, Loss
 from strategies.protections import noise
+from strategies.study import Question
 from strategies.summary import add
 
 
@@ -32,29 +32,26 @@ class Released:
     answer: Answer
 
 
-def released(
-    analysis: Analysis, budget: Budget | None, frame: Frame, sites: Sequence[Site], minimum_cell: int = 0
-) -> Released:
+def released(question: Question, frame: Frame, sites: Sequence[Site], minimum_cell: int = 0) -> Released:
     """Ask a question of sites in memory, from its first round to its answer.
 
     Args:
-        analysis: the question.
-        budget: what it may cost at each site, whose noise is then full; None if it is exact.
+        question: with the noise that each site adds to it, if it is private.
         frame: panel and ranges.
         sites: who is asked.
         minimum_cell: smallest number of people that an exact cell may show.
     """
     rounds = []
-    now: Analysis | Answer = analysis
+    now: Analysis | Answer = question.analysis
     while not isinstance(now, Answer):
         fields = now.leaves(frame)
-        sds = noise.scales(fields, Loss(budget.loss.rho * now.fraction())) if budget else {}
+        sds = question.noise(now, fields)
         parts = []
         for site in sites:
             chosen = now.needs().part.holds(site.identifiers).nonzero()[0]
             people = site.people if len(chosen) == len(site.people) else site.people.take(chosen)
             summary = now.summarise(people, frame)
-            parts.append(noise.add_noise(summary, fields, sds) if budget else summary)
+            parts.append(noise.add_noise(summary, fields, sds) if sds else summary)
         together = {name: sd * len(sites) ** 0.5 for name, sd in sds.items()}
         names = tuple(str(number) for number in range(len(sites)))
         total = Total(reduce(add, parts), names, together, minimum_cell)

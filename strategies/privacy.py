@@ -42,7 +42,7 @@ class Unit:
 
     Attributes:
         people: 1 for a person; k for any k people together, such as a family, who may stand at different sites:
-            k_1 + k_2 = k people at two sites lose k_1^2 + k_2^2 <= k^2 times what one of them does.
+            k people at several sites lose k^2 times what one of them does where sites share noise, and less where not.
 
     >>> str(Unit()), str(Unit(3))
     ('person', 'family of 3')
@@ -132,6 +132,19 @@ class Budget:
         """
         rho = rho_of(self.epsilon, self.delta - delta_of_sampling(MOST_DRAWS, self.epsilon))
         return Loss(rho / self.unit.people**2)
+
+    def times(self, count: int) -> float:
+        """The epsilon, at the same delta, of a release that costs `count` times as much; infinite where none holds.
+
+        >>> round(Budget(3.0, 1e-5).times(2), 2)
+        4.44
+        """
+        if count == 1:
+            return self.epsilon
+        loss = Loss(self.loss.rho * count)
+        epsilon = loss.epsilon(self.delta, self.unit)
+        left = self.delta - delta_of_sampling(MOST_DRAWS * count, min(epsilon + 1, 700.0))
+        return loss.epsilon(left, self.unit) if left > self.delta * (1 - 1e-6) else math.inf
 
     def __str__(self) -> str:
         return f"epsilon {self.epsilon:g}, delta {self.delta:g}, per {self.unit}"

@@ -13,11 +13,16 @@ from strategies.analysis import Analysis, Frame, Range, names_of, parameters, pl
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
-from strategies.privacy import Budget, Regime, Unit
+from strategies.privacy import Budget, Loss, Regime, Unit
+from strategies.protections import noise
 from strategies.protections.suppression import check_profile
+from strategies.summary import Field
 from strategies.variants import ASSEMBLIES, Panel
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+HONEST_SITES = 2
+"""Sites that are assumed to keep their noise to themselves where study and policy say nothing else."""
 
 
 class Purpose(StrEnum):
@@ -37,14 +42,18 @@ class Question:
 
     Attributes:
         budget: in the private regime, what it may cost each person.
-        by_site: whether it is answered for each site as well. Private: beside the answer over all sites, at no further
-            cost. Exact: instead of it, since a total and all sites' parts but one give away what that one withheld.
+        by_site: whether it is answered for each site as well. Private: beside the answer over all sites, from parts
+            that carry full noise each. Exact: instead of it, since a total and all sites' parts but one give away what
+            that one withheld.
+        honest_sites: h, where a private answer is summed: the sites whose noise suffices. Each site adds variance
+            sigma^2 / h, so the promise rests on h sites of the roster that keep their noise to themselves.
     """
 
     name: str
     analysis: Analysis
     budget: Budget | None = None
     by_site: bool = False
+    honest_sites: int = HONEST_SITES
 
     @property
     def regime(self) -> Regime:
@@ -53,7 +62,23 @@ class Question:
     @property
     def summed(self) -> bool:
         """Whether the sites' parts are added under secure summing, so that nobody sees any one of them."""
-        return self.regime is Regime.EXACT and not self.by_site
+        return not self.by_site
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether each site adds a share of the noise, because nobody sees its part alone."""
+        return self.summed and self.regime is Regime.PRIVATE
+
+    def noise(self, analysis: Analysis, fields: Mapping[str, Field]) -> dict[str, float]:
+        """Standard deviation of the noise that each site adds to each field in a round, in its unit; empty when exact.
+
+        Raises:
+            ValueError: if the noise would be wider, or a share of it narrower, than the sampler's integers hold.
+        """
+        if self.budget is None:
+            return {}
+        loss = Loss(self.budget.loss.rho * analysis.fraction())
+        return noise.shares(fields, loss, self.honest_sites) if self.shares_noise else noise.scales(fields, loss)
 
 
 @dataclass(frozen=True)
@@ -214,7 +239,7 @@ def _question(
     raw: Mapping[str, Any], number: int, columns: Mapping[str, Range], panels: Mapping[str, Panel], where: str
 ) -> Question:
     where = f"{where}, question {number}"
-    keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site")
+    keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site", "honest_sites")
     head = {key: raw[key] for key in keys if key in raw}
     shape = decode(_QuestionHead, head, where)
     page = find(shape.analysis, shape.regime)
@@ -254,7 +279,14 @@ def _question(
         )
     if shape.by_site:
         _can_be_by_site(analysis, where)
-    return Question(shape.name, analysis, budget, shape.by_site)
+    if shape.honest_sites is not None and (budget is None or shape.by_site):
+        raise UsageError(
+            f"{where}: sites share noise where an answer is private and not by site.",
+            "honest_sites, and no shared noise",
+            "leave honest_sites out.",
+        )
+    honest = HONEST_SITES if shape.honest_sites is None else shape.honest_sites
+    return Question(shape.name, analysis, budget, shape.by_site, honest)
 
 
 def _can_be_by_site(analysis: Analysis, where: str) -> None:
@@ -276,10 +308,13 @@ class _QuestionHead:
     delta: float | None = None
     family: int | None = None
     by_site: bool = False
+    honest_sites: int | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
             raise ValueError("a question's name is 1 to 40 letters, digits, '_' and '-'.")
+        if self.honest_sites is not None and not 1 <= self.honest_sites <= 100:
+            raise ValueError("honest_sites must be from 1 to 100.")
 
 
 def _question_document(question: Question) -> dict[str, Any]:
@@ -293,6 +328,8 @@ def _question_document(question: Question) -> dict[str, Any]:
     if question.budget:
         budget = question.budget
         out |= {"epsilon": budget.epsilon, "delta": budget.delta, "family": budget.unit.people}
+        if question.shares_noise:
+            out["honest_sites"] = question.honest_sites
     return out | {key: plain(value) for key, value in parameters(question.analysis).items() if key not in derived}
 
 

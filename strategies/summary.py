@@ -21,6 +21,8 @@ Summary = Mapping[str, NDArray[np.int64]]
 MOST_INTEGER = 2**62
 """Bound on the absolute value of a masked integer over all sites: half of the ring's signed range."""
 
+COUNT_BITS = 10
+"""Grid of noised counts of people: at the largest epsilon a hundredth of the noise is still some units wide."""
 
 MOST_CONTRIBUTION = 2.0**57
 """Bound on the absolute value of one person's integer."""

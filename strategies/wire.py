@@ -69,6 +69,7 @@ class Reason(StrEnum):
     COLUMN_NOT_ALLOWED = "COLUMN_NOT_ALLOWED"
     RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
     BY_SITE_NOT_ALLOWED = "BY_SITE_NOT_ALLOWED"
+    HONEST_SITES = "HONEST_SITES"
     WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
     VETOED = "VETOED"
     DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE"
@@ -118,6 +119,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "The node's policy says whether answers are given for it alone; exact ones are either such parts or totals.",
         "ask the other way, or the node's operator",
     ),
+    Reason.HONEST_SITES: (
+        "Shared noise counts on no more honest sites than the node's policy does.",
+        "ask with fewer honest_sites, or the node's operator",
+    ),
     Reason.RANGE_OUTSIDE_POLICY: (
         "A study's range lies within the policy's range, and is the policy's where a question is exact.",
         "take the range that the site publishes",
@@ -126,7 +131,10 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),
     Reason.DATASET_UNAVAILABLE: ("A node answers from data that it can read.", "the operator runs `fl-client check`"),
     Reason.NOT_IN_ROSTER: ("A node answers requests whose roster names it.", "ask with another roster"),
-    Reason.TOO_FEW_SITES: ("An exact sum covers at least as many sites as every policy asks.", "wait for more sites"),
+    Reason.TOO_FEW_SITES: (
+        "A sum covers as many sites as every policy asks and as its noise counts on.",
+        "wait for more sites",
+    ),
     Reason.ROSTER_ISOLATES: (
         "Totals over different rosters must not single out a site by subtraction.",
         "ask with an earlier roster, or agree `own_total` with the site's operator",

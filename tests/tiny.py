@@ -81,7 +81,8 @@ POLICY: dict[str, Any] = {
 
 COUNTS = Question("counts", GenotypeCounts("panel"))
 LINEAR = Question("linear", LinearAssociation("panel", "trait", ("sex",)))
-FREQUENCIES = Question("frequencies", NoisedFrequency("panel"), Budget(1.0, 1e-5))
+FREQUENCIES = Question("frequencies", NoisedFrequency("panel"), Budget(1.0, 1e-5), by_site=True)
+TOGETHER = replace(FREQUENCIES, by_site=False)
 TRAINING = Question(
     "training", PrivateTraining("panel", "high", 120, "salt", ("sex",), steps=2, averaged=1), Budget(3.0, 1e-5)
 )

@@ -17,7 +17,7 @@ from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
 from strategies.analyses.association import GENOME_WIDE, LinearAssociation
 from strategies.errors import UsageError
 from strategies.learning.train import PrivateTraining
-from strategies.privacy import Loss
+from strategies.privacy import Loss, Regime
 from strategies.study import Question, Study
 from strategies.version import package_version
 
@@ -90,19 +90,20 @@ class Plan:
         return {name: site.people for name, site in self.sites.items()}
 
     @property
-    def agrees(self) -> bool:
-        """Whether a roster is agreed on, for questions whose parts are summed."""
-        return any(question.summed for question in self.study.questions)
+    def agreements(self) -> int:
+        """How often a roster is agreed on: once for all exact questions that are summed, and for each private one."""
+        exact = [question.regime is Regime.EXACT for question in self.study.questions if question.summed]
+        return any(exact) + exact.count(False)
 
     @property
     def bytes(self) -> int:
         """About what leaves each site."""
-        return sum(step.bytes for f in self.forecasts for step in f.steps) + AGREEMENT_BYTES * self.agrees
+        return sum(step.bytes for f in self.forecasts for step in f.steps) + AGREEMENT_BYTES * self.agreements
 
     @property
     def exchanges(self) -> int:
         """How often the sites are asked; a study is also opened and closed, and its roster agreed on."""
-        return 2 + 2 * self.agrees + sum(step.exchanges for forecast in self.forecasts for step in forecast.steps)
+        return 2 + 2 * self.agreements + sum(step.exchanges for forecast in self.forecasts for step in forecast.steps)
 
     @property
     def duration_s(self) -> float:
@@ -139,15 +140,17 @@ def _forecast(study: Study, question: Question, people: Mapping[str, int], assum
     if isinstance(analysis, GenotypeCounts) and frame.panel is not None:
         expected = frequencies.exact(frame.panel, people)
     elif isinstance(analysis, NoisedFrequency) and budget is not None:
-        expected = frequencies.noised(analysis, frame, budget, people)
+        expected = frequencies.noised(question, frame, people)
         if not question.by_site:
             expected = replace(expected, by_site={}, smallest_over_epsilon={})
-        warnings = frequencies.warnings(question.name, analysis, frame, budget, people)
+        warnings = frequencies.warnings(question, frame, people)
     elif isinstance(analysis, LinearAssociation):
         levels = {GENOME_WIDE} | ({assumed.threshold} if assumed.threshold else set())
         expected = power.power(sum(people.values()), len(analysis.covariates), sorted(levels))
     elif isinstance(analysis, PrivateTraining) and budget is not None:
-        expected = model.area_band(analysis, frame, budget, tuple(people.values()), assumed.auc, assumed.cases)
+        expected = model.area_band(
+            analysis, frame, budget, tuple(people.values()), assumed.auc, assumed.cases, question.honest_sites
+        )
         if expected is not None and not expected.asked.interval[0] > 0.5:
             warnings = (f"{question.name}: the released AUC cannot be told from guessing with confidence.",)
     return Forecast(question, steps(study, question), expected, warnings)

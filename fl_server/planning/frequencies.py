@@ -20,8 +20,7 @@ from fl_server.planning.steps import EPSILONS, together
 from fl_server.planning.ticks import ticks
 from strategies.analyses.allele_frequency import NoisedFrequency, deviation, interval, widened
 from strategies.analysis import Frame
-from strategies.privacy import Budget, Loss
-from strategies.protections.noise import scales
+from strategies.study import Question
 from strategies.variants import Panel
 
 EDGES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
@@ -81,14 +80,16 @@ def exact(panel: Panel, people: Mapping[str, int]) -> FrequencyError:
     return FrequencyError({}, bins(panel.frequencies, sum(people.values()), {}), {}, {})
 
 
-def noised(analysis: NoisedFrequency, frame: Frame, budget: Budget, people: Mapping[str, int]) -> FrequencyError:
+def noised(question: Question, frame: Frame, people: Mapping[str, int]) -> FrequencyError:
     """What to expect of a private release by each site and together."""
+    analysis, budget = question.analysis, question.budget
     assert frame.panel is not None
+    assert budget is not None
+    assert isinstance(analysis, NoisedFrequency)
     p, total, smallest = frame.panel.frequencies, sum(people.values()), min(people.values())
 
     def at(epsilon: float) -> dict[str, float]:
-        loss = Loss(replace(budget, epsilon=epsilon).loss.rho * analysis.fraction())
-        return scales(analysis.leaves(frame), loss)
+        return replace(question, budget=replace(budget, epsilon=epsilon)).noise(analysis, analysis.leaves(frame))
 
     def expected(count: int, sds: Mapping[str, float]) -> tuple[Bin, ...]:
         return bins(p, count, sds, analysis.clip is not None)
@@ -104,15 +105,16 @@ def noised(analysis: NoisedFrequency, frame: Frame, budget: Budget, people: Mapp
     )
 
 
-def warnings(
-    name: str, analysis: NoisedFrequency, frame: Frame, budget: Budget, people: Mapping[str, int]
-) -> tuple[str, ...]:
+def warnings(question: Question, frame: Frame, people: Mapping[str, int]) -> tuple[str, ...]:
     """Where intervals will be so wide that they say little, and what would make them narrow."""
+    name, analysis, budget = question.name, question.analysis, question.budget
     assert frame.panel is not None
+    assert budget is not None
+    assert isinstance(analysis, NoisedFrequency)
     p, fields = frame.panel.frequencies, analysis.leaves(frame)
 
     def width(count: float, epsilon: float, sites: int = 1) -> float:
-        sds = scales(fields, Loss(replace(budget, epsilon=epsilon).loss.rho * analysis.fraction()))
+        sds = replace(question, budget=replace(budget, epsilon=epsilon)).noise(analysis, fields)
         return max(b.width or 0.0 for b in bins(p, round(count), together(sds, sites), analysis.clip is not None))
 
     def remedy(count: int) -> str:
@@ -125,7 +127,7 @@ def warnings(
         return f"{by_people}; no epsilon is enough, since sampling alone gives {alone:.2f}"
 
     out = []
-    for count in sorted(set(people.values())):
+    for count in sorted(set(people.values()) if question.by_site else ()):
         if (wide := width(count, budget.epsilon)) > WIDE:
             where = ", ".join(site for site, n in people.items() if n == count)
             out.append(

@@ -230,7 +230,13 @@ class AreaBand:
 
 
 def area_band(
-    question: PrivateTraining, frame: Frame, budget: Budget, people: Sequence[int], auc: float, cases: float
+    question: PrivateTraining,
+    frame: Frame,
+    budget: Budget,
+    people: Sequence[int],
+    auc: float,
+    cases: float,
+    honest: int,
 ) -> AreaBand | None:
     """What to expect of a linear model over sites with so many people each; None for one with hidden units."""
     if question.hidden:
@@ -240,7 +246,7 @@ def area_band(
 
     def at(loss: Loss | None, count: int = total) -> Band:
         scaled = replace(question, expected_people=max(1, round(question.expected_people * count / total)))
-        return band(scaled, frame, crowd, count, loss, len(people))
+        return band(scaled, frame, crowd, count, loss, len(people), honest)
 
     losses = {e: replace(budget, epsilon=e).loss for e in sorted({*EPSILONS, budget.epsilon})}
     counts = [round(total * times) for times in (0.5, 1, 2, 4, 8) if total * times >= 1]
@@ -256,20 +262,23 @@ def area_band(
     )
 
 
-def band(question: PrivateTraining, frame: Frame, crowd: Crowd, people: float, loss: Loss | None, sites: int) -> Band:
+def band(
+    question: PrivateTraining, frame: Frame, crowd: Crowd, people: float, loss: Loss | None, sites: int, honest: int
+) -> Band:
     """The released area of a linear model.
 
     Args:
         people: at all sites together, with label and covariates.
         loss: what the question may cost; None for no noise at all.
         sites: how many of them.
+        honest: how many of them the shared noise counts on.
     """
     gradient, cell = 0.0, 0.0
     if loss is not None:
         last = _evaluating(question, frame)
-        training = noise.scales(question.leaves(frame), Loss(loss.rho * question.fraction()))
+        training = noise.shares(question.leaves(frame), Loss(loss.rho * question.fraction()), honest)
         gradient = together(training, sites)["gradient"]
-        cell = together(noise.scales(last.leaves(frame), Loss(loss.rho * last.fraction())), sites)["histogram"]
+        cell = together(noise.shares(last.leaves(frame), Loss(loss.rho * last.fraction()), honest), sites)["histogram"]
     weights = trained(question, crowd, people * question.training_share, gradient)
     return _released(question, crowd, weights, people * (1 - question.training_share), cell)
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from fl_server.conduct import SLICES_PER_EXCHANGE
 from strategies.analysis import Analysis, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
-from strategies.privacy import Loss
-from strategies.protections import noise
 from strategies.study import Question, Study
 from strategies.summary import Field
 
@@ -48,7 +46,7 @@ class Step:
         fields: what leaves a site over all slices.
         exchanges: how often the sites are asked; a masked sum takes a second time to open it.
         bytes: about what leaves each site.
-        noise: field -> standard deviation in each site's release; empty when exact.
+        noise: field -> standard deviation of what each site adds; empty when exact.
     """
 
     columns: tuple[str, ...]
@@ -74,15 +72,13 @@ def steps(study: Study, question: Question) -> tuple[Step, ...]:
 def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
     cut, needs = analysis.slices(frame), analysis.needs()
     sent = [sum(f.size for f in analysis.leaves(frame[span]).values()) * 8 + ENVELOPE_BYTES for span in cut]
-    fields, sds = analysis.leaves(frame), {}
+    fields = analysis.leaves(frame)
     exchanges = 1
     if question.summed:
         opened = -(-len(cut) // SLICES_PER_EXCHANGE)
         exchanges = 2 * opened
         sent.append(opened * ENVELOPE_BYTES)
-    if question.budget is not None:
-        sds = noise.scales(fields, Loss(question.budget.loss.rho * analysis.fraction()))
-    return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), sds)
+    return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
 
 
 def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
@@ -110,7 +106,7 @@ def made_up(span: Range, people: int, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def together(noise: Mapping[str, float], sites: int) -> dict[str, float]:
-    """The noise that the total over sites carries: each adds its own, in full."""
+    """The noise that the total over sites carries, to which each adds as much."""
     return {name: sd * sites**0.5 for name, sd in noise.items()}
 
 

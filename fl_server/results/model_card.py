@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_server.conduct import Result
+from fl_server.results import statement
 
 LIMITS = (
     "It describes people like those of the sites named here, and nobody else; elsewhere its accuracy is unknown.",
@@ -42,10 +43,11 @@ def document(result: Result, countries: Mapping[str, str], version: str, digest:
         "held_out_share": None if share is None else round(1 - float(share), 10),
         "privacy": {
             "regime": result.question.regime.value,
-            "epsilon": budget.epsilon if budget else None,
+            "epsilon": statement.epsilon(result),
             "delta": budget.delta if budget else None,
             "unit": str(budget.unit) if budget else None,
             "rho": result.statement.rho if budget else None,
+            "honest_sites_assumed": result.question.honest_sites if budget else None,
         },
         "metrics": {name: number(facts[name]) for name in facts if "auc" in name or name.startswith("held_out")},
         "limits": list(LIMITS),
@@ -92,10 +94,11 @@ def text(card: Mapping[str, Any], inputs: Sequence[str]) -> str:
             "",
             "## Privacy",
             "",
-            f"- epsilon {privacy['epsilon']:g}, delta {privacy['delta']:g}, per {privacy['unit']} at each site"
+            f"- epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:g}, per {privacy['unit']} at each site"
             f" (rho = {privacy['rho']:.4g} in zCDP)"
             if privacy["epsilon"] is not None
             else "- no differential privacy claim is made",
+            f"- It rests on {privacy['honest_sites_assumed']} sites that keep their share of the noise to themselves",
             "- The evaluation is paid for by the same epsilon and delta",
             "",
             "## Metrics",

@@ -114,7 +114,7 @@ def _together(results: Sequence[Result]) -> str:
     if len(budgets) < 2:
         return ""
     delta = max(b.delta for b in budgets)
-    rho = sum(b.loss.rho for b in budgets)
+    rho = sum(r.statement.rho for r in results)
     return (
         f"Together, the {len(budgets)} private questions cost a person at a site "
         f"epsilon {Loss(rho).epsilon(delta):.3g} at delta {power(delta)} (rho {rho:.4g})."
@@ -427,7 +427,9 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
 def _statement(result: Result) -> tuple[tuple[str, str], ...]:
     said = statement.document(result, ())
     exact = result.question.regime is Regime.EXACT
-    noise = ", ".join(f"{name} {value:.3g}" for name, value in said["noise_sd"].items())
+    together = said["noise_sd_together"]
+    noise = ", ".join(f"{name} {sd:.3g} (together {together[name]:.3g})" for name, sd in said["noise_sd"].items())
+    attempts = f" over {said['attempts']} attempts, each with other noise" if said["attempts"] > 1 else ""
     cell = said["minimum_cell"]
     if not exact:
         rule = "not applied: nothing about the data withholds a private answer"
@@ -438,12 +440,12 @@ def _statement(result: Result) -> tuple[tuple[str, str], ...]:
     return (
         ("regime", said["regime"]),
         ("for whom", said["for_whom"]),
-        ("epsilon", NONE + " (no such claim)" if exact else f"{said['epsilon']:g}"),
+        ("epsilon", NONE + " (no such claim)" if said["epsilon"] is None else f"{said['epsilon']:.4g}"),
         ("delta", NONE + " (no such claim)" if exact else power(said["delta"])),
         ("unit", f"{said['unit']}, at each site"),
         ("budget", NONE + " (nothing is spent)" if exact else said["budget_in_words"]),
-        ("loss in zCDP", NONE + " (no such claim)" if exact else f"rho {said['rho']:.4g} at each site"),
-        ("noise, standard deviation", NONE if exact else noise),
+        ("loss in zCDP", NONE + " (no such claim)" if exact else f"rho {said['rho']:.4g} at each site{attempts}"),
+        ("noise of each site, standard deviation", NONE if exact else noise),
         ("minimum people at a site", _minimum(said["minimum_people"]) if exact else "not applied: nothing is refused"),
         ("minimum people in a cell", rule),
         ("minimum sites", _minimum(said["minimum_sites"])),

@@ -17,6 +17,7 @@ from strategies.analysis import Frame
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.privacy import Budget
+from strategies.study import Question
 from strategies.variants import Panel, Variant
 
 LEAST_FREQUENCY, MOST_FREQUENCY = 0.05, 0.5
@@ -206,5 +207,6 @@ def release(members: Cohort, frame: Frame, budget: Budget | None, minimum_cell: 
     site = Site(tuple(f"made-up-{i}" for i in range(len(members))), members)
     assert frame.panel is not None
     if budget is None:
-        return Release.exact(released(GenotypeCounts("panel"), None, frame, [site], minimum_cell).answer)
-    return Release.private(released(NoisedFrequency("panel"), budget, frame, [site]).answer, frame.panel.frequencies)
+        return Release.exact(released(Question("counts", GenotypeCounts("panel")), frame, [site], minimum_cell).answer)
+    alone = Question("frequencies", NoisedFrequency("panel"), budget, by_site=True)
+    return Release.private(released(alone, frame, [site]).answer, frame.panel.frequencies)

@@ -31,7 +31,7 @@ from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.privacy import Regime
 from strategies.protections.clipping import KEPT_BITS, kept
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
-from strategies.summary import Field, Summary
+from strategies.summary import COUNT_BITS, Field, Summary
 from strategies.variants import Panel
 
 NORMAL_95 = 1.959963984540054
@@ -243,7 +243,7 @@ class NoisedFrequency:
     def leaves(self, frame: Frame) -> dict[str, Field]:
         most = np.abs(self._steps(frame)[0]).max(axis=1) * 2.0**-self.FRACTION_BITS
         l1, l2 = float(most.sum()), float(np.sqrt((most**2).sum()))
-        people = Field((), "people", 1.0, 1.0, share=0.2)
+        people = Field((), "people", 1.0, 1.0, COUNT_BITS, share=0.2)
         if self.clip is not None:
             l2 = min(l2, self.clip)
             l1 = min(l1, math.sqrt(len(most)) * l2)  # M of the row's 2 M numbers are zero
@@ -259,7 +259,7 @@ class NoisedFrequency:
         assert cohort.genotypes is not None
         steps, weight = self._steps(frame)
         if self.clip is None:
-            counts, people = cohort.genotypes.counts(), np.array(len(cohort), dtype=np.int64)
+            counts, people = cohort.genotypes.counts(), np.array(len(cohort) << COUNT_BITS, dtype=np.int64)
         else:
             whole = _kept(cohort.genotypes, steps, weight, self.clip * 2.0**self.FRACTION_BITS)
             counts = _kept_counts(cohort.genotypes, whole)

@@ -56,7 +56,7 @@ from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.protections.clipping import factors
-from strategies.summary import Field, Summary, after_rounding
+from strategies.summary import COUNT_BITS, Field, Summary, after_rounding
 
 if TYPE_CHECKING:
     import torch
@@ -376,7 +376,8 @@ class PrivateTraining:
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         if not self._training:
-            return {"histogram": Field((2, self.bins), "held-out people without and with the label, by score", 1, 1)}
+            words = "held-out people without and with the label, by score"
+            return {"histogram": Field((2, self.bins), words, 1, 1, COUNT_BITS)}
         d = self._shapes(frame).parameters
         l2 = after_rounding(min(self.clipping_norm, self._longest(frame)), d, self.FRACTION_BITS)
         return {"gradient": Field((d,), "sum of clipped gradients", math.sqrt(d) * l2, l2, self.FRACTION_BITS)}
@@ -403,7 +404,7 @@ class PrivateTraining:
         if not self._training:
             bins = np.minimum((scores(shapes, weights, x) * self.bins).astype(np.int64), self.bins - 1)
             cells = np.bincount(y.astype(np.int64) * self.bins + bins, minlength=2 * self.bins)
-            return {"histogram": cells.reshape(2, self.bins).astype(np.int64)}
+            return {"histogram": cells.reshape(2, self.bins).astype(np.int64) << COUNT_BITS}
         gradient = self.leaves(frame)["gradient"]
         total = np.zeros(gradient.shape, dtype=np.int64)
         block = CELLS_AT_A_TIME // shapes.parameters
@@ -451,7 +452,7 @@ class PrivateTraining:
     def _answer(self, total: Total, frame: Frame) -> Answer:
         shapes = self._shapes(frame)
         noise = total.noise.get("histogram", 0.0)
-        histogram = total.sums["histogram"].astype(np.float64)
+        histogram = self.leaves(frame)["histogram"].values(total.sums["histogram"])
         auc = area(histogram, noise)
         edges = np.arange(self.bins + 1) / self.bins
         low, high = auc.interval

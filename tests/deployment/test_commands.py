@@ -25,7 +25,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fl_client import cli as client
 from fl_client import executor
-from fl_client.ledger import VETO_FILE, Ledger
+from fl_client.ledger import VETO_FILE, Ledger, Place
 from fl_client.policy import NodeConfig
 from fl_server import cli as server
 from fl_server.config import ServerConfig
@@ -284,7 +284,7 @@ def test_ledger_verifies_and_adds_up(home: Path, capsys: Said) -> None:
     config = NodeConfig.read(node)
     ledger, year = config.open_ledger(), time.gmtime().tm_year
     event = {"kind": "gaussian", "multiplier": (1 / 0.02) ** 0.5, "count": 1}
-    ledger.reserve("session", "question", Loss(0.01), config.policy.bounds, "demo", year, [event])
+    ledger.reserve(Place("session", "question", 1), Loss(0.01), config.policy.bounds, "demo", year, [event])
     ledger.note({"event": "refuse"})
     ledger.close()
     capsys.readouterr()

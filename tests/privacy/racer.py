@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fl_client.ledger import Bounds, Ledger, OverBudgetError
+from fl_client.ledger import Bounds, Ledger, OverBudgetError, Place
 from strategies.privacy import Loss
 
 
@@ -17,7 +17,7 @@ def spend(folder: str, url: str | None, process: int, whole: float, start: Any, 
     try:
         for number in range(3):
             with suppress(OverBudgetError):
-                opened.reserve(f"session-{process}", f"q{number}", Loss(whole / 20), bounds, "c", 2026, [])
+                opened.reserve(Place(f"session-{process}", f"q{number}", 1), Loss(whole / 20), bounds, "c", 2026, [])
                 count += 1
         opened.close()
     finally:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from fl_client import database
 from fl_client.journal import GENESIS
-from fl_client.ledger import Bounds, Ledger, OverBudgetError, Session, Slot
+from fl_client.ledger import Bounds, Ledger, OverBudgetError, Place, Session, Slot
 from strategies.marks import Mark
 from strategies.privacy import Budget, Loss, Renewal
 from strategies.wire import Closed, Refused
@@ -64,7 +64,7 @@ def charge(
     permit: str = "c",
     year: int = YEAR,
 ) -> None:
-    ledger.reserve(session, question, Loss(rho), bounds, permit, year, [])
+    ledger.reserve(Place(session, question, 1), Loss(rho), bounds, permit, year, [])
 
 
 def record(ledger: Ledger, request: str, slot: Slot, reply: bytes = b"reply", masked: bool = False) -> bytes:

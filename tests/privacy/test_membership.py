@@ -185,7 +185,7 @@ def small_release(seed):
 def test_a_floor_of_five_hides_none_of_25_members(seed):
     p, frame, people, members, others = small_release(seed)
     site = Site(tuple(map(str, range(MEMBERS))), people)
-    answer = released(GenotypeCounts("panel"), None, frame, [site], FLOOR).answer
+    answer = released(Question("q", GenotypeCounts("panel")), frame, [site], FLOOR).answer
     assert 0 < answer.withheld < SNPS, "the floor is at work"
     found = frequencies.genotype_ratio(frequencies.genotype_counts(answer), Reference.published(p))
     # One in 10,000 by Markov's inequality: nobody's score was looked at to set it.
@@ -315,9 +315,10 @@ def cohort(rng, p, people, missing=0.0):
 def asked(analysis, frame, halves, budget=None, minimum_cell=0):
     """The measured attacks on the answer of the halves' members."""
     sites = {name: Site(tuple(np.array(h.identifiers)[h.inside]), h.members) for name, h in halves.items()}
-    answer = released(analysis, budget, frame, list(sites.values()), minimum_cell).answer
-    by_site = {name: released(analysis, budget, frame, [site]).answer for name, site in sites.items()} if budget else {}
-    return measure(Result(Question("q", analysis, budget), answer, by_site, None), frame, halves, True)
+    question = Question("q", analysis, budget, by_site=budget is not None and analysis.by_site)
+    answer = released(question, frame, list(sites.values()), minimum_cell).answer
+    by_site = {name: released(question, frame, [site]).answer for name, site in sites.items()} if budget else {}
+    return measure(Result(question, answer, by_site, None), frame, halves, True)
 
 
 def test_answers_of_the_catalogue_are_measured_as_they_are():

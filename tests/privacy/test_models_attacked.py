@@ -89,13 +89,15 @@ def private(epsilon, repeat):
     """A model trained on those inside, and every round that led to it; anew for each repeat."""
     chosen = np.flatnonzero(INSIDE)
     site = Site(tuple(NAMES[i] for i in chosen), COHORT.take(chosen))
-    return Budget(epsilon, 1e-6), released(TRAINING, Budget(epsilon, 1e-6), FRAME, [site])
+    return Budget(epsilon, 1e-6), released(
+        Question("q", TRAINING, Budget(epsilon, 1e-6), honest_sites=1), FRAME, [site]
+    )
 
 
 def measured(epsilon, repeat):
     budget, out = private(epsilon, repeat)
     halves = {"A": Halves(NAMES, COHORT, INSIDE)}
-    return measure(Result(Question("q", TRAINING, budget), out.answer, {}, None), FRAME, halves, True)
+    return measure(Result(Question("q", TRAINING, budget, honest_sites=1), out.answer, {}, None), FRAME, halves, True)
 
 
 def allowed(epsilon):

@@ -14,6 +14,7 @@ from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.learning.train import PrivateTraining, Shapes
 from strategies.privacy import Budget
+from strategies.study import Question
 
 VARIANTS, PEOPLE = 40, 200
 RNG = np.random.default_rng(20)
@@ -47,7 +48,7 @@ def first_sum(people, hidden=0, budget=None):
         fields = question.leaves(FRAME)
         return fields["gradient"].values(question.summarise(one, FRAME)["gradient"])
     site = Site(tuple(f"p{i}" for i in people), one)
-    asked, total = released(question, budget, FRAME, [site]).rounds[0]
+    asked, total = released(Question("q", question, budget, by_site=True), FRAME, [site]).rounds[0]
     return asked.leaves(FRAME)["gradient"].values(total.sums["gradient"])
 
 
@@ -106,7 +107,7 @@ def test_nobody_is_told_from_an_empty_gradient():
 
 def counts(people, minimum_cell=0):
     site = Site(tuple(map(str, people)), cohort(np.array(people)))
-    return released(GenotypeCounts("panel"), None, FRAME, [site], minimum_cell).answer
+    return released(Question("q", GenotypeCounts("panel")), FRAME, [site], minimum_cell).answer
 
 
 def test_two_exact_answers_that_differ_by_one_person_are_that_persons_genome():
@@ -132,7 +133,9 @@ def test_a_missing_genotype_is_told_as_missing():
 
     def answer(chosen):
         people = Cohort(chosen.shape[1], Genotypes.pack(np.ascontiguousarray(chosen)))
-        return released(GenotypeCounts("panel"), None, FRAME, [Site(tuple("x" * len(people)), people)], 0).answer
+        return released(
+            Question("q", GenotypeCounts("panel")), FRAME, [Site(tuple("x" * len(people)), people)], 0
+        ).answer
 
     assert between(answer(codes), answer(codes[:, 1:]))[3] == MISSING
 

@@ -25,6 +25,7 @@ from strategies.cohort import Cohort, Genotypes
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget, Loss
 from strategies.protections import noise
+from strategies.study import Question
 from strategies.summary import Summary, add
 from strategies.variants import Panel, Variant
 
@@ -73,7 +74,7 @@ def frequency_ratios(epsilon: float, repeats: int) -> dict[str, np.ndarray]:
             }
             errors.setdefault(site, []).append(table["frequency"] - p)
             widths.setdefault(site, []).append(table["high_95"] - table["low_95"])
-    expected = frequencies.noised(question, frame, budget, PEOPLE)
+    expected = frequencies.noised(Question("q", question, budget, by_site=True), frame, PEOPLE)
     minor = np.minimum(p, 1 - p)
     out = {}
     for site, foretold in {**expected.by_site, "total": expected.total}.items():
@@ -270,7 +271,7 @@ def areas(
 
 def foretold(question: PrivateTraining, loss: Loss | None, cases: float = 0.5) -> model.Band:
     crowd = model.Crowd.of(question, AROUND, model.label(BEST, cases))
-    return model.band(question, AROUND, crowd, SITES * EACH, loss, SITES)
+    return model.band(question, AROUND, crowd, SITES * EACH, loss, SITES, 1)
 
 
 def test_a_models_area_is_as_foretold() -> None:
@@ -334,7 +335,7 @@ def test_the_assumed_model_has_the_area_and_the_share_that_are_assumed(auc: floa
 
 def test_more_noise_is_never_foretold_to_be_better() -> None:
     budget = Budget(3.0, 1e-5)
-    expected = model.area_band(TRAINING, AROUND, budget, (EACH,) * SITES, BEST, 0.5)
+    expected = model.area_band(TRAINING, AROUND, budget, (EACH,) * SITES, BEST, 0.5, 1)
     assert expected is not None
     means = [band.model for _, band in sorted(expected.over_epsilon.items())]
     assert means == sorted(means)

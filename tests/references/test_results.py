@@ -59,6 +59,7 @@ def statement(regime: Regime, sds: dict[str, float], rho: float) -> Statement:
         minimum_people=20,
         minimum_sites=3,
         noise=sds,
+        attempts=1,
         rho=rho,
         bytes_left={site: 12_345 + i for i, site in enumerate(SITES)},
         policies=dict.fromkeys(SITES, "0123456789abcdef"),
@@ -111,7 +112,7 @@ def study():
         panels={"all": panel(60), "few": panel(12)},
         questions=(
             Question("counts", GenotypeCounts("all")),
-            Question("frequencies", NoisedFrequency("few"), budget),
+            Question("frequencies", NoisedFrequency("few"), budget, by_site=True),
             Question("scan", LinearAssociation("all", "trait", ("sex",))),
             Question("model", training, budget),
         ),

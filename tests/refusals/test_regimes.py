@@ -104,7 +104,7 @@ def every_private_question() -> Study:
 def reply_lengths(tiny: Tiny) -> list[tuple[str, int, int]]:
     """Question, round and length of each reply of one site to every private question, each asked to its end."""
     asked, gate, out = every_private_question(), tiny.gates[SITE], []
-    pen = tiny.pen(asked).open([SITE])
+    pen = tiny.pen(asked).open()
     for question in asked.questions:
         frame, analysis, earlier = asked.frame(question), question.analysis, []
         while isinstance(analysis, Analysis):
