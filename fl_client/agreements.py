@@ -36,6 +36,7 @@ _agreements = sa.Table(
     sa.Column("key", sa.LargeBinary),
     sa.Column("root", sa.LargeBinary),
     sa.Column("transcript", sa.Text),
+    sa.Column("exact", sa.Boolean, nullable=False),
 )
 _peers = sa.Table(
     "peers",
@@ -88,7 +89,8 @@ class Peer:
 @dataclass(frozen=True)
 class Agreement:
     """One attempt of a question with its roster. `share` is the request that began it; key and root are this node's own
-    and None once they are deleted; `transcript` is None until it signed one."""
+    and None once they are deleted; `transcript` is None until it signed one. Only the rosters of `exact` totals count
+    against each other: what follows from a noised one by subtraction carries its noise."""
 
     session: str
     question: str
@@ -99,6 +101,7 @@ class Agreement:
     stage: Stage
     key: bytes | None
     root: bytes | None
+    exact: bool
     transcript: str | None = None
 
 
@@ -212,7 +215,7 @@ class Agreements:
                 connection.execute(_agreements.update().filter_by(**place).values(**values))
                 named = {"agreement": one.agreement, "session": one.session}
                 connection.execute(_peers.insert(), [{**named, **asdict(peer)} for peer in peers[one.agreement]])
-            rosters = {one.agreement: one.roster for one in agreements} | dict(learned.pending)
+            rosters = {one.agreement: one.roster for one in agreements if one.exact} | dict(learned.pending)
             connection.execute(_pending.delete().filter_by(**mine))
             for name, roster in rosters.items():
                 connection.execute(_pending.insert().values(**mine, agreement=name, members=json.dumps(sorted(roster))))
@@ -228,7 +231,8 @@ class Agreements:
         with self._engine.begin() as connection:
             connection.execute(_agreements.update().filter_by(**place).values(stage=Stage.OPENED))
             connection.execute(_pending.delete().filter_by(dataset=self.dataset, agreement=agreement.agreement))
-            self._opened(connection, agreement.roster)
+            if agreement.exact:
+                self._opened(connection, agreement.roster)
             self._append(connection, {"event": "unmask", **line})
 
     def _opened(self, connection: sa.Connection, roster: Sequence[str]) -> None:

@@ -195,6 +195,7 @@ minimum_people = 20   # an exact question is refused below this
 minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
 by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
+honest_sites = 2      # the most sites that shared noise may count on; were one alone honest, so many times the loss
 own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
 
 [policy.shares]       # of the budget's loss (zCDP), what may be spent
@@ -268,6 +269,7 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
     _say("policy", f"{policy.identifier}: {allowed or 'no analysis'}")
     _say("", f"for {_list(policy.purposes)}, asked by {_list(policy.coordinators)}")
     _say("", f"exact: {policy.minimum_people} people, {policy.minimum_sites} sites, cells of {config.minimum_cell}")
+    _say("", f"private totals: noise shared by at most {policy.honest_sites} sites that keep theirs to themselves")
     _say("", f"for this site alone: {', '.join(policy.by_site) or 'nothing'}")
     _say("budget", f"{policy.budget}: rho {policy.budget.loss.rho:.6f}, spent {spent.rho:.6f}, left {left:.6f}")
     unknown = [name for name in policy.coordinators if name not in federation.coordinators]

@@ -445,6 +445,7 @@ class Gate:
         if session.study != step.study:
             raise RefusalError(Reason.SESSION_CONFLICT)
         study = self._opened_study(session)
+        exact = set()
         for name, attempt in step.questions.items():
             question = study.question(name)
             if question is None or not question.summed:
@@ -453,7 +454,9 @@ class Gate:
                 raise RefusalError(reason[0], **reason[1])
             self._summing.admit_roster(step.roster, attempt, _least_sites(question))
             self._affordable(message.signer, step, question, attempt)
-        return self._summing.share(message, step, session)
+            if question.regime is Regime.EXACT:
+                exact.add(name)
+        return self._summing.share(message, step, session, exact)
 
     # -- opening and closing a study ------------------------------------------------------------------------------
 

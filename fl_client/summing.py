@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -87,13 +87,14 @@ class Summing:
 
     # -- share ----------------------------------------------------------------------------------------------------
 
-    def share(self, message: Message, share: Share, session: Session) -> bytes:
-        """Begin an attempt of each question; earlier attempts of them end here, for good."""
+    def share(self, message: Message, share: Share, session: Session, exact: Collection[str]) -> bytes:
+        """Begin an attempt of each question; earlier attempts of them end here, for good. The totals of those named in
+        `exact` carry no noise."""
         for question, attempt in share.questions.items():
             if any(known.attempt >= attempt for known in self._agreements.of(share.session, question=question)):
                 raise RefusalError(Reason.ALREADY_ANSWERED)
         others = self._session_keys(message.body, share, session)
-        begun = [self._begin(message, share, question) for question in sorted(share.questions)]
+        begun = [self._begin(message, share, question, question in exact) for question in sorted(share.questions)]
         places = {site: place for place, site in enumerate(sorted(share.roster))}
         shares = [secure_sum.split(one.root, len(share.roster)) for one in begun if one.root]
         try:
@@ -118,7 +119,7 @@ class Summing:
         self._agreements.share(message.digest, begun, reply)
         return reply
 
-    def _begin(self, message: Message, share: Share, question: str) -> Agreement:
+    def _begin(self, message: Message, share: Share, question: str, exact: bool) -> Agreement:
         attempt = share.questions[question]
         return Agreement(
             session=share.session,
@@ -130,6 +131,7 @@ class Summing:
             stage=Stage.SHARED,
             key=X25519PrivateKey.generate().private_bytes_raw(),
             root=os.urandom(secure_sum.SEED_BYTES),
+            exact=exact,
         )
 
     def _session_keys(self, body: bytes, share: Share, session: Session) -> dict[str, str]:
@@ -182,7 +184,8 @@ class Summing:
         if not _listed(own, headers[self.name], roster):
             raise RefusalError(Reason.AGREEMENT_STALE)
         learned = _together(headers)
-        self._not_exposing(roster, learned)
+        if any(one.exact for one in begun):
+            self._not_exposing(roster, learned)
         transcript = transcript_of(agree.share, (envelope for _, _, envelope in signed.values()))
         line = {
             "coordinator": message.signer,

@@ -29,7 +29,7 @@ from strategies.wire import (
     pack_parts,
     unpack_parts,
 )
-from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Pen, Tiny, people_of, study
+from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TOGETHER, TRAINING, Pen, Tiny, people_of, study
 
 Make = Callable[..., Tiny]
 Case = Callable[[Make, pytest.MonkeyPatch], tuple[Tiny, bytes]]
@@ -211,6 +211,23 @@ def its_own_part_without_leave(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny,
 def a_total_of_a_node_that_gives_parts(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make(policies={SITE: {"by_site": ["exact"], "minimum_cell": 5}})
     return tiny, opened(tiny).ask("counts")
+
+
+def noise_that_counts_on_more_sites_than_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny, study(replace(TOGETHER, honest_sites=3))).ask("frequencies")
+
+
+def fewer_than_its_noise_counts_on(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(honest_sites=4)
+    pen = opened(tiny, study(replace(TOGETHER, honest_sites=4)))
+    return tiny, pen.share({"frequencies": 1}, ("AT", "BE", "CY"))
+
+
+def a_share_for_a_question_beyond_the_budget(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    pen = opened(tiny, study(replace(TOGETHER, budget=Budget(20.0, 1e-5))))
+    return tiny, pen.share({"frequencies": 1})
 
 
 def another_build(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -713,6 +730,9 @@ CASES: dict[Case, Reason] = {
     range_outside_policy: Reason.RANGE_OUTSIDE_POLICY,
     its_own_part_without_leave: Reason.BY_SITE_NOT_ALLOWED,
     a_total_of_a_node_that_gives_parts: Reason.BY_SITE_NOT_ALLOWED,
+    noise_that_counts_on_more_sites_than_policy: Reason.HONEST_SITES,
+    fewer_than_its_noise_counts_on: Reason.TOO_FEW_SITES,
+    a_share_for_a_question_beyond_the_budget: Reason.BUDGET_EXHAUSTED,
     a_range_narrower_than_the_policy_s: Reason.RANGE_OUTSIDE_POLICY,
     another_build: Reason.WRONG_ASSEMBLY,
     a_veto: Reason.VETOED,
@@ -787,6 +807,7 @@ PUBLIC = {
     Reason.TOO_FEW_PEOPLE: {"minimum_people"},
     Reason.OVERLAP: {"minimum_people"},
     Reason.BUDGET_EXHAUSTED: {"rho_asked", "rho_left", "rho_lifetime"},
+    Reason.HONEST_SITES: {"honest_sites"},
 }
 
 
