@@ -33,7 +33,7 @@ class Array:
 
     Attributes:
         shape: how many numbers there are.
-        noise_sd: standard deviation of the noise in each entry, in its unit; None where there is none.
+        noise_sd: standard deviation of this node's noise in each entry, in its unit; None where there is none.
         one_person: the most that one person can change the array, as its L2 norm in the unit.
     """
 
@@ -53,9 +53,10 @@ class Release:
         round, slice, slices, attempt, roster: the place of the reply, and the sites that are summed.
         arrays: name -> what it holds.
         digest, bytes: SHA-256 and size of the reply's body, which the node signed with its mark.
+        honest_sites: on how many sites the noise counts; None where this node's is full, or there is none.
         minimum_people, minimum_cell, minimum_sites: the thresholds in force; nothing of the kind where private.
-        epsilon, delta, unit, reserved_rho: the loss of the whole question, reserved before data were read; None where
-            exact.
+        epsilon, delta, unit, reserved_rho: the loss of one attempt of the whole question, reserved before data were
+            read; None where exact.
         policy, data, version: digests of policy and data set that answered, and the data set's version.
         synthetic: whether no person stands behind the data.
         decision: why it was let out.
@@ -78,6 +79,7 @@ class Release:
     arrays: Mapping[str, Array]
     digest: str
     bytes: int
+    honest_sites: int | None
     minimum_people: int | None
     minimum_cell: int | None
     minimum_sites: int | None

@@ -66,6 +66,9 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     if question.budget:
         each = " and for each site" if question.by_site else ""
         out += _wrapped("   costs   ", f"{_cost(question.budget.loss, question.budget.delta)} per person at each site")
+        if question.shares_noise:
+            words = f"on {question.honest_sites} sites that keep their share of the noise to themselves"
+            out += _wrapped("   rests   ", f"{words}; another attempt, if a site is lost, costs as much again")
         if question.budget.unit != PERSON:
             out += _wrapped("   hides   ", f"a {question.budget.unit} together, at {question.budget}")
         out += _wrapped("   answers ", f"together{each}, for publication at that price")
