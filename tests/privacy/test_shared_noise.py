@@ -19,8 +19,9 @@ from fl_server.results import statement
 from fl_server.session import Checkpoint
 from simulations.populations import write_bed
 from strategies.analyses.allele_frequency import NoisedFrequency
-from strategies.errors import RefusedError
-from strategies.privacy import Budget, Loss
+from strategies.codec import canonical, parse
+from strategies.errors import RefusedError, UsageError
+from strategies.privacy import Budget, Loss, Unit, epsilon_of, rho_of
 from strategies.protections import noise
 from strategies.protections.sampler import Law, Table
 from strategies.study import HONEST_SITES, Question, Study
@@ -33,6 +34,7 @@ from tests.tiny import (
     COUNTS,
     FREQUENCIES,
     NAMES,
+    PANEL,
     PEOPLE,
     TOGETHER,
     TRAINING,
@@ -318,3 +320,40 @@ def test_grids_are_fine_enough_for_shares(question: Question, epsilon: float, si
     fields = asked.analysis.leaves(frame)
     spent = noise.spent_together(fields, asked.noise(asked.analysis, fields), sites).rho
     assert spent == pytest.approx(asked.budget.loss.rho * asked.analysis.fraction(), rel=1e-9)
+
+
+def test_a_study_states_the_honest_sites_where_noise_is_shared_and_only_there() -> None:
+    """It is part of the signed document, so nobody counts on more sites than the researcher wrote."""
+    two, three = study(TOGETHER), study(replace(TOGETHER, honest_sites=3))
+    assert two.digest != three.digest
+    panels = {"panel": PANEL.encode()}
+    assert Study.from_document(three.document, panels) == three
+    assert Study.from_document(study(FREQUENCIES, COUNTS).document, panels) == study(FREQUENCIES, COUNTS)
+    without = parse(two.document)
+    del without["question"][0]["honest_sites"]
+    assert Study.from_document(canonical(without), panels) == two
+    for wrong, rule in (
+        ({"honest_sites": 0}, "from 1 to 100"),
+        ({"honest_sites": 101}, "from 1 to 100"),
+        ({"honest_sites": 2.5}, "honest_sites"),
+        ({"by_site": True}, "sites share noise"),
+    ):
+        raw = parse(two.document)
+        raw["question"][0] |= wrong
+        with pytest.raises(UsageError, match=rule):
+            Study.from_document(canonical(raw), panels)
+
+
+@pytest.mark.parametrize("honest", [0, 101])
+def test_a_policy_relies_on_1_to_100_sites(make_tiny: Callable[..., Tiny], honest: int) -> None:
+    with pytest.raises(UsageError, match="honest_sites must be from 1 to 100"):
+        make_tiny(honest_sites=honest)
+
+
+def test_times_is_the_epsilon_of_so_many_losses() -> None:
+    """Against the conversion itself; where the sampler's distance would eat delta, nothing is claimed."""
+    for family in (1, 3):
+        budget = Budget(2.0, 1e-6, Unit(family))
+        assert budget.times(1) == 2.0
+        assert budget.times(5) == pytest.approx(epsilon_of(5 * rho_of(2.0, 1e-6), 1e-6), rel=1e-6)
+    assert Budget(100.0, 1e-30).times(100) == math.inf

@@ -399,6 +399,9 @@ def open_site(site: str) -> Dataset:
 DEMO = PrivateTraining("gstt1", "GSTT1_high", 360, "split 0", ("sex",))
 """The question that the demo's study asks, at its default parameters."""
 
+HONEST = 3
+"""Of its four sites, as in the demo's study."""
+
 DEMO_COLUMNS = {"GSTT1_high": Range(0, 1), "sex": Range(1, 2)}
 
 
@@ -412,10 +415,10 @@ class Trained:
 
 
 def train(europe: Europe, question: PrivateTraining, labels: Mapping[str, np.ndarray], loss: Loss | None) -> Trained:
-    """Ask all rounds as a gate would, with each site's own noise, or without noise if there is no loss."""
+    """Ask all rounds as a gate would, with each site's share of the noise, or without noise if there is no loss."""
     while True:
         part, declared = question.needs().part, question.leaves(europe.frame)
-        scale = {} if loss is None else noise.scales(declared, Loss(loss.rho * question.fraction()))
+        scale = {} if loss is None else noise.shares(declared, Loss(loss.rho * question.fraction()), HONEST)
         cohorts = [europe.part(site, part, labels) for site in europe.cohorts]
         sums = None
         for cohort in cohorts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +97,8 @@ def every_private_question() -> Study:
     for page in CATALOGUE:
         for number, change in enumerate(changes(page) if page.regime is Regime.PRIVATE else []):
             fitting = {k: v for k, v in here.items() if k in {f.name for f in fields(page)}}  # type: ignore[arg-type]
-            questions.append(Question(f"{page.__name__}_{number}", first(page, fitting | change), Budget(0.3, 1e-5)))
+            one = Question(f"{page.__name__}_{number}", first(page, fitting | change), Budget(0.3, 1e-5))
+            questions += [one, replace(one, name=f"{one.name}_by_site", by_site=True)] if page.by_site else [one]
     return study(*questions, panels={PARAMETERS["panel"]: PANEL})
 
 

@@ -28,7 +28,7 @@ from strategies.wire import (
     transcript_of,
     unseal,
 )
-from tests.tiny import COUNTS, FREQUENCIES, LINEAR
+from tests.tiny import COUNTS, LINEAR, TOGETHER
 from tests.wire.test_fuzz import MESSAGES
 
 KEY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -41,10 +41,10 @@ STUDY_DOCUMENT = (
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","by_site":false,"name":"counts","panel":"panel",'
     b'"regime":"exact"},{"analysis":"association","by_site":false,"covariates":["sex"],"name":"linear",'
     b'"panel":"panel","regime":"exact","trait":"trait"},{"analysis":"allele_frequency","by_site":false,"clip":null,'
-    b'"delta":1e-05,"epsilon":1.0,"family":1,"name":"frequencies","panel":"panel","regime":"private"}],'
-    b'"title":"a golden"}'
+    b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
+    b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "fd80b0bc5d19eff7bae4a1bbbaa23a35616a65d3af54f9d970bac51b1eeefd67"
+STUDY_DIGEST = "4064ca2b825f29dbe7208c29697275c4b96503c65a3f1188dafd4121e9bb2d9e"
 PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
@@ -86,7 +86,7 @@ def asked() -> Study:
     from strategies.analysis import Range  # noqa: PLC0415
 
     columns = {"trait": Range(-4.0, 4.0), "sex": Range(1.0, 2.0)}
-    return Study("a golden", Purpose.POLICY, "GRCh37", 3, columns, {"panel": PANEL}, (COUNTS, LINEAR, FREQUENCIES))
+    return Study("a golden", Purpose.POLICY, "GRCh37", 3, columns, {"panel": PANEL}, (COUNTS, LINEAR, TOGETHER))
 
 
 def sha(data: bytes) -> str:
@@ -152,5 +152,5 @@ def test_the_names_of_what_is_signed() -> None:
 
 
 def test_the_reasons_are_a_closed_set() -> None:
-    assert len(Reason) == 32
-    assert sha(" ".join(sorted(Reason)).encode())[:16] == "dc46181ec93c529b"
+    assert len(Reason) == 33
+    assert sha(" ".join(sorted(Reason)).encode())[:16] == "eef67fddaa600a54"
