@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from strategies.privacy import Budget, Loss, Unit, epsilon_of, rho_of
 from strategies.protections import noise
 from strategies.protections.sampler import Law, Table
 from strategies.study import HONEST_SITES, Question, Study
-from strategies.summary import MOST_INTEGER, Field
+from strategies.summary import MOST_INTEGER, Field, Summary
 from strategies.variants import Panel, Variant
 from strategies.wire import Agree, Ask, Unmask, unpack_arrays
 from tests.privacy.test_drop_outs import dropping
@@ -244,6 +245,22 @@ def test_a_site_that_falls_silent_leaves_its_noise_in_the_sum(quick_path: Path) 
     assert result.statement.recovered == {names[2]: "did not answer"}
     assert SHARED.honest_sites == HONEST_SITES == 2
     assert np.var(noise_in(quick_path / "run", "shared", names)) == pytest.approx(4 / 2 * alone(asked) ** 2, rel=0.05)
+
+
+def test_parts_that_leave_the_ring_are_held_before_the_noise_and_never_refused(
+    tiny: Tiny, quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal or a wrapped sum would tell about the data without noise."""
+    summarise = NoisedFrequency.summarise
+
+    def huge(page: NoisedFrequency, *seen: Any) -> Summary:
+        return {name: np.full_like(part, 2**62) for name, part in summarise(page, *seen).items()}
+
+    monkeypatch.setattr(NoisedFrequency, "summarise", huge)
+    (result,) = tiny.conductor(study(TOGETHER), quick_path / "run").run()
+    assert result.statement.sites == NAMES
+    total = unpack_arrays(Checkpoint(quick_path / "run").read("frequencies.1.1.0.total") or b"")["0"]
+    assert np.abs(total - 2**62).max() < 2**30
 
 
 # -- what it counts on, and what it costs ------------------------------------------------------------------------------
