@@ -213,9 +213,7 @@ class Gate:
         elif question.by_site:
             summary = admitted.analysis.withhold(summary, self._minimum_cell(self._opened_study(admitted.session)))  # 7
         if admitted.agreement is not None:
-            if question.regime is Regime.EXACT:
-                summary = self._within(summary, len(ask.roster), ask.round)
-            body = self._summing.mask(message.digest, admitted.agreement, summary)  # 8
+            body = self._mask(message.digest, admitted.agreement, admitted, summary)  # 8
         else:
             body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
         release = self._release(message, admitted, fields, sds, body)
@@ -416,14 +414,16 @@ class Gate:
             with _within_budget():
                 self.ledger.fits(place, question.budget.loss, self.policy.bounds, coordinator, year)
 
-    def _within(self, summary: Summary, sites: int, number: int) -> Summary:
-        try:
-            check_range(summary, sites)
-        except SumOverflowError:
-            if number == 1:  # the signed study alone leads here
-                raise RefusalError(Reason.SUM_OVERFLOW) from None
-            return saturated(summary, sites)
-        return summary
+    def _mask(self, request: str, agreement: Agreement, admitted: Admitted, summary: Summary) -> bytes:
+        sites = len(agreement.roster)
+        if admitted.question.regime is Regime.EXACT:  # a noised part was held before its noise was added
+            try:
+                check_range(summary, sites)
+            except SumOverflowError:
+                if admitted.ask.round == 1:  # the signed study alone leads here
+                    raise RefusalError(Reason.SUM_OVERFLOW) from None
+                summary = saturated(summary, sites)
+        return self._summing.mask(request, agreement, summary)
 
     # -- agreeing on a roster, opening its sum --------------------------------------------------------------------
 
