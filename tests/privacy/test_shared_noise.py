@@ -301,16 +301,11 @@ def test_another_attempt_that_does_not_fit_is_refused(make_tiny: Callable[..., T
 def test_a_site_that_cannot_pay_says_so_before_the_others_pay(make_tiny: Callable[..., Tiny], quick_path: Path) -> None:
     """And it stays in the exact questions of the same study."""
     tiny = make_tiny(policies={"DK": {"epsilon": 0.5}})
-    noised, counts = tiny.conductor(
-        study(
-            TOGETHER,
-            COUNTS,
-        ),
-        quick_path / "run",
-    ).run()
+    asked = study(COUNTS, TOGETHER, replace(COUNTS, name="again"))
+    counts, noised, again = tiny.conductor(asked, quick_path / "run").run()
     assert noised.statement.absent == {"DK": "refused: BUDGET_EXHAUSTED"}
     assert noised.statement.attempts == 1
-    assert counts.statement.sites == NAMES
+    assert counts.statement.sites == again.statement.sites == NAMES
     assert tiny.gates["AT"].ledger.spent() == Loss(RHO)
 
 
