@@ -191,7 +191,7 @@ def test_a_run_that_somebody_stopped(federation: Deployment, tmp_path: Path) -> 
 def test_kill_of_superlink_and_coordinator(
     federation: Deployment, alone: Mapping[str, Result], write_study: Callable[..., Path], asks: Ask, tmp_path: Path
 ) -> None:
-    """Killed when the private replies came but were not yet on disk, killed again in mid-question, then resumed."""
+    """Killed when the private total was opened but not yet on disk, killed again in mid-question, then resumed."""
     study, out = write_study("resumed", PRIVATE, COUNTS), tmp_path / "out"
     before = {site: (spent(federation, site), len(journal(federation, site))) for site in federation.node_files}
     code, _, said = ended(asks(study, out, dies=("before", "freq.1.1.0.total", "self")))
@@ -211,7 +211,7 @@ def test_kill_of_superlink_and_coordinator(
     assert {site: n - so_far[site] for site, n in messages(federation).items()} == dict.fromkeys(so_far, 4)
     for site, (rho, length) in before.items():
         lines = [line for line in journal(federation, site)[length:] if line.get("question") == "freq"]
-        assert Counter(line["event"] for line in lines) == {"reserve": 1, "answer": 1}
+        assert Counter(line["event"] for line in lines) == {"reserve": 1, "answer": 1, "unmask": 1}
         assert spent(federation, site) - rho == pytest.approx(RHO)
     table, columns = load(out)["counts"].table(), alone["counts"].answer.tables["frequencies"]
     numbers = {name: np.asarray(c) for name, c in columns.items() if name in table.columns and name != "chromosome"}

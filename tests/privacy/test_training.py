@@ -141,12 +141,13 @@ def test_one_person_changes_one_cell_of_the_histogram_by_one() -> None:
     rng = np.random.default_rng(4)
     last = at_weights(QUESTION, drawn_weights(rng, Shapes(VARIANTS + 2, 0), 1.0), QUESTION.steps)
     for cohort in (extremes(), people(rng, 60)):
-        everybody = last.summarise(cohort, FRAME)["histogram"]
+        counted = last.leaves(FRAME)["histogram"].values
+        everybody = counted(last.summarise(cohort, FRAME)["histogram"])
         known = np.isfinite(np.stack(list(cohort.columns.values()))).all(axis=0)
         assert everybody.sum() == known.sum()
         for i in range(len(cohort)):
             others = cohort.take(np.delete(np.arange(len(cohort)), i))
-            change = everybody - last.summarise(others, FRAME)["histogram"]
+            change = everybody - counted(last.summarise(others, FRAME)["histogram"])
             assert np.abs(change).sum() == known[i]
 
 
@@ -433,8 +434,8 @@ def train(europe: Europe, question: PrivateTraining, labels: Mapping[str, np.nda
             pairs = [question.inputs(cohort, europe.frame) for cohort in cohorts]
             x, y = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
             predicted = scores(Shapes(x.shape[1], question.hidden), np.array(question.weights), x)
-            cells = sum(question.summarise(cohort, europe.frame)["histogram"] for cohort in cohorts)
-            return Trained(concluded, float(roc_auc_score(y, predicted)), area(np.asarray(cells, dtype=float)).area)
+            held = [declared["histogram"].values(question.summarise(c, europe.frame)["histogram"]) for c in cohorts]
+            return Trained(concluded, float(roc_auc_score(y, predicted)), area(np.sum(held, axis=0)).area)
         question = concluded
 
 
