@@ -125,7 +125,7 @@ class Airlock:
         names = [str(line.get(key, "")) for key in ("session", "question")]
         if line.get("event") not in ("answer", "refuse") or not all(map(is_name, names)):
             return None  # the names of a refused request may be anything
-        return self.folder / f"{names[0][:16]}-{names[1]}"
+        return self.folder / "+".join(names)  # + is in no name: no two questions share a report
 
     def _empty(self, line: Mapping[str, Any]) -> dict[str, Any]:
         place = {key: line[key] for key in ("study", "session", "question")}

@@ -58,7 +58,6 @@ from strategies.wire import (
     Ask,
     Close,
     Closed,
-    Header,
     Message,
     Open,
     Opened,
@@ -149,7 +148,7 @@ class Gate:
         line = {"event": "refuse", "reason": reason.value, "coordinator": message.signer if message else ""}
         header = message.header if message else None
         if isinstance(header, Ask):
-            line |= {"session": header.session, "study": header.study, "question": header.question}
+            line |= _place(header)
         try:
             self.ledger.note(line)
             self._airlock.write(line)
@@ -182,7 +181,7 @@ class Gate:
             raise RefusalError(Reason.MALFORMED)
         if not isinstance(message.header, Close):
             self._not_vetoed()
-            self._not_behind(message.header)
+            self._not_behind(message)
         return step(message, message.header)
 
     # -- one question's slice -------------------------------------------------------------------------------------
@@ -462,6 +461,8 @@ class Gate:
     # -- opening and closing a study ------------------------------------------------------------------------------
 
     def _open(self, message: Message, opening: Open) -> bytes:
+        if not is_name(opening.session):
+            raise RefusalError(Reason.MALFORMED)  # its questions would have no airlock report
         known = self.ledger.session(opening.session)
         if known is not None:
             if known.request != message.digest:
@@ -565,12 +566,14 @@ class Gate:
         if (self.ledger.folder / VETO_FILE).exists():
             raise RefusalError(Reason.VETOED)
 
-    def _not_behind(self, header: Header) -> None:
+    def _not_behind(self, message: Message) -> None:
         """A ledger that was put back to an older copy would spend again what it does not know to be spent."""
+        header = message.header
         if isinstance(header, Open) and (shown := header.marks.get(self.name)) is not None:
             if not shown.is_signed_by(self.identity.public):
                 raise RefusalError(Reason.BAD_SIGNATURE)
-            self.ledger.present(shown)
+            if message.signer in self.policy.coordinators and header.expires >= time.time():
+                self.ledger.present(shown)  # nobody stops a node for good with a request that it would not answer
         if self.ledger.missing():
             raise RefusalError(Reason.LEDGER_BEHIND)
 
@@ -592,6 +595,14 @@ def _within_budget() -> Iterator[None]:
     except OverBudgetError as over:
         public = {"rho_asked": over.asked.rho, "rho_left": over.left.rho, f"rho_{over.bound}": over.whole.rho}
         raise RefusalError(Reason.BUDGET_EXHAUSTED, **public) from None
+
+
+def _place(ask: Ask) -> dict[str, str]:
+    """Which study's question a request says to be, for the journal; nothing if it holds text that is no name."""
+    digest = len(ask.study) == len(digest_of(b"")) and set(ask.study) <= set("0123456789abcdef")
+    if not (digest and is_name(ask.session) and is_name(ask.question)):
+        return {}
+    return {"session": ask.session, "study": ask.study, "question": ask.question}
 
 
 def _slot(ask: Ask) -> Slot:

@@ -106,12 +106,12 @@ class Replay:
     Attributes:
         entries: how many there are of each event.
         charges: every loss that was ever set aside, in order.
-        adopted: the lost marks that were charged for: (sequence, head).
+        adopted: the lost marks that were charged for: (dataset, sequence, head).
     """
 
     entries: dict[str, int] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
-    adopted: set[tuple[int, str]] = field(default_factory=set)
+    adopted: set[tuple[str, int, str]] = field(default_factory=set)
 
     def spent(self, dataset: str) -> float:
         """The sum of the data set's losses, added in order."""
@@ -138,7 +138,7 @@ def replay(connection: sa.Connection) -> Replay:
                 )
             )  # fmt: skip
         if entry["event"] == "adopt":
-            out.adopted.add((entry["sequence"], entry["head"]))
+            out.adopted.add((entry["dataset"], entry["sequence"], entry["head"]))
     return out
 
 

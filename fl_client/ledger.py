@@ -43,6 +43,7 @@ _reserved = sa.Table(
 _adopted = sa.Table(
     "adopted",
     TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("head", sa.Text, primary_key=True),
 )
@@ -356,7 +357,8 @@ class Ledger:
     def _known(self, connection: sa.Connection, mark: Mark) -> bool:
         if journal.holds(connection, mark):
             return True
-        there = sa.select(_adopted).filter_by(sequence=mark.sequence, head=mark.head)
+        # Each data set's mark for itself: two of one entry were charged one loss each.
+        there = sa.select(_adopted).filter_by(dataset=mark.dataset, sequence=mark.sequence, head=mark.head)
         return connection.execute(there).first() is not None
 
     def present(self, mark: Mark) -> None:
@@ -395,7 +397,8 @@ class Ledger:
                         continue
                     gap = Loss(max(0.0, mark.spent - journal.shared(connection, mark)))
                     place = Place("", mark.head, 0)
-                    connection.execute(_adopted.insert().values(sequence=mark.sequence, head=mark.head))
+                    lost = {"dataset": mark.dataset, "sequence": mark.sequence, "head": mark.head}
+                    connection.execute(_adopted.insert().values(**lost))
                     self._charge(
                         connection, "adopt", mark.dataset, place, gap.rho, "", year, (),
                         sequence=mark.sequence, head=mark.head,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from fl_client import cli
 from fl_client.airlock import Airlock
-from strategies.wire import Answered, Reason, Refused
+from simulations.sites import COORDINATOR
+from strategies.wire import Answered, Ask, Reason, Refused, open_envelope
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, Tiny, people_of, study
 
 SITE = "DK"
@@ -86,7 +88,7 @@ def test_a_report_says_what_protected_it(asked: tuple[Tiny, list[bytes]]) -> Non
 def test_a_page_is_readable_and_asks_nothing_of_the_network(asked: tuple[Tiny, list[bytes]]) -> None:
     tiny, _ = asked
     pages = {
-        file.stem.split("-", 1)[1]: Page(file.read_text())
+        file.stem.split("+", 1)[1]: Page(file.read_text())
         for file in (tiny.gates[SITE].ledger.folder / "airlock").glob("*.html")
     }
     assert all(page.fetched == [] for page in pages.values())
@@ -133,6 +135,36 @@ def test_names_of_a_refused_request_name_no_file(tiny: Tiny) -> None:
         refused = tiny.read("AT", gate.answer(asking.ask(name)))
         assert isinstance(refused.header, Refused)
     assert {path for path in gate.ledger.folder.parent.rglob("*") if path.suffix in (".json", ".html")} == before
+
+
+@pytest.mark.parametrize("session", ["with.dot", "x" * 41, "../../outside", ""])
+def test_no_session_is_opened_whose_questions_would_have_no_report(tiny: Tiny, session: str) -> None:
+    reply = tiny.read("AT", tiny.gates["AT"].answer(tiny.pen(study(FREQUENCIES), session).opening()))
+    assert isinstance(reply.header, Refused)
+    assert reply.header.reason is Reason.MALFORMED
+
+
+def test_no_two_sessions_questions_share_a_report(tiny: Tiny) -> None:
+    """Whatever names a coordinator chooses: alike at their beginnings, or alike once they are put together."""
+    gate, places = tiny.gates["AT"], [("a" * 39 + "1", "q"), ("a" * 39 + "2", "q"), ("a-b", "c"), ("a", "b-c")]
+    for session, name in places:
+        pen = tiny.pen(study(replace(FREQUENCIES, name=name)), session).open(["AT"])
+        assert isinstance(tiny.read("AT", gate.answer(pen.ask(name))).header, Answered)
+    reports = [json.loads(file.read_bytes()) for file in (gate.ledger.folder / "airlock").glob("*.json")]
+    assert sorted((report["session"], report["question"], report["replies"]) for report in reports) == sorted(
+        (*place, 1) for place in places
+    )
+
+
+@pytest.mark.parametrize("change", ["session", "study", "question"])
+def test_a_refused_request_s_text_is_not_in_the_journal(tiny: Tiny, change: str) -> None:
+    gate, text = tiny.gates["AT"], "22:1000:A>C " * 1000
+    asking = tiny.pen(study(FREQUENCIES)).open(["AT"])
+    ask = open_envelope(asking.ask("frequencies"), {COORDINATOR: tiny.workspace.identity.public}).header
+    assert isinstance(ask, Ask)
+    reply = gate.answer(asking.sign(replace(ask, **{change: text})))  # type: ignore[arg-type]
+    assert isinstance(tiny.read("AT", reply).header, Refused)
+    assert text not in json.dumps(list(gate.ledger.journal()))
 
 
 def test_the_command_writes_them_anew(asked: tuple[Tiny, list[bytes]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ TAMPERED = {
     "a smaller loss": ["UPDATE reserved SET rho = 0.001 WHERE question = 'q2'"],
     "another's permit": ["UPDATE reserved SET permit = 'b'"],
     "another year": ["UPDATE reserved SET year = 2020"],
-    "a mark made known": [f"INSERT INTO adopted VALUES (900, '{GENESIS}')"],
+    "a mark made known": [f"INSERT INTO adopted VALUES ('DATA', 900, '{GENESIS}')"],
 }
 
 
@@ -481,7 +481,7 @@ def test_a_database_that_was_put_back_is_noticed_and_charged_for_the_gap_alone(l
     assert ledger.missing() == ()
     assert ledger.mark().sequence == last.sequence + 1, "numbers grow for those who saw the lost ones"
     assert ledger.adopt((last,), YEAR) == [], "it is charged once"
-    assert ledger.verify().adopted == {(last.sequence, last.head)}
+    assert ledger.verify().adopted == {(last.dataset, last.sequence, last.head)}
     assert answered(ledger, 99).spent == pytest.approx(0.21)
 
 
@@ -494,6 +494,24 @@ def test_a_gap_is_never_charged_too_little_nor_more_than_twice(ledger: Ledger, b
     assert gap.rho >= 0.01 * after - 1e-12
     assert gap.rho <= 0.01 * min(2 * after, before + after) + 1e-12
     assert ledger.spent().rho >= last.spent - 1e-12
+
+
+def test_two_data_sets_marks_of_one_entry_are_charged_each(ledger: Ledger) -> None:
+    """Both were told the same number and head, each with its own loss: knowing one is not knowing the other."""
+    other = again(ledger, "OTHER")
+    ledger.note({"event": "refuse"})
+    copy = snapshot(ledger)
+    charge(other, "s", "q", 0.07)
+    charge(ledger, "s", "q", 0.03)
+    assert ledger.mark().head == other.mark().head
+    put_back(ledger, copy)
+    assert [gap.rho for _, gap in ledger.adopt((), YEAR)] == [0.03]
+    assert [mark.dataset for mark in other.missing()] == ["OTHER"]
+    assert [gap.rho for _, gap in other.adopt((), YEAR)] == [0.07]
+    assert (ledger.spent().rho, other.spent().rho) == (0.03, 0.07)
+    assert (ledger.missing(), other.missing()) == ((), ())
+    ledger.verify()
+    other.close()
 
 
 def test_a_branch_that_shares_nothing_is_charged_whole(ledger: Ledger, quick_path: Path) -> None:

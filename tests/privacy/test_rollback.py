@@ -183,6 +183,29 @@ def test_a_copy_that_is_put_back_is_caught_and_the_gap_is_charged(
     assert tiny.gates[SITE].ledger.spent().rho == pytest.approx(spent + COST)
 
 
+@pytest.mark.parametrize("who", ["outside policy", "expired"])
+def test_a_mark_in_a_request_that_would_not_be_answered_stops_nobody(tiny: Tiny, who: str) -> None:
+    """A coordinator that lost its permit, or a relay with an old request, shows a mark of a lost branch."""
+    mark = mark_of(tiny, tiny.gates[SITE].answer(tiny.pen(asked("lost")).opening()))
+    move(tiny, None)
+    gate = tiny.gates[SITE]
+    policy, expires, reason = gate.policy, 1, Reason.EXPIRED
+    if who == "outside policy":
+        gate.policy, expires = replace(policy, coordinators=("another",)), int(time.time()) + 3600
+        reason = Reason.COORDINATOR_NOT_ALLOWED
+    header = tiny.read(
+        SITE, gate.answer(tiny.pen(asked("old"), "old").opening(marks={SITE: mark}, expires=expires))
+    ).header
+    gate.policy = policy
+    assert isinstance(header, Refused)
+    assert header.reason is reason
+    pen = tiny.pen(asked("next"), "next").open([SITE])
+    assert isinstance(tiny.read(SITE, gate.answer(pen.ask("next"))).header, Answered)
+    shown = tiny.read(SITE, gate.answer(tiny.pen(asked("true"), "true").opening(marks={SITE: mark}))).header
+    assert isinstance(shown, Refused)
+    assert shown.reason is Reason.LEDGER_BEHIND, "whoever may ask may show it"
+
+
 def test_a_new_empty_ledger_is_behind_and_a_coordinator_s_file_is_adopted(
     tiny: Tiny, quick_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,7 @@ def renew(tiny: Tiny) -> Gate:
 def ask(tiny: Tiny, question: str = "counts", asked: Study = ASKED) -> Reason | None:
     """Ask AT the first round in a session of its own; None if it answers."""
     number = sum(line["event"] == "open" for line in tiny.gates[SITE].ledger.journal())
-    return reason(tiny, tiny.pen(asked, f"session {number}").open().ask(question))
+    return reason(tiny, tiny.pen(asked, f"asked-{number}").open().ask(question))
 
 
 def blank(data: Path, numbers: Sequence[int]) -> None:
