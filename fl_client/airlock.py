@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from fl_client.database import write
 from strategies.catalogue import find
 from strategies.privacy import Regime
 from strategies.study import is_name
@@ -133,8 +133,8 @@ class Airlock:
 
     def _put(self, place: Path, report: Mapping[str, Any]) -> None:
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        _replace(place.with_suffix(".json"), json.dumps(report, indent=1).encode())
-        _replace(place.with_suffix(".html"), page(report).encode())
+        write(place.with_suffix(".json"), json.dumps(report, indent=1).encode())
+        write(place.with_suffix(".html"), page(report).encode())
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -168,10 +168,3 @@ def _added(report: dict[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
         "bytes": report["bytes"] + line["bytes"],
         "released": [*report["released"], release],
     }
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-    partial.replace(path)
