@@ -113,29 +113,34 @@ def warnings(question: Question, frame: Frame, people: Mapping[str, int]) -> tup
     assert isinstance(analysis, NoisedFrequency)
     p, fields = frame.panel.frequencies, analysis.leaves(frame)
 
-    def width(count: float, epsilon: float, sites: int = 1) -> float:
+    def width(count: float, epsilon: float, sites: int) -> float:
         sds = replace(question, budget=replace(budget, epsilon=epsilon)).noise(analysis, fields)
         return max(b.width or 0.0 for b in bins(p, round(count), together(sds, sites), analysis.clip is not None))
 
-    def remedy(count: int) -> str:
-        most = _least(lambda n: width(n, budget.epsilon) <= WIDE, float(count), float(MOST_PEOPLE))
+    def remedy(count: int, sites: int) -> str:
+        most = _least(lambda n: width(n, budget.epsilon, sites) <= WIDE, float(count), float(MOST_PEOPLE))
         by_people = f"about {most:,.0f} people at epsilon {budget.epsilon:g}" if most else "more people than there are"
-        epsilon = _least(lambda e: width(count, e) <= WIDE, budget.epsilon, MOST_EPSILON)
+        epsilon = _least(lambda e: width(count, e, sites) <= WIDE, budget.epsilon, MOST_EPSILON)
         if epsilon:
             return f"epsilon {epsilon:.1f}, or {by_people}"
-        alone = width(count, MOST_EPSILON)
+        alone = width(count, MOST_EPSILON, sites)
         return f"{by_people}; no epsilon is enough, since sampling alone gives {alone:.2f}"
 
     out = []
-    for count in sorted(set(people.values()) if question.by_site else ()):
-        if (wide := width(count, budget.epsilon)) > WIDE:
-            where = ", ".join(site for site, n in people.items() if n == count)
+    everybody = sum(people.values())
+    asked = [
+        (count, 1, ", ".join(site for site, n in people.items() if n == count))
+        for count in sorted(set(people.values()))
+    ]
+    if not question.by_site:
+        asked = [(everybody, len(people), "all sites together" if len(people) > 1 else next(iter(people)))]
+    for count, sites, where in asked:
+        if (wide := width(count, budget.epsilon, sites)) > WIDE:
             out.append(
                 f"{name} at {where} ({count:,} people): a 95 % interval will be about {wide:.2f} wide. "
-                f"For {WIDE:g} it takes {remedy(count)}."
+                f"For {WIDE:g} it takes {remedy(count, sites)}."
             )
-    everybody = sum(people.values())
-    if len(people) > 1 and (wide := width(everybody, budget.epsilon, len(people))) > WIDE:
+    if question.by_site and len(people) > 1 and (wide := width(everybody, budget.epsilon, len(people))) > WIDE:
         out.append(f"{name} over all {len(people)} sites together: still about {wide:.2f} wide.")
     return tuple(out)
 
