@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
 
 from fl_client import versions
 from fl_client.agreements import Agreement
@@ -42,12 +43,14 @@ from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
 from fl_client.summing import Summing
 from strategies import accounting
-from strategies.analysis import Analysis, Frame, Needs, Total, names_of, parameters
+from strategies.analysis import Analysis, Frame, Needs, Offering, Total, alike, carries, names_of, parameters, stated
+from strategies.codec import canonical
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
+from strategies.projection import Projection
 from strategies.protections import noise
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
@@ -61,6 +64,8 @@ from strategies.wire import (
     Message,
     Open,
     Opened,
+    Project,
+    Projected,
     Reason,
     Recover,
     Refused,
@@ -73,6 +78,7 @@ from strategies.wire import (
     seal,
     seal_envelope,
     unpack_arrays,
+    unpack_numbers,
     unpack_parts,
 )
 
@@ -162,7 +168,7 @@ class Gate:
             log.error("the ledger cannot be read: %s", type(error).__name__)
             return seal_envelope(refused, b"", self.identity)
 
-    def _sealed(self, reply: Opened | Answered | Closed | Refused, body: bytes, mark: Mark) -> bytes:
+    def _sealed(self, reply: Opened | Answered | Projected | Closed | Refused, body: bytes, mark: Mark) -> bytes:
         """A reply in its envelope, with the signed mark of the ledger as it was when the reply was made."""
         return seal_envelope(replace(reply, mark=mark.signed(self.identity)), body, self.identity)
 
@@ -172,6 +178,7 @@ class Gate:
             Share: self._together,
             Agree: self._together,
             Ask: self._ask,
+            Project: self._project,
             Unmask: self._together,
             Recover: self._together,
             Close: self._close,
@@ -196,7 +203,9 @@ class Gate:
         self._reserve(message.signer, ask, question)  # 3
         try:
             needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
-            cohort = dataset.cohort(needs, frame, words_as_missing=question.regime is Regime.PRIVATE)  # 4 open
+            projected = self._projected(admitted.session, needs)
+            words = question.regime is Regime.PRIVATE
+            cohort = dataset.cohort(needs, frame, words_as_missing=words, projected=projected)  # 4 open
             crowd = self._crowd(dataset, needs, cohort) if question.regime is Regime.EXACT else None
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
@@ -304,21 +313,30 @@ class Gate:
         panel = study.frame(question).panel
         if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
-        columns = names_of(question.analysis, "column")
-        there = self.dataset.columns if question.regime is Regime.EXACT else self.dataset.headings
-        if any(c not in policy.columns or c not in there for c in columns):
-            return Reason.COLUMN_NOT_ALLOWED, {}
-        for name in columns:
-            asked, allowed = study.columns[name], policy.ranges[name]
-            if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum:
-                return Reason.RANGE_OUTSIDE_POLICY, {}
-            if question.regime is Regime.EXACT and asked != allowed:
-                # The same people's total under two ranges differs by those alone whom the narrower one clamps.
-                return Reason.RANGE_OUTSIDE_POLICY, {}
+        for source in study.sources(question):  # which offers columns that this one reads
+            if (objection := self.objection(coordinator, study, source)) is not None:
+                return objection
+        if (reason := self._reads(study, question, self.dataset)) is not None:
+            return reason, {}
         if panel is not None and study.assembly != self.dataset_config.assembly:
             return Reason.WRONG_ASSEMBLY, {}
         if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
+        return None
+
+    def _reads(self, study: Study, question: Question, dataset: Dataset) -> Reason | None:
+        """Why the columns of the people table that a question reads may not be read, or not so."""
+        exact, policy = question.regime is Regime.EXACT, self.policy
+        there = dataset.columns if exact else dataset.headings
+        for name in names_of(question.analysis, "column"):
+            if "." in name:
+                continue
+            if name not in policy.columns or name not in there:
+                return Reason.COLUMN_NOT_ALLOWED
+            asked, allowed = study.columns[name], policy.ranges[name]
+            # The same people's exact total under two ranges differs by those alone whom the narrower one clamps.
+            if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum or (exact and asked != allowed):
+                return Reason.RANGE_OUTSIDE_POLICY
         return None
 
     def _given(self, study: Study, question: Question) -> bool:
@@ -361,6 +379,8 @@ class Gate:
         """The round's analysis, recomputed from the signed study and the earlier rounds' totals."""
         if not 1 <= ask.round <= question.analysis.rounds():
             raise RefusalError(Reason.OUT_OF_ORDER)
+        if ask.round > 1 and carries(type(question.analysis)):
+            return self._stated(message, ask, question)
         sums = [unpack_arrays(part) for part in unpack_parts(message.body)]
         if len(sums) != ask.round - 1:
             raise RefusalError(Reason.NOT_DERIVED)
@@ -376,12 +396,27 @@ class Gate:
                 raise RefusalError(Reason.NOT_DERIVED)
             analysis = following
             spends.append((analysis.needs().part.start, analysis.needs().part.stop, analysis.fraction()))
-        if parameters(analysis) != dict(ask.parameters) or stacked(spends) > 1 + 1e-9:
+        if not alike(parameters(analysis), dict(ask.parameters)) or stacked(spends) > 1 + 1e-9:
             raise RefusalError(Reason.NOT_DERIVED)
-        digest = hashlib.sha256(message.body).hexdigest()
-        if sums and self.ledger.first_seen(_slot(ask), digest) != digest:  # one round follows from one set of totals
+        self._once(message, ask)
+        return _restated(question.analysis, ask, {})
+
+    def _stated(self, message: Message, ask: Ask, question: Question) -> Analysis:
+        """The round's analysis, as the coordinator states it: totals of each variant do not travel to every node."""
+        parts = unpack_parts(message.body)
+        if len(parts) != 1:
             raise RefusalError(Reason.NOT_DERIVED)
+        analysis = _restated(question.analysis, ask, unpack_numbers(parts[0]))
+        if ask.parameters.get("taken") != ask.round - 1:
+            raise RefusalError(Reason.NOT_DERIVED)
+        self._once(message, ask)
         return analysis
+
+    def _once(self, message: Message, ask: Ask) -> None:
+        """One round of a question has one set of parameters, for all its slices."""
+        digest = hashlib.sha256(canonical(dict(ask.parameters)) + message.body).hexdigest()
+        if ask.round > 1 and self.ledger.first_seen(_slot(ask), digest) != digest:
+            raise RefusalError(Reason.NOT_DERIVED)
 
     def _declared(self, admitted: Admitted) -> dict[str, Field]:
         """What will leave; asked before anything is spent on it."""
@@ -457,6 +492,55 @@ class Gate:
             if question.regime is Regime.EXACT:
                 exact.add(name)
         return self._summing.share(message, step, session, exact)
+
+    # -- columns that an answer offers -----------------------------------------------------------------------------
+
+    def _project(self, message: Message, step: Project) -> bytes:
+        """Compute an answer's columns for the node's own people, once; nothing of them leaves."""
+        session = self._session(message, step.session)
+        if (stored := self.ledger.agreements.exchanged(message.digest)) is not None:
+            return stored
+        not_expired(step.expires)
+        if session.study != step.study or self._opened(session).data != self.dataset_config.version:
+            raise RefusalError(Reason.SESSION_CONFLICT)
+        study = self._opened_study(session)
+        question = study.question(step.question)
+        if question is None or not isinstance(question.analysis, Offering):
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        if (reason := self.objection(message.signer, study, question)) is not None:
+            raise RefusalError(reason[0], **reason[1])
+        panel = study.frame(question).panel
+        try:
+            projection = Projection.of(question.analysis.offers, unpack_numbers(message.body))
+        except ValueError:
+            raise RefusalError(Reason.MALFORMED) from None
+        if panel is None or len(projection) != len(panel):
+            raise RefusalError(Reason.MALFORMED)
+        place = Slot(step.session, step.question, 0, 0, 0)
+        if self.ledger.first_seen(place, message.digest) != message.digest:
+            raise RefusalError(Reason.ALREADY_ANSWERED)
+        try:
+            columns = self._dataset().project(projection, panel)
+        except DataError as error:
+            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
+        self.ledger.keep_columns(step.session, step.question, pack_arrays(columns))
+        line = {"event": "project", "coordinator": message.signer, "session": step.session, "study": step.study,
+                "question": step.question, "columns": len(columns)}  # fmt: skip
+        self.ledger.note(line)
+        reply = self._sealed(Projected(message.digest, self.name), b"", self.ledger.mark())
+        self.ledger.agreements.remember(message.digest, step.session, reply)
+        return reply
+
+    def _projected(self, session: Session, needs: Needs) -> dict[str, NDArray[np.float64]]:
+        """The computed ones of the columns that a round reads, by the names under which it reads them."""
+        out: dict[str, NDArray[np.float64]] = {}
+        for source in {name.split(".")[0] for name in needs.columns if "." in name}:
+            kept = self.ledger.columns(session.session, source)
+            if kept is None:
+                raise RefusalError(Reason.OUT_OF_ORDER)
+            out |= {f"{source}.{name}": values for name, values in unpack_numbers(kept).items()}
+        return out
 
     # -- opening and closing a study ------------------------------------------------------------------------------
 
@@ -581,6 +665,13 @@ class Gate:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
+
+
+def _restated(asked: Analysis, ask: Ask, arrays: Mapping[str, NDArray[Any]]) -> Analysis:
+    try:
+        return stated(asked, ask.parameters, arrays)
+    except (UsageError, ValueError):
+        raise RefusalError(Reason.NOT_DERIVED) from None
 
 
 def _least_sites(question: Question) -> int:

@@ -443,7 +443,16 @@ class Ledger:
 
     def panels(self, session: str) -> dict[str, bytes]:
         """The panels of an open session."""
-        return {file.name: file.read_bytes() for file in self._panels(session).iterdir()}
+        return {file.name: file.read_bytes() for file in self._panels(session).iterdir() if not file.suffix}
+
+    def keep_columns(self, session: str, question: str, columns: bytes) -> None:
+        """Keep the columns that a question offers beside the session's panels, and as long as those."""
+        write(self._panels(session) / f"{question}.columns", columns)
+
+    def columns(self, session: str, question: str) -> bytes | None:
+        """The columns that a question offers, if they were computed."""
+        path = self._panels(session) / f"{question}.columns"
+        return path.read_bytes() if path.exists() else None
 
     def close_session(self, session: str) -> None:
         """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by

@@ -15,7 +15,17 @@ from functools import partial
 from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint, Link, Session
 from fl_server.summing import Attempt, SitesLostError, Summing
-from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Answer, Frame, Total, parameters
+from strategies.analysis import (
+    VARIANTS_PER_SLICE,
+    Analysis,
+    Answer,
+    Frame,
+    Offering,
+    Total,
+    carried,
+    carries,
+    parameters,
+)
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Regime, Renewal
@@ -27,6 +37,8 @@ from strategies.wire import (
     MEANING,
     Answered,
     Ask,
+    Project,
+    Projected,
     Reason,
     WireError,
     digest_of,
@@ -124,6 +136,7 @@ class Conductor:
     wait_s: float = 10.0
     progress: Callable[[Progress], None] = lambda _: None
     _absent: dict[str, str] = field(default_factory=dict)
+    _projected: dict[str, set[str]] = field(default_factory=dict)
     _at: Progress = field(default_factory=lambda: Progress("", 0, 0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -152,9 +165,29 @@ class Conductor:
         """
         session = self._session
         session.open()
-        results = tuple(self._answer(number, question) for number, question in enumerate(self.study.questions, start=1))
+        results = []
+        for number, question in enumerate(self.study.questions, start=1):
+            results.append(self._answer(number, question))
+            if any(question in self.study.sources(later) for later in self.study.questions):
+                self._project(question, results[-1].answer)
         session.close()
-        return results
+        return tuple(results)
+
+    def _project(self, question: Question, answer: Answer) -> None:
+        """Have every site compute the columns that an answer offers; a site that does not is asked no question that
+        reads them."""
+        assert isinstance(question.analysis, Offering)
+        projection = question.analysis.projection(answer, self.study.frame(question))
+        header = Project(self._session.name, self.study.digest, question.name, self._session.expires())
+        request = self.checkpoint.once(
+            f"{question.name}.project",
+            lambda: seal_envelope(header, pack_arrays(projection.arrays()), self.identity),
+        )
+        done = set(json.loads(self.checkpoint.read(f"{question.name}.projected") or b"[]"))
+        came, lost = self._session.collect([request], [s for s in self._willing(question) if s not in done], Projected)
+        self._lose(lost)
+        self._projected[question.name] = done | set(came)
+        self.checkpoint.write(f"{question.name}.projected", json.dumps(sorted(done | set(came))).encode())
 
     # -- one question ---------------------------------------------------------------------------------------------
 
@@ -224,9 +257,13 @@ class Conductor:
         return answer
 
     def _willing(self, question: Question) -> tuple[str, ...]:
-        """The sites that opened the study, do not refuse the question and are not away."""
+        """The sites that opened the study, do not refuse the question, have the columns that earlier answers offer it
+        and are not away."""
         opened, away = self._session.opened, self._session.away
-        return tuple(sorted(s for s, o in opened.items() if question.name not in o.refuses and s not in away))
+        able = {s for s, o in opened.items() if question.name not in o.refuses and s not in away}
+        for source in self.study.sources(question):
+            able &= self._projected.get(source.name, able)
+        return tuple(sorted(able))
 
     def _summed(
         self, question: Question, frame: Frame, roster: tuple[str, ...], refusing: Mapping[str, str]
@@ -406,7 +443,10 @@ class Conductor:
         roster: tuple[str, ...],
         earlier: Sequence[Summary],
     ) -> list[bytes]:
-        body = pack_parts([pack_arrays(total) for total in earlier])
+        if number > 1 and carries(type(analysis)):
+            body = pack_parts([pack_arrays(carried(analysis))])
+        else:
+            body = pack_parts([pack_arrays(total) for total in earlier])
         out = []
         for n in slices:
             header = Ask(

@@ -29,6 +29,7 @@ from strategies.wire import (
     Close,
     Open,
     Opened,
+    Projected,
     Recovered,
     Refused,
     Shared,
@@ -83,7 +84,7 @@ class Checkpoint:
         return self.write(name, make()) if known is None else known
 
 
-T = TypeVar("T", Answered, Shared, Agreed, Unmasked, Recovered)
+T = TypeVar("T", Answered, Shared, Agreed, Unmasked, Recovered, Projected)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies.codec import decode
 from strategies.cohort import Cohort
 from strategies.privacy import Regime
+from strategies.projection import Projection
 from strategies.summary import Field, Summary
 from strategies.variants import Panel
 
@@ -135,7 +137,15 @@ NAMES_COLUMN = {"names": "column"}
 """Metadata of a parameter that names one or more of the study's columns."""
 
 DERIVED = {"derived": True}
-"""Metadata of a parameter that follows from earlier totals and that a study cannot set."""
+"""Metadata of a parameter that follows from earlier totals and that a study cannot set. A node computes it anew."""
+
+CARRIED = {"derived": True, "array": True, "carried": True}
+"""Metadata of an array that follows from totals which are too large to be sent to every node. It travels in a request's
+body in their place; a node holds it to what its page asks in `__post_init__` and `leaves`, and takes one for a round.
+For exact questions alone. A page that has one counts its rounds in `taken`."""
+
+KEPT = {"derived": True, "array": True}
+"""Metadata of an array that stays at the coordinator between rounds."""
 
 
 @runtime_checkable
@@ -201,8 +211,82 @@ WHOLE = (slice(None),)
 
 
 def parameters(analysis: Analysis) -> dict[str, Any]:
-    """The public parameters of a round as plain data, in the order of the dataclass' fields."""
-    return {f.name: plain(getattr(analysis, f.name)) for f in fields(analysis)}  # type: ignore[arg-type]
+    """The public parameters of a round as plain data, in the order of the dataclass' fields; no arrays."""
+    return {f: plain(getattr(analysis, f)) for f in _with(type(analysis), "array", there=False)}
+
+
+def carries(page: type[Analysis]) -> bool:
+    """Whether requests of its later rounds carry arrays in the place of the earlier totals."""
+    return bool(_with(page, "carried"))
+
+
+def carried(analysis: Analysis) -> dict[str, NDArray[Any]]:
+    """The arrays that a round's requests carry."""
+    return {f: getattr(analysis, f) for f in _with(type(analysis), "carried")}
+
+
+def _with(page: type[Analysis], mark: str, there: bool = True) -> list[str]:
+    """Names of the fields whose metadata have a mark, or have it not."""
+    return [f.name for f in fields(page) if bool(f.metadata.get(mark)) == there]  # type: ignore[arg-type]
+
+
+A = TypeVar("A", bound="Analysis")
+
+
+def stated(asked: A, given: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> A:
+    """The round of a question that a coordinator states: what the study set is as it was asked.
+
+    Args:
+        asked: the question as it stands in the study.
+        given: the round's parameters as plain data.
+        arrays: those that it carries, if it does.
+
+    Raises:
+        UsageError, ValueError: if they are not parameters of such a question's round.
+    """
+    page, before = type(asked), parameters(asked)
+    if any(name not in given or given[name] != before[name] for name in _with(page, "derived", there=False)):
+        raise ValueError("A round has its question's parameters.")
+    if arrays and set(arrays) != set(_with(page, "carried")):
+        raise ValueError("A round carries its own arrays.")
+    out = decode(page, given, "the round", leave_out=frozenset(_with(page, "array")))
+    return replace(out, **arrays) if arrays else out  # type: ignore[type-var]
+
+
+NEARLY = 1e-9
+"""Two machines' linear algebra may differ in the last bits of what follows from the same totals."""
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same but for the last bits of numbers that are no integers."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=NEARLY, abs_tol=NEARLY)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    return type(one) is type(other) and bool(one == other)
+
+
+@runtime_checkable
+class Offering(Analysis, Protocol):
+    """An analysis whose answer lets each node compute columns of its own people, which later questions may name.
+
+    The columns stay at the node: `question.column` is opened like a column of the table, within `PROJECTED`.
+    """
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    def projection(self, answer: Answer, frame: Frame) -> Projection:
+        """How the columns are computed, from public numbers alone."""
+        ...
+
+
+PROJECTED = Range(-32.0, 32.0)
+"""The public range of an offered column: its pooled standard deviation is about 1."""
 
 
 def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Regime
 
-CATALOGUE: tuple[type[Analysis], ...] = (GenotypeCounts, NoisedFrequency, LinearAssociation, PrivateTraining)
+CATALOGUE: tuple[type[Analysis], ...] = (
+    GenotypeCounts,
+    NoisedFrequency,
+    LinearAssociation,
+    PrincipalComponents,
+    PrivateTraining,
+)
 
 
 def find(analysis: str, regime: Regime) -> type[Analysis] | None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from strategies.analysis import Analysis, Frame, Range, names_of, parameters, plain
+from strategies.analysis import PROJECTED, Analysis, Frame, Offering, Range, names_of, parameters, plain
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
@@ -128,7 +128,13 @@ class Study:
     def frame(self, question: Question) -> Frame:
         """What is public around a question."""
         names = names_of(question.analysis, "panel")
-        return Frame(self.panels[names[0]] if names else None, self.columns)
+        projected = {name: PROJECTED for name in names_of(question.analysis, "column") if "." in name}
+        return Frame(self.panels[names[0]] if names else None, {**self.columns, **projected})
+
+    def sources(self, question: Question) -> tuple[Question, ...]:
+        """The earlier questions whose offered columns a question reads."""
+        names = {name.split(".")[0] for name in names_of(question.analysis, "column") if "." in name}
+        return tuple(q for q in self.questions if q.name in names)
 
     def question(self, name: str) -> Question | None:
         """The question of that name, or None."""
@@ -216,9 +222,9 @@ class _PanelDigest:
 
 def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
     columns = {name: Range(*span) for name, span in shape.columns.items()}
-    questions = tuple(
-        _question(raw, number, columns, panels, where) for number, raw in enumerate(shape.question, start=1)
-    )
+    questions: list[Question] = []
+    for number, raw in enumerate(shape.question, start=1):
+        questions.append(_question(raw, number, columns, panels, tuple(questions), where))
     names = [q.name for q in questions]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -230,13 +236,18 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
         shape.minimum_sites,
         columns,
         panels,
-        questions,
+        tuple(questions),
         shape.minimum_cell,
     )
 
 
 def _question(
-    raw: Mapping[str, Any], number: int, columns: Mapping[str, Range], panels: Mapping[str, Panel], where: str
+    raw: Mapping[str, Any],
+    number: int,
+    columns: Mapping[str, Range],
+    panels: Mapping[str, Panel],
+    earlier: tuple[Question, ...],
+    where: str,
 ) -> Question:
     where = f"{where}, question {number}"
     keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site", "honest_sites")
@@ -253,12 +264,20 @@ def _question(
     derived = frozenset(f.name for f in fields(page) if f.metadata.get("derived"))  # type: ignore[arg-type]
     rest = {key: value for key, value in raw.items() if key not in head}
     analysis = decode(page, rest, where, leave_out=derived)
+    offered = {f"{q.name}.{column}" for q in earlier for column in _offers(q, shape.regime)}
     for f in fields(page):  # type: ignore[arg-type]
         value = getattr(analysis, f.name)
         named = value if isinstance(value, tuple) else (value,)
         kind = f.metadata.get("names")
-        known_names: Mapping[str, Any] = {"panel": panels, "column": columns}.get(str(kind), {})
+        known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
         for name in named if kind else ():
+            if name not in known_names and kind == "column" and "." in name:
+                raise UsageError(
+                    f"{where}: a column with a dot is one that an earlier question offers; an exact question's column "
+                    "is for exact questions alone.",
+                    f"{f.name} = {name!r:.80}; offered: {', '.join(sorted(offered)) or 'none'}",
+                    "correct the name, or ask that question before.",
+                )
             if name not in known_names:
                 raise UsageError(
                     f"{where}: a {kind} must stand in the study's [{kind}s] table.",
@@ -287,6 +306,13 @@ def _question(
         )
     honest = HONEST_SITES if shape.honest_sites is None else shape.honest_sites
     return Question(shape.name, analysis, budget, shape.by_site, honest)
+
+
+def _offers(question: Question, regime: Regime) -> tuple[str, ...]:
+    """The columns that a question offers to later ones. What follows from exact totals stays among exact questions."""
+    if not isinstance(question.analysis, Offering) or (question.regime is Regime.EXACT and regime is Regime.PRIVATE):
+        return ()
+    return question.analysis.offers
 
 
 def _can_be_by_site(analysis: Analysis, where: str) -> None:

@@ -10,6 +10,7 @@ code.
     Share   -> Shared    here is a roster; here are my mask keys, the others' shares of my roots, the rosters I know
     Agree   -> Agreed    here is what every site of the roster sent; I sign that I saw it and open nothing else
     Ask     -> Answered  one slice of one round of one question; a masked or sealed part of its sum
+    Project -> Projected here are public weights; compute the columns that an answer offers, and keep them
     Unmask  -> Unmasked  here is everybody's signature; the seeds of my self masks, sealed to the coordinator
     Recover -> Recovered these sites fell silent; my shares of their roots, sealed to the coordinator
     Close   -> Closed    forget the study's keys
@@ -279,7 +280,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Ask:
-    """One slice of one round. The body holds the totals of earlier rounds."""
+    """One slice of one round. The body holds the totals of earlier rounds, or the arrays that the round carries."""
 
     kind: ClassVar[str] = "ask"
     session: str
@@ -352,6 +353,26 @@ class Recovered:
 
 
 @dataclass(frozen=True)
+class Project:
+    """The body holds public weights, which follow from a question's answer. The node computes the columns that the
+    question offers, for its own people, and keeps them until the study is closed. Nothing of them leaves."""
+
+    kind: ClassVar[str] = "project"
+    session: str
+    study: str
+    question: str
+    expires: int
+
+
+@dataclass(frozen=True)
+class Projected:
+    kind: ClassVar[str] = "projected"
+    request: str
+    node: str
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True)
 class Close:
     """The study is over: forget the session's keys."""
 
@@ -382,7 +403,7 @@ class Refused:
 
 Header = (
     Open | Opened | Share | Shared | Agree | Agreed | Ask | Answered
-    | Unmask | Unmasked | Recover | Recovered | Close | Closed | Refused
+    | Unmask | Unmasked | Recover | Recovered | Project | Projected | Close | Closed | Refused
 )  # fmt: skip
 _KINDS: Mapping[str, type[Header]] = {c.kind: c for c in get_args(Header)}
 
@@ -466,24 +487,40 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
-def pack_arrays(arrays: Mapping[str, NDArray[np.int64]]) -> bytes:
-    """Named integer arrays as bytes."""
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Named arrays of 64-bit integers or numbers as bytes."""
     return bytes(save_arrays({name: np.array(a, order="C") for name, a in arrays.items()}))
 
 
 def unpack_arrays(data: bytes) -> dict[str, NDArray[np.int64]]:
-    """The inverse of `pack_arrays`; writable copies.
+    """The inverse of `pack_arrays` for integers, and all that ever leaves a node; writable copies.
 
     Raises:
         WireError: MALFORMED, also for any dtype but int64.
     """
+    return _unpacked(data, np.dtype(np.int64))
+
+
+def unpack_numbers(data: bytes) -> dict[str, NDArray[Any]]:
+    """The inverse of `pack_arrays` for what a coordinator states: integers, and finite numbers; writable copies.
+
+    Raises:
+        WireError: MALFORMED, also for any dtype but int64 and float64.
+    """
+    arrays = _unpacked(data, np.dtype(np.int64), np.dtype(np.float64))
+    if not all(np.isfinite(a).all() for a in arrays.values()):
+        raise WireError(Reason.MALFORMED)
+    return arrays
+
+
+def _unpacked(data: bytes, *allowed: np.dtype[Any]) -> dict[str, NDArray[Any]]:
     if not data:
         return {}
     try:
         arrays = {name: np.array(a) for name, a in load_arrays(data).items()}
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError):
         raise WireError(Reason.MALFORMED) from None
-    if any(a.dtype != np.int64 for a in arrays.values()):
+    if any(a.dtype not in allowed for a in arrays.values()):
         raise WireError(Reason.MALFORMED)
     return arrays
 

@@ -24,10 +24,12 @@ from simulations.populations import write_bed, write_table
 from simulations.sites import COORDINATOR, Workspace, prepare
 from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
 from strategies.analyses.association import LinearAssociation
-from strategies.analysis import Analysis, Range, parameters
+from strategies.analyses.principal_components import PrincipalComponents
+from strategies.analysis import Analysis, Range, carried, parameters
 from strategies.federation import Federation, Identity
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget
+from strategies.projection import Projection
 from strategies.study import Purpose, Question, Study
 from strategies.summary import Summary
 from strategies.variants import Panel, Variant
@@ -40,6 +42,7 @@ from strategies.wire import (
     Message,
     Open,
     Opened,
+    Project,
     Reason,
     Recover,
     Refused,
@@ -69,6 +72,7 @@ POLICY: dict[str, Any] = {
     "analyses": {
         "allele_frequency": ["exact", "private"],
         "association": ["exact"],
+        "pca": ["exact"],
         "train": ["private"],
     },
     "epsilon": 10.0,
@@ -81,6 +85,8 @@ POLICY: dict[str, Any] = {
 
 COUNTS = Question("counts", GenotypeCounts("panel"))
 LINEAR = Question("linear", LinearAssociation("panel", "trait", ("sex",)))
+COMPONENTS = Question("pca", PrincipalComponents("panel", components=2, iterations=3))
+ADJUSTED = Question("adjusted", LinearAssociation("panel", "trait", ("sex", "pca.pc1", "pca.pc2")))
 FREQUENCIES = Question("frequencies", NoisedFrequency("panel"), Budget(1.0, 1e-5), by_site=True)
 TOGETHER = replace(FREQUENCIES, by_site=False)
 TRAINING = Question(
@@ -330,8 +336,15 @@ class Pen:
             version=package_version(),
         )
         if body is None:
-            body = pack_parts([pack_arrays(total) for total in earlier])
+            arrays = carried(page) if page and earlier else {}
+            body = pack_parts([pack_arrays(a) for a in ([arrays] if arrays else earlier)])
         return self.sign(replace(header, **change), body, by)
+
+    def project(self, question: str, weights: Projection, **change: Any) -> bytes:
+        """Weights for the columns that a question offers."""
+        header = Project(self.session, self.study.digest, question, self.expires)
+        body = change.pop("body", None)
+        return self.sign(replace(header, **change), pack_arrays(weights.arrays()) if body is None else body)
 
     def unmask(self, requests: Sequence[bytes], question: str = "counts", attempt: int = 1, **change: Any) -> bytes:
         body = change.pop("body", None)

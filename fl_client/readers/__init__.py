@@ -15,9 +15,10 @@ from fl_client.readers.calls import Calls, absent, distinct, lines, shown
 from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
-from strategies.analysis import Frame, Needs, Range
+from strategies.analysis import VARIANTS_PER_SLICE, Frame, Needs, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import DataError
+from strategies.projection import Projection
 from strategies.protections.suppression import check_profile
 from strategies.variants import ASSEMBLIES, Panel, match
 
@@ -164,13 +165,20 @@ class Dataset:
             out[name] = int(np.count_nonzero((values < limits.minimum) | (values > limits.maximum)))
         return out
 
-    def cohort(self, needs: Needs, frame: Frame, words_as_missing: bool = False) -> Cohort:
+    def cohort(
+        self,
+        needs: Needs,
+        frame: Frame,
+        words_as_missing: bool = False,
+        projected: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> Cohort:
         """Open what a request needs, and nothing else.
 
         Args:
             needs: which people, columns and panel.
             frame: the request's slice of the panel (M variants), and the public range of each column.
             words_as_missing: take cells that are no numbers as missing.
+            projected: name -> (N,) values of columns that were computed for all people.
 
         Returns:
             The people of the part, in the table's order, with columns clamped to their ranges and genotypes in the
@@ -184,7 +192,8 @@ class Dataset:
         chosen = np.flatnonzero(needs.part.holds(self.people))
         columns = {}
         for name in needs.columns:
-            values = self.table.column(name, words_as_missing)[chosen]
+            values = (projected or {}).get(name)
+            values = (self.table.column(name, words_as_missing) if values is None else values)[chosen]
             if name not in frame.columns:
                 raise DataError("A column is opened within a public range.", f"{name!r} has none", "state its range.")
             columns[name] = frame.columns[name].clamp(values)
@@ -192,6 +201,21 @@ class Dataset:
         genotypes = None if needs.panel is None else self._genotypes(frame.panel, chosen)
         self._unchanged()  # nor while they were read
         return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns))
+
+    def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
+        """Name -> (N,) columns of all people from M variants' weights.
+
+        Raises:
+            DataError: as `cohort` does.
+        """
+        self._unchanged()
+        everybody = np.arange(len(self.people))
+        sums = np.zeros((len(everybody), len(projection.names)), dtype=np.int64)
+        for start in range(0, len(panel), VARIANTS_PER_SLICE):
+            span = slice(start, start + VARIANTS_PER_SLICE)
+            projection.add(sums, self._genotypes(panel[span], everybody), span)
+        self._unchanged()
+        return projection.columns(sums)
 
     def _genotypes(self, panel: Panel | None, chosen: NDArray[np.int64]) -> Genotypes:
         if self.calls is None or panel is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_server.conduct import SLICES_PER_EXCHANGE
-from strategies.analysis import Analysis, Frame, Range, Total
+from strategies.analysis import Analysis, Frame, Range, Total, carries
 from strategies.cohort import Cohort, Genotypes
 from strategies.study import Question, Study
 from strategies.summary import Field
@@ -61,9 +61,14 @@ def steps(study: Study, question: Question) -> tuple[Step, ...]:
     """The rounds that a question takes, at most `question.analysis.rounds()`."""
     frame, analysis = study.frame(question), question.analysis
     out: list[Step] = []
+    if carries(type(analysis)):  # its later rounds ask alike, until the answer is good enough
+        later = _following(analysis, frame, frame)
+        again = [_step(question, later, frame)] * (analysis.rounds() - 1) if later else []
+        return (_step(question, analysis, frame), *again)
     while True:
         out.append(_step(question, analysis, frame))
-        following = _following(analysis, frame)
+        # A parameter that every node derives does not depend on how a panel is cut.
+        following = _following(analysis, frame, frame[analysis.slices(frame)[0]])
         if following is None or len(out) == question.analysis.rounds():
             return tuple(out)
         analysis = following
@@ -81,9 +86,8 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
     return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
 
 
-def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
-    """The next round's analysis after a made-up answer; None if there is none."""
-    small = frame[analysis.slices(frame)[0]]  # a derived parameter never depends on how a panel is cut
+def _following(analysis: Analysis, frame: Frame, small: Frame) -> Analysis | None:
+    """The next round's analysis after a made-up answer about the small frame; None if there is none."""
     rng = np.random.default_rng(0)
     columns = {name: made_up(span, PEOPLE, rng) for name, span in frame.columns.items()}
     genotypes = None

@@ -52,7 +52,8 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     question, steps = forecast.question, forecast.steps
     analysis = question.analysis
     columns = list(dict.fromkeys(name for step in steps for name in step.columns))
-    reads = [f"{name} {_span(study.columns[name])}" for name in columns]
+    ranges = study.frame(question).columns
+    reads = [f"{name} {_span(ranges[name])}" for name in columns]
     panels = dict.fromkeys(step.panel for step in steps if step.panel)
     reads += [f"{len(study.panels[name]):,} variants of panel {name}" for name in panels]
     out = _wrapped("   reads   ", "; ".join(reads))

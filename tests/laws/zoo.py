@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -82,6 +82,7 @@ PARAMETERS: dict[str, Any] = {
     "label": "high",
     "expected_people": 200,
     "split": "law",
+    "components": 3,
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -96,6 +97,7 @@ class Case:
     name: str
     analysis: Analysis
     frame: Frame
+    change: Mapping[str, Any] = field(default_factory=dict)
 
 
 def add(summaries: list[Any]) -> dict[str, np.ndarray]:
@@ -139,5 +141,5 @@ def cases(variants: int = 23) -> list[Case]:
             steps = list(rounds(page, people, frame, change))
             chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
             name = " ".join([page.__name__, *(f"{k} {v}" for k, v in change.items())])
-            out += [Case(f"{name} round {n + 1}", step, frame) for n, step in sorted(chosen.items())]
+            out += [Case(f"{name} round {n + 1}", step, frame, change) for n, step in sorted(chosen.items())]
     return out

@@ -92,6 +92,8 @@ MESSAGES: tuple[wire.Header, ...] = (
     Unmasked("r", "AT", MARK),
     Recover("s", "counts", 1, ("BE", "CY"), 99),
     Recovered("r", "AT", MARK),
+    wire.Project("s", "d", "pca", 99),
+    wire.Projected("r", "AT", MARK),
     Close("s", 99),
     Closed("r", "AT", MARK),
     Refused("r", "AT", Reason.BUDGET_EXHAUSTED, {"rho_left": 0.25}),
