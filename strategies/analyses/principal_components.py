@@ -40,6 +40,7 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort, Genotypes
+from strategies.kernels.threads import side_by_side
 from strategies.privacy import Regime
 from strategies.projection import Projection
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
@@ -49,7 +50,9 @@ ALLELE_BITS, MOST_BITS = 14, 27
 """Genotypes are centred in units of 2^-14 alleles; vectors and scores are integers below 2^27. A product of a tile of
 1,024 stays below 2^53, where float64 is exact in whatever order a library adds."""
 
-VARIANT_TILE, PEOPLE_TILE = 256, 1024
+TILE = 512
+"""Variants, and people, of a tile: 2 MB, and a constant in code."""
+
 OVERSAMPLED = 10
 """Vectors in a block beyond the components that are wanted."""
 
@@ -311,30 +314,35 @@ def _levels(centre: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _scores(genotypes: Genotypes, levels: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, L) sums over variants of level times vector, exact."""
+    turned = np.ascontiguousarray(vectors.T)
+
+    def sums(people: slice) -> NDArray[np.int64]:
+        out = np.zeros((len(turned), people.stop - people.start), dtype=np.int64)
+        for start in range(0, len(genotypes), TILE):
+            span = slice(start, start + TILE)
+            cells = tile(genotypes.packed[span], levels[span], people.start, people.stop)
+            out += (turned[:, span] @ cells).astype(np.int64)
+        return out
+
     from strategies.kernels.tiles import tile  # noqa: PLC0415  (numba loads where it is used)
 
-    out = np.zeros((genotypes.people, vectors.shape[1]), dtype=np.int64)
-    for start in range(0, len(genotypes), VARIANT_TILE):
-        span = slice(start, start + VARIANT_TILE)
-        for first in range(0, genotypes.people, 4 * PEOPLE_TILE):
-            last = min(first + 4 * PEOPLE_TILE, genotypes.people)
-            cells = tile(genotypes.packed[span], levels[span], first, last)
-            out[first:last] += (cells.T @ vectors[span]).astype(np.int64)
-    return out.astype(np.float64)
+    parts = side_by_side(sums, genotypes.people, TILE)
+    return np.concatenate([np.zeros((0, len(turned)), dtype=np.int64), *(part.T for part in parts)]).astype(np.float64)
 
 
 def _products(genotypes: Genotypes, levels: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """(M, L) sums over people of level times score, exact."""
+
+    def sums(span: slice) -> NDArray[np.int64]:
+        out = np.zeros((span.stop - span.start, scores.shape[1]), dtype=np.int64)
+        for first in range(0, genotypes.people, TILE):
+            last = min(first + TILE, genotypes.people)
+            out += (tile(genotypes.packed[span], levels[span], first, last) @ scores[first:last]).astype(np.int64)
+        return out
+
     from strategies.kernels.tiles import tile  # noqa: PLC0415
 
-    out = np.zeros((len(genotypes), scores.shape[1]), dtype=np.int64)
-    for start in range(0, len(genotypes), VARIANT_TILE):
-        span = slice(start, start + VARIANT_TILE)
-        for first in range(0, genotypes.people, PEOPLE_TILE):
-            last = min(first + PEOPLE_TILE, genotypes.people)
-            cells = tile(genotypes.packed[span], levels[span], first, last)
-            out[span] += (cells @ scores[first:last]).astype(np.int64)
-    return out
+    return np.concatenate(side_by_side(sums, len(genotypes), TILE))
 
 
 def _orthonormal(vectors: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
