@@ -179,7 +179,8 @@ class PrincipalComponents:
     @property
     def _most(self) -> NDArray[np.float64]:
         """(M,) largest distance of a genotype from its centre on the grid; 0 where left out."""
-        return np.abs(_levels(self.centre)).max(axis=1) * 2.0**-ALLELE_BITS
+        most: NDArray[np.float64] = np.abs(_levels(self.centre)).max(axis=1) * 2.0**-ALLELE_BITS
+        return most
 
     @property
     def _longest(self) -> float:
