@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--name", required=True, help="the node's name in the federation, such as FI")
     one.add_argument("--country", required=True, help="two-letter ISO code")
     one.add_argument("--people", type=Path, required=True, help="the people table (.tsv or .csv)")
-    one.add_argument("--genotypes", type=Path, help="a .bed, .pgen, .vcf, .vcf.gz or .bcf")
+    one.add_argument("--genotypes", type=Path, help="a .bed, .pgen, .bgen, .vcf, .vcf.gz or .bcf")
     one.add_argument("--dataset", required=True, help="the data set's identifier, such as GDI-FI-DEMO-0001")
     one.add_argument("--assembly", required=True, choices=ASSEMBLIES)
     one.add_argument("--synthetic", action="store_true", help="no person stands behind the data")
@@ -284,8 +284,8 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 
 
 def _data(config: NodeConfig) -> list[str]:
-    data, ranges = Dataset.open(config.dataset, config.folder), config.policy.ranges
-    variants = f"{len(data.calls.rows):,} variants" if data.calls else "no genotypes"
+    data, ranges = config.open_dataset(), config.policy.ranges
+    variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
     _say("version", _version(config, data))
@@ -376,7 +376,7 @@ def _authority(path: Path) -> str:
 
 def _fix_data(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
-    data = Dataset.open(config.dataset, config.folder)
+    data = config.open_dataset()
     ledger = config.open_ledger()
     number = versions.fix(data, ledger)
     ledger.close()
