@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -83,7 +83,7 @@ class Vcf:
             raise _malformed(path, f"the header: {error}") from None
         people = distinct(names, path.name)
         entries = Entries(f"{path.name}, record")
-        cells, dosed = Held.scratch(scratch), Held.scratch(scratch) if "##FORMAT=<ID=DS," in header else None
+        cells, dosed = Held.scratch(scratch), Held.scratch(scratch) if _names_dosages(header) else None
         block = _Block(len(people), cells, dosed)
         rows = number = observed = 0
         records = iter(file)
@@ -103,10 +103,10 @@ class Vcf:
                 for k, alternate in enumerate(alternates, start=1)
                 if entries.enter(rows + k - 1, number, chromosome, position, reference, alternate)
             ]
-            given = {"GT", "DS"} & set(record.FORMAT)
+            given = {"GT", "DS"} & set(record.FORMAT) if dosed else {"GT"} & set(record.FORMAT)
             observed += bool(given)
             if wanted and given:
-                genotypes, dosages = _read(record, len(people), len(alternates), f"{path.name}, record {number}")
+                genotypes, dosages = _read(record, given, len(people), len(alternates), f"{path.name}, record {number}")
             elif wanted:
                 genotypes = np.full((len(alternates), len(people)), _MISSING, dtype=np.int8)
                 dosages = whole(genotypes)
@@ -176,6 +176,12 @@ class _Block:
         self._count = 0
 
 
+def _names_dosages(header: str) -> bool:
+    """Whether a header names DS as the number that it is: else its text could be anything, and is left aside."""
+    lines = [line for line in header.splitlines() if line.startswith("##FORMAT=<") and "ID=DS," in line]
+    return any("Type=Float" in line for line in lines)
+
+
 def _no_reference_block(record: Any, alternates: Sequence[str], where: str) -> None:
     end = record.INFO.get("END") if not alternates else None
     if (len(alternates) == 1 and alternates[0] in _ANY_ALLELE) or (isinstance(end, int) and end > record.POS):
@@ -186,22 +192,24 @@ def _no_reference_block(record: Any, alternates: Sequence[str], where: str) -> N
         )
 
 
-def _read(record: Any, people: int, alternates: int, where: str) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+def _read(
+    record: Any, given: Set[str], people: int, alternates: int, where: str
+) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
     """(A, N) alternate alleles and dosages of a record's alternates."""
     single = np.zeros(people, dtype=bool)
     genotypes = None
-    if "GT" in record.FORMAT:
+    if "GT" in given:
         alleles = _alleles(record, people, alternates, where)
         single = alleles[:, 1] == _NO_SECOND
         genotypes = np.stack([_copies(alleles, k) for k in range(1, alternates + 1)])
-        if "DS" not in record.FORMAT:
+        if "DS" not in given:
             return genotypes, whole(genotypes)
     try:
         copies = np.asarray(record.format("DS"), dtype=np.float64).T
     except Exception as error:
         raise _dosage(f"{where}: {error}") from None
-    if np.isnan(copies).all():
-        copies = np.full((alternates, people), np.nan)
+    if np.isnan(copies).all() or (genotypes is not None and len(copies) < alternates):
+        copies = np.full((alternates, people), np.nan)  # one number for several alternates says nothing about any
     if copies.shape != (alternates, people):
         raise _dosage(f"{where}: {len(copies)} dosages a person, {alternates} alternates")
     copies = np.where(single, 2 * copies, copies)
