@@ -8,9 +8,10 @@ A site's entry stands for a panel's variant at the same place (chromosome, and p
 4. flipped and swapped.
 
 Of 2 to 4 exactly one must hold. A palindromic variant (A/T, C/G) matches as written alone: swapped, it looks as if it
-were flipped, so it is absent. Alleles of several letters are not flipped. Where the site gives a reference genome, both
-sides are also compared in their left-most, shortest spelling, the spelling as written first; if two of the site's
-entries come to the same one, neither stands for it.
+were flipped, so it is absent. Alleles of several letters are not flipped, and swapped only where the site gives a
+reference genome and that has one of the two alleles and not both: in a run of T, A/AT is an insertion and AT/A another
+variant, a deletion. With a genome both sides are also compared in their left-most, shortest spelling, the spelling as
+written first; if two of the site's entries come to the same one, neither stands for it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
     numbers = np.array([place(v.chromosome, 0) for v in panel.variants], dtype=np.int64)
     places = np.where(positions > 0, numbers + positions, -1)
     alleles = [(v.reference, v.alternate) for v in panel.variants]
-    rows, how = _oriented(index, places, alleles)
+    rows, how = _oriented(index, places, alleles, sequence)
     if sequence is not None:
         left = np.flatnonzero((how == How.ABSENT) & (places >= 0))
         spelt = [
@@ -111,7 +112,7 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
         shortest = np.array([numbers[j] + s[0] for j, s in zip(left, spelt, strict=True)], dtype=np.int64)
         for other in (index, realigned):
             if other is not None and len(left):
-                found, way = _oriented(other, shortest, [s[1:] for s in spelt])
+                found, way = _oriented(other, shortest, [s[1:] for s in spelt], sequence)
                 new = (how[left] == How.ABSENT) & (way != How.ABSENT)
                 rows[left[new]], how[left[new]] = found[new], way[new]
     how[places < 0] = How.NO_POSITION
@@ -119,7 +120,7 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
 
 
 def _oriented(
-    index: Index, places: NDArray[np.int64], alleles: list[tuple[str, str]]
+    index: Index, places: NDArray[np.int64], alleles: list[tuple[str, str]], sequence: Sequence | None
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """(M,) rows and ways of variants that are looked for in every orientation."""
     known = index.alleles
@@ -132,10 +133,13 @@ def _oriented(
         reference, alternate = alleles[j]
         single = len(reference) == len(alternate) == 1
         r, a = reference.translate(COMPLEMENT), alternate.translate(COMPLEMENT)
-        palindromic = single and r == alternate
-        turned[How.SWAPPED].append(-1 if palindromic else known.get((alternate, reference), -1))
-        turned[How.FLIPPED].append(known.get((r, a), -1) if single and not palindromic else -1)
-        turned[How.FLIPPED_AND_SWAPPED].append(known.get((a, r), -1) if single and not palindromic else -1)
+        flips = single and r != alternate
+        swapped = known.get((alternate, reference), -1)
+        if swapped >= 0 and not (flips if single else _one_is_there(sequence, int(places[j]), reference, alternate)):
+            swapped = -1
+        turned[How.SWAPPED].append(swapped)
+        turned[How.FLIPPED].append(known.get((r, a), -1) if flips else -1)
+        turned[How.FLIPPED_AND_SWAPPED].append(known.get((a, r), -1) if flips else -1)
     for way, pairs in turned.items():
         found = index.find(places[left], np.array(pairs, dtype=np.int64))
         several = (found == SEVERAL) | ((found >= 0) & (how[left] != How.ABSENT))
@@ -144,6 +148,15 @@ def _oriented(
         rows[left[several]], how[left[several]] = -1, How.SEVERAL
     rows[rows == SEVERAL] = -1
     return rows, how
+
+
+def _one_is_there(sequence: Sequence | None, at: int, reference: str, alternate: str) -> bool:
+    """Whether a genome has one of two alleles at a place, and not both."""
+    if sequence is None or at < 0:
+        return False
+    position, longest = at & 0xFFFFFFFF, max(len(reference), len(alternate))
+    here = sequence.letters(CHROMOSOMES[at >> 32], position, position + longest - 1)
+    return here.startswith(reference) != here.startswith(alternate)
 
 
 def shown(found: Match) -> str:

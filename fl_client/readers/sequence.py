@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-from fl_client.readers.lines import absent, lines
+from fl_client.readers.held import Held
+from fl_client.readers.lines import lines
 from strategies.errors import DataError
 from strategies.variants import chromosome
 
@@ -33,8 +32,7 @@ class _Contig:
 class Sequence:
     """A FASTA file, read as it is needed through the .fai beside it."""
 
-    file: IO[bytes] = field(repr=False)
-    name: str
+    file: Held = field(repr=False)
     contigs: Mapping[str, _Contig] = field(repr=False)
 
     @staticmethod
@@ -55,12 +53,8 @@ class Sequence:
                 raise _unfit(f"{index.name}, line {number}: {line[:60]!r}")
             if known is not None:
                 contigs[known] = contig
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise absent(path, error) from None
-        opened = Sequence(file, path.name, contigs)
-        size = os.fstat(file.fileno()).st_size
+        opened = Sequence(Held.open(path), contigs)
+        size = opened.file.size
         if not contigs or any(opened._byte(c, c.length) >= size for c in contigs.values()):
             raise _unfit(f"{path.name} has {size} bytes, and {index.name} {len(contigs)} chromosomes")
         return opened
@@ -77,11 +71,12 @@ class Sequence:
         first, last = max(1, first), min(last, contig.length)
         if last < first:
             return ""
-        start, stop = self._byte(contig, first), self._byte(contig, last) + 1
-        raw = os.pread(self.file.fileno(), stop - start, start)
+        start = self._byte(contig, first)
+        raw = bytearray(self._byte(contig, last) + 1 - start)
+        self.file.read(memoryview(raw), start)
         text = raw.translate(None, b"\r\n").upper().decode("latin-1")
         if len(text) != last - first + 1:
-            raise _unfit(f"{self.name}: {len(text)} letters of {last - first + 1} at {name}:{first}")
+            raise _unfit(f"{self.file.name}: {len(text)} letters of {last - first + 1} at {name}:{first}")
         return text
 
     def aligned(self, name: str, position: int, reference: str, alternate: str) -> tuple[int, str, str]:

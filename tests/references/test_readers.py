@@ -67,13 +67,13 @@ ASKED = Panel(
         Variant("2", 300, "palindrome", "A", "T"),
         Variant("2", 300, "palindrome_swapped", "T", "A"),
         Variant("3", 100, "absent", "A", "C"),
-        Variant("X", 400, "deletion_swapped", "C", "CAT"),
+        Variant("X", 400, "deletion_swapped_or_insertion", "C", "CAT"),
         Variant("1", 200, "all_missing", "A", "G"),
         Variant("1", 100, "another_allele", "A", "G"),
     ),
 )
 EXPECTED = np.array(
-    [CODES[4], [2, 1, 0, 3, 0, 1], CODES[2], [3] * 6, [3] * 6, [2, 2, 2, 2, 2, 1], [3] * 6, [3] * 6], dtype=np.uint8
+    [CODES[4], [2, 1, 0, 3, 0, 1], CODES[2], [3] * 6, [3] * 6, [3] * 6, [3] * 6, [3] * 6], dtype=np.uint8
 )
 
 
