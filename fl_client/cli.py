@@ -41,12 +41,14 @@ from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset, DatasetConfig
+from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical
 from strategies.errors import DataError, GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
+from strategies.study import Study
 from strategies.variants import ASSEMBLIES
 
 RUNTIME_PORT = 19443
@@ -80,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one = verbs.add_parser(name, help=text)
         one.add_argument("node", type=Path, help="the node's file")
         one.set_defaults(verb=verb)
+        if name == "check":
+            one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
     books = verbs.add_parser("ledger", help="what was spent").add_subparsers(required=True, metavar="VERB")
@@ -252,7 +256,7 @@ def _check(chosen: argparse.Namespace) -> int:
         executor.check_port(config)
         _say("", f"port {link.runtime_port} is free")
     warnings += _policy(config, federation)
-    warnings += _data(config)
+    warnings += _data(config, Study.read(chosen.study) if chosen.study else None)
     for warning in warnings:
         print(f"Warning: {warning}")
     print(f"Nothing was sent. Next: fl-client serve {chosen.node}")
@@ -283,12 +287,14 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
     return warnings
 
 
-def _data(config: NodeConfig) -> list[str]:
+def _data(config: NodeConfig, study: Study | None) -> list[str]:
     data, ranges = config.open_dataset(), config.policy.ranges
     variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
     _say("version", _version(config, data))
+    for name, panel in study.panels.items() if study else ():
+        _say("panel", f"{name}, {len(panel):,} variants: {shown(data.matched(panel))}")
     absent = data.missing_columns(ranges)
     here = {name: limits for name, limits in ranges.items() if name not in absent}
     outside = data.out_of_range(here)
