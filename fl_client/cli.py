@@ -293,8 +293,9 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
     _say("version", _version(config, data))
-    for name, panel in study.panels.items() if study else ():
-        _say("panel", f"{name}, {len(panel):,} variants: {shown(data.matched(panel))}")
+    found = {name: data.matched(panel) for name, panel in study.panels.items()} if study else {}
+    for name, match in found.items():
+        _say("panel", f"{name}, {len(match.rows):,} variants: {shown(match)}")
     absent = data.missing_columns(ranges)
     here = {name: limits for name, limits in ranges.items() if name not in absent}
     outside = data.out_of_range(here)
@@ -310,6 +311,11 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
         if count
     ]
     warnings += [f"{name}: the policy allows it, but the people table has no such numeric column." for name in absent]
+    warnings += [
+        f"{name}: variants lie on the other strand; of A/T and C/G ones that are swapped, too, nobody can tell."
+        for name, match in found.items()
+        if match.flipped.any()
+    ]
     if len(data.people) < config.policy.minimum_people:
         warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
     return warnings

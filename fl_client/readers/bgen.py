@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import warnings
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from bgen import BgenReader
@@ -60,10 +59,9 @@ class Bgen:
         entries = Entries(f"{path.name}, variant")
         variants, alternates = array("I"), array("B")
         for number in range(header.nvariants):
-            variant, dosages = _variant(reader, number, path.name)
+            (chromosome, position, alleles), dosages = _variant(reader, number, path.name)
             for k in range(1, 1 + len(dosages)):
-                row = (variant.chrom, str(variant.pos), variant.alleles[0], variant.alleles[k])
-                entries.enter(len(variants), number + 1, *row)
+                entries.enter(len(variants), number + 1, chromosome, position, alleles[0], alleles[k])
                 variants.append(number)
                 alternates.append(k)
         columns = np.array(variants, dtype=np.uint32), np.array(alternates, dtype=np.uint8)
@@ -122,27 +120,27 @@ def _people(path: Path, inside: list[str] | None, count: int) -> tuple[str, ...]
     return people
 
 
-def _variant(reader: BgenReader, number: int, name: str) -> tuple[Any, NDArray[np.uint16]]:
-    """A variant and its (A - 1, N) dosages, one row for each alternate.
+def _variant(reader: BgenReader, number: int, name: str) -> tuple[tuple[str, str, Sequence[str]], NDArray[np.uint16]]:
+    """A variant's chromosome, position and A alleles, and its (A - 1, N) dosages, one row for each alternate.
 
     Raises:
         DataError: if it cannot be read.
     """
     try:
         variant = reader[number]
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what the library only warns of is damage
-            ploidy, phased, probabilities = variant.ploidy, variant.is_phased, variant.probabilities
-    except (ValueError, IndexError, RuntimeError, MemoryError, UnicodeDecodeError, UserWarning) as error:
+        named = variant.chrom, str(variant.pos), variant.alleles
+        ploidy, phased, probabilities = np.asarray(variant.ploidy), variant.is_phased, variant.probabilities
+    except (ValueError, IndexError, RuntimeError, MemoryError, UnicodeDecodeError) as error:
         raise _broken(name, error) from None
-    ploidy = np.asarray(ploidy)
-    alleles, one, two = len(variant.alleles), ploidy == 1, ploidy == 2
+    alleles, one, two = len(named[2]), ploidy == 1, ploidy == 2
     if not (one | two).all() or alleles < 2:
         raise DataError(
             "A variant has two alleles or more, and a person one copy or two.",
             f"{name}, variant {number + 1}: {alleles} alleles, up to {ploidy.max(initial=0)} copies",
             "remove the variant.",
         )
+    if (probabilities < -1 / COPY).any():  # the last of each is what is missing to 1
+        raise _broken(name, ValueError(f"variant {number + 1} has probabilities beyond 1"))
     # Unphased, a column for each pair of alleles: 00, 01, 11, 02, 12, 22, ...; phased, or of one copy, for each allele.
     pairs = np.array([(a, b) for b in range(alleles) for a in range(b + 1)])
     out = np.empty((alleles - 1, len(ploidy)), dtype=np.uint16)
@@ -153,10 +151,8 @@ def _variant(reader: BgenReader, number: int, name: str) -> tuple[Any, NDArray[n
         elif two.any():
             copies[two] = probabilities[two][:, : len(pairs)].astype(np.float64) @ (pairs == k).sum(axis=1)
         copies[one] = 2 * probabilities[one, k]
-        if (copies > 2 + 1 / COPY).any() or (copies < 0).any():
-            raise _broken(name, ValueError(f"variant {number + 1} has probabilities beyond 1"))
-        out[k - 1] = units(np.minimum(copies, 2))
-    return variant, out
+        out[k - 1] = units(np.clip(copies, 0, 2))
+    return named, out
 
 
 def _broken(name: str, error: Exception) -> DataError:

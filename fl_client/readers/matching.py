@@ -58,6 +58,11 @@ class Match:
         """(M,) whether the site counts the panel's reference allele."""
         return np.isin(self.how, (How.SWAPPED, How.FLIPPED_AND_SWAPPED))
 
+    @property
+    def flipped(self) -> NDArray[np.bool_]:
+        """(M,) whether the site has the variant on the other strand."""
+        return np.isin(self.how, (How.FLIPPED, How.FLIPPED_AND_SWAPPED))
+
     def counts(self) -> dict[str, int]:
         """How -> variants, of all the ways there are."""
         return {how.name.lower(): int(np.count_nonzero(self.how == how)) for how in How}
