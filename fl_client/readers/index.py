@@ -1,4 +1,4 @@
-"""A site's own list of variants, in columns: some thirty bytes for each, however many people there are."""
+"""A site's own list of variants, in columns: some forty bytes for each, however many people there are."""
 
 from __future__ import annotations
 

@@ -55,11 +55,12 @@ class Packed:
             first, places = ordered[a], asked[a:b]
             cells = buffer[: ordered[b - 1] - first + 1]
             self.file.read(cells.data, self.start + int(first) * width)
-            if chosen is None:
-                recode(cells, ordered[a:b] - first, out, places, swapped[places], self.bed, self.people)
-            else:
-                gather(cells, ordered[a:b] - first, out, places, chosen)
-                recode(out, places, out, places, swapped[places], self.bed, len(chosen))
+            here = ordered[a:b] - first
+            if chosen is not None:
+                some = np.empty((b - a, out.shape[1]), dtype=np.uint8)
+                gather(cells, here, some, chosen)
+                cells, here = some, np.arange(b - a)
+            recode(cells, here, out, places, swapped[places], self.bed, self.people if chosen is None else len(chosen))
             a = b
 
 

@@ -415,6 +415,6 @@ def test_memory_does_not_grow_with_genotypes(tmp_path: Path, monkeypatch: pytest
         tracemalloc.stop()
         assert (codes(calls) == 1).all()
         assert (calls.dosages(calls.index.rows[-2:]) == COPY).all()
-    # Packed, 400 variants more are 200 kB, and their dosages 1.6 MB; the list of variants is some 30 bytes each.
+    # Packed, 400 variants more are 200 kB, and their dosages 1.6 MB; the list of variants is some forty bytes each.
     assert peaks[1] - peaks[0] < 100_000
     assert list(tmp_path.iterdir()) == [tmp_path / "g.vcf"]
