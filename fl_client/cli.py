@@ -41,12 +41,14 @@ from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset, DatasetConfig
+from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical
 from strategies.errors import DataError, GenosumError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
+from strategies.study import Study
 from strategies.variants import ASSEMBLIES
 
 RUNTIME_PORT = 19443
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--name", required=True, help="the node's name in the federation, such as FI")
     one.add_argument("--country", required=True, help="two-letter ISO code")
     one.add_argument("--people", type=Path, required=True, help="the people table (.tsv or .csv)")
-    one.add_argument("--genotypes", type=Path, help="a .bed, .pgen, .vcf, .vcf.gz or .bcf")
+    one.add_argument("--genotypes", type=Path, help="a .bed, .pgen, .bgen, .vcf, .vcf.gz or .bcf")
     one.add_argument("--dataset", required=True, help="the data set's identifier, such as GDI-FI-DEMO-0001")
     one.add_argument("--assembly", required=True, choices=ASSEMBLIES)
     one.add_argument("--synthetic", action="store_true", help="no person stands behind the data")
@@ -80,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one = verbs.add_parser(name, help=text)
         one.add_argument("node", type=Path, help="the node's file")
         one.set_defaults(verb=verb)
+        if name == "check":
+            one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
     books = verbs.add_parser("ledger", help="what was spent").add_subparsers(required=True, metavar="VERB")
@@ -252,7 +256,7 @@ def _check(chosen: argparse.Namespace) -> int:
         executor.check_port(config)
         _say("", f"port {link.runtime_port} is free")
     warnings += _policy(config, federation)
-    warnings += _data(config)
+    warnings += _data(config, Study.read(chosen.study) if chosen.study else None)
     for warning in warnings:
         print(f"Warning: {warning}")
     print(f"Nothing was sent. Next: fl-client serve {chosen.node}")
@@ -283,12 +287,15 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
     return warnings
 
 
-def _data(config: NodeConfig) -> list[str]:
-    data, ranges = Dataset.open(config.dataset, config.folder), config.policy.ranges
-    variants = f"{len(data.calls.rows):,} variants" if data.calls else "no genotypes"
+def _data(config: NodeConfig, study: Study | None) -> list[str]:
+    data, ranges = config.open_dataset(), config.policy.ranges
+    variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
     _say("version", _version(config, data))
+    found = {name: data.matched(panel) for name, panel in study.panels.items()} if study else {}
+    for name, match in found.items():
+        _say("panel", f"{name}, {len(match.rows):,} variants: {shown(match)}")
     absent = data.missing_columns(ranges)
     here = {name: limits for name, limits in ranges.items() if name not in absent}
     outside = data.out_of_range(here)
@@ -304,6 +311,11 @@ def _data(config: NodeConfig) -> list[str]:
         if count
     ]
     warnings += [f"{name}: the policy allows it, but the people table has no such numeric column." for name in absent]
+    warnings += [
+        f"{name}: variants lie on the other strand; of A/T and C/G ones that are swapped, too, nobody can tell."
+        for name, match in found.items()
+        if match.flipped.any()
+    ]
     if len(data.people) < config.policy.minimum_people:
         warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
     return warnings
@@ -376,7 +388,7 @@ def _authority(path: Path) -> str:
 
 def _fix_data(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
-    data = Dataset.open(config.dataset, config.folder)
+    data = config.open_dataset()
     ledger = config.open_ledger()
     number = versions.fix(data, ledger)
     ledger.close()

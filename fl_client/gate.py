@@ -124,7 +124,7 @@ class Gate:
         ledger.mark()  # a process killed between an entry and its mark left the mark to the next
         dataset: Dataset | None
         try:
-            dataset = Dataset.open(config.dataset, config.folder)
+            dataset = config.open_dataset()
             versions.settle(dataset, ledger)
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
@@ -318,7 +318,7 @@ class Gate:
                 return objection
         if (reason := self._reads(study, question, self.dataset)) is not None:
             return reason, {}
-        if panel is not None and study.assembly != self.dataset_config.assembly:
+        if panel is not None and self.dataset_config.assembly not in panel.assemblies:
             return Reason.WRONG_ASSEMBLY, {}
         if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fl_client.database import checked
 from fl_client.ledger import Bounds, Ledger
-from fl_client.readers import DatasetConfig
+from fl_client.readers import Dataset, DatasetConfig
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
@@ -172,6 +172,16 @@ class NodeConfig:
         if config.ledger:
             checked(config.ledger)
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})
+
+    def open_dataset(self) -> Dataset:
+        """The node's data set.
+
+        Raises:
+            DataError: if a file of it is missing or malformed.
+        """
+        state = self.folder / self.state
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Dataset.open(self.dataset, self.folder, state)
 
     def open_ledger(self) -> Ledger:
         """The node's ledger, wherever it is kept.

@@ -11,7 +11,6 @@ from flwr.serverapp import Grid
 
 from fl_client.app import app, open_gate
 from fl_client.policy import NodeConfig
-from fl_client.readers import Dataset
 from fl_server.app import GridLink
 from fl_server.conduct import Conductor, Progress, Result
 from fl_server.marks import SeenMarks
@@ -54,8 +53,7 @@ def conductor(
 def _readable(node_file: Path) -> None:
     """A node that cannot read its data refuses everything alike; on a laptop the reason is for whoever sits there."""
     if open_gate(str(node_file)).dataset is None:
-        config = NodeConfig.read(node_file)
-        Dataset.open(config.dataset, config.folder)
+        NodeConfig.read(node_file).open_dataset()
 
 
 def simulate(

@@ -90,14 +90,13 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         people = (data / site.dataset.people).resolve()
         if keep is not None:
             people = _kept(people, home / people.name, keep)
-        genotypes, exclude = (
-            str((data / file).resolve()) if file else "" for file in (site.dataset.genotypes, site.dataset.exclude)
-        )
-        if keep is not None and exclude:
+        named = {key: getattr(site.dataset, key) for key in ("genotypes", "exclude", "callable", "reference")}
+        resolved = {key: str((data / file).resolve()) if file else "" for key, file in named.items()}
+        if keep is not None and resolved["exclude"]:
             raise UsageError(
                 "People are chosen in one way.", f"{name} has an `exclude` file", "remove those people from its table."
             )
-        dataset = asdict(site.dataset) | {"people": str(people), "genotypes": genotypes, "exclude": exclude}
+        dataset = asdict(site.dataset) | {"people": str(people)} | resolved
         policy = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
         document = {
             "name": name, "federation": "../federation.toml", "identity": "identity.pem", "state": "state",

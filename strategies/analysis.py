@@ -53,11 +53,13 @@ class Needs:
         columns: names of the columns; their public ranges stand in the study and within the node's policy.
         panel: name of the panel whose genotypes are read, or None.
         part: which people.
+        dosages: whether the panel's dosages are read as well.
     """
 
     columns: tuple[str, ...] = ()
     panel: str | None = None
     part: Part = field(default_factory=Part)
+    dosages: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 MISSING = 3
 """The 2-bit code of a missing genotype; 0, 1 and 2 are alternate allele counts."""
 
+COPY = 1 << 14
+"""A dosage's units in one copy of an allele: PLINK 2's resolution."""
+
+NO_DOSAGE = 0xFFFF
+"""The dosage of a missing genotype; the others go from 0 to 2 COPY."""
+
 _LOW = np.uint8(0b01010101)
 
 
@@ -89,6 +95,8 @@ class Cohort:
         people: N.
         genotypes: the request's slice of the panel, or None if the request reads none.
         columns: name -> (N,) values, NaN where missing.
+        dosages: (M, N) expected alternate alleles of the same variants in units of 1 / COPY, NO_DOSAGE where missing,
+            if the request reads dosages.
         part: (N,) numbers in [0, 1) that cut people into public parts (training, held out), drawn from each person's
             own identifier and the study alone, so that nobody's part depends on anybody else.
     """
@@ -97,6 +105,7 @@ class Cohort:
     genotypes: Genotypes | None = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
     part: NDArray[np.float64] | None = None
+    dosages: NDArray[np.uint16] | None = None
 
     def __len__(self) -> int:
         return self.people
@@ -120,4 +129,5 @@ class Cohort:
             genotypes=None if self.genotypes is None else self.genotypes.take(people),
             columns=MappingProxyType({name: values[people] for name, values in self.columns.items()}),
             part=None if self.part is None else self.part[people],
+            dosages=None if self.dosages is None else self.dosages[:, people],
         )

@@ -1,13 +1,12 @@
-"""Which variants, in which build and orientation. A panel is public and is sent by the coordinator, never by a node."""
+"""Which variants, in which builds. A panel is public and is sent by the coordinator, never by a node."""
 
 from __future__ import annotations
 
 import gzip
-import io
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,48 @@ ASSEMBLIES = ("GRCh37", "GRCh38")
 CHROMOSOMES = (*(str(c) for c in range(1, 23)), "X", "Y", "MT")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
+FREQUENCY = "FREQUENCY"
 MOST_VARIANTS = 5_000_000
+
+_SAME = {"M": "MT", "23": "X", "24": "Y", "25": "X", "XY": "X", "PAR1": "X", "PAR2": "X", "26": "MT"}
+# Versions of the chromosomes' RefSeq accessions in GRCh37; GRCh38 has the next of each, but the same mitochondrion.
+_VERSIONS = (10, 11, 11, 11, 9, 11, 13, 10, 11, 10, 9, 11, 10, 8, 9, 9, 10, 9, 9, 10, 8, 10, 10, 9)
+_ACCESSIONS = {"NC_012920.1": "MT"} | {
+    f"NC_{number:06d}.{version + later}": name
+    for number, (name, version) in enumerate(zip(CHROMOSOMES, _VERSIONS, strict=False), start=1)
+    for later in (0, 1)
+}
 
 
 def chromosome(name: str) -> str | None:
-    """The canonical name of a chromosome (`chr22` -> `22`, `chrM` -> `MT`), or None if it is not one of ours."""
-    bare = name.removeprefix("chr")
-    bare = {"M": "MT", "23": "X", "24": "Y", "26": "MT"}.get(bare, bare)
+    """The canonical name of a chromosome, or None if it is not one of ours.
+
+    Known are `22`, `chr22` and `CHR22`, `022` as in BGEN files, PLINK's numbers (23 to 26; 25, XY, PAR1 and PAR2 are X)
+    and the RefSeq accessions of GRCh37 and GRCh38.
+
+    >>> [chromosome(name) for name in ("chrM", "022", "NC_000022.10", "HLA-A")]
+    ['MT', '22', '22', None]
+    """
+    if name in _ACCESSIONS:
+        return _ACCESSIONS[name]
+    bare = name[3:] if name[:3].lower() == "chr" else name
+    bare = bare.lstrip("0").upper()
+    bare = _SAME.get(bare, bare)
     return bare if bare in CHROMOSOMES else None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One alternate allele at one place. `frequency` is a *published* alternate allele frequency, if one is known."""
+def other_assembly(assembly: str) -> str:
+    """The one of the two builds that `assembly` is not."""
+    return ASSEMBLIES[1 - ASSEMBLIES.index(assembly)]
+
+
+class Variant(NamedTuple):
+    """One alternate allele at one place.
+
+    Attributes:
+        frequency: a *published* alternate allele frequency, if one is known.
+        lifted: its position in the other build, if that is known.
+    """
 
     chromosome: str
     position: int
@@ -38,6 +66,7 @@ class Variant:
     reference: str
     alternate: str
     frequency: float | None = None
+    lifted: int | None = None
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -54,7 +83,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Panel:
-    """An ordered, public list of distinct variants in one assembly.
+    """An ordered, public list of distinct variants, with their positions in one build or in both.
+
+    Attributes:
+        assembly: the build in which every variant has its position.
+        variants: M of them.
+        lifts: whether positions in the other build stand in the panel, too; a variant may lack one.
 
     >>> panel = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A"),))
     >>> Panel.decode(panel.encode(), "GRCh37", "here") == panel
@@ -63,24 +97,41 @@ class Panel:
 
     assembly: str
     variants: tuple[Variant, ...]
+    lifts: bool = False
 
     def __len__(self) -> int:
         return len(self.variants)
 
     def __getitem__(self, span: slice) -> Panel:
-        return Panel(self.assembly, self.variants[span])
+        return Panel(self.assembly, self.variants[span], self.lifts)
 
     @property
     def frequencies(self) -> NDArray[np.float64]:
         """(M,) published alternate allele frequencies; 0.5, the least favourable value, where none is given."""
         return np.array([0.5 if v.frequency is None else v.frequency for v in self.variants])
 
+    @property
+    def assemblies(self) -> tuple[str, ...]:
+        """The builds in which the panel has positions."""
+        return ASSEMBLIES if self.lifts else (self.assembly,)
+
+    def positions(self, assembly: str) -> NDArray[np.int64]:
+        """(M,) positions in one of the panel's builds; 0 where a variant has none."""
+        assert assembly in self.assemblies
+        if assembly == self.assembly:
+            return np.array([v.position for v in self.variants], dtype=np.int64)
+        return np.array([v.lifted or 0 for v in self.variants], dtype=np.int64)
+
     def encode(self) -> bytes:
         """The panel as a tab-separated text; equal panels give equal bytes."""
-        out = ["\t".join((*HEADER, "FREQUENCY"))]
+        lifted = (f"POS_{other_assembly(self.assembly)}",) if self.lifts else ()
+        out = ["\t".join((*HEADER, FREQUENCY, *lifted))]
         for v in self.variants:
             frequency = "." if v.frequency is None else repr(v.frequency)
-            out.append(f"{v.chromosome}\t{v.position}\t{v.identifier}\t{v.reference}\t{v.alternate}\t{frequency}")
+            line = f"{v.chromosome}\t{v.position}\t{v.identifier}\t{v.reference}\t{v.alternate}\t{frequency}"
+            if self.lifts:
+                line += "\t." if v.lifted is None else f"\t{v.lifted}"
+            out.append(line)
         return ("\n".join(out) + "\n").encode()
 
     @staticmethod
@@ -94,33 +145,24 @@ class Panel:
             raise UsageError(
                 f"A panel's assembly must be one of {', '.join(ASSEMBLIES)}.", f"{assembly!r}", "correct `assembly`."
             )
-        lines = io.StringIO(text.decode("utf-8", errors="strict")).read().splitlines()
+        lines = text.decode("utf-8", errors="strict").splitlines()
+        optional = (FREQUENCY, f"POS_{other_assembly(assembly)}")
         header = tuple(lines[0].split("\t")) if lines else ()
-        if header not in (HEADER, (*HEADER, "FREQUENCY")):
+        more = header[len(HEADER) :]
+        if header[: len(HEADER)] != HEADER or not set(more) <= set(optional) or len(set(more)) != len(more):
             raise UsageError(
-                "A panel starts with a header of five or six named columns.",
+                f"A panel of {assembly} starts with {' '.join(HEADER)} and, if wanted, {', '.join(optional)}.",
                 f"{where}: {' '.join(header)[:80]!r}",
-                f"start it with {' '.join(HEADER)} and, if wanted, FREQUENCY, separated by tabs.",
+                "correct its first line; tabs separate the names.",
             )
         if len(lines) - 1 > MOST_VARIANTS:
             raise UsageError(
                 f"A panel holds at most {MOST_VARIANTS} variants.", f"{where}: {len(lines) - 1}", "split the study."
             )
-        variants: list[Variant] = []
-        seen: dict[tuple[str, int, str, str], int] = {}
-        for number, line in enumerate(lines[1:], start=2):
-            variant = _variant(line, len(header), f"{where}, line {number}")
-            if variant.key in seen:
-                raise UsageError(
-                    "The variants of a panel are distinct.",
-                    f"{where}: {variant} stands on lines {seen[variant.key]} and {number}",
-                    "remove one of the two.",
-                )
-            seen[variant.key] = number
-            variants.append(variant)
+        variants = _variants(lines, header, where)
         if not variants:
             raise UsageError("A panel holds at least one variant.", f"{where}: none", "add one line per variant.")
-        return Panel(assembly, tuple(variants))
+        return Panel(assembly, variants, optional[1] in header)
 
     @staticmethod
     def read(path: Path, assembly: str) -> Panel:
@@ -141,61 +183,88 @@ class Panel:
             ) from None
 
 
-def _variant(line: str, columns: int, where: str) -> Variant:
-    cells = line.split("\t")
-    problem = None
-    frequency: float | None = None
-    if len(cells) != columns:
-        problem = f"{len(cells)} columns instead of {columns}"
-    elif chromosome(cells[0]) is None:
-        problem = f"chromosome {cells[0][:12]!r}"
-    elif not (cells[1].isascii() and cells[1].isdigit() and len(cells[1]) <= 10 and 0 < int(cells[1]) < 2**31):
-        problem = f"position {cells[1][:12]!r}"
-    elif any(not allele or set(allele) - set("ACGT") for allele in cells[3:5]) or cells[3] == cells[4]:
-        problem = f"alleles {cells[3][:12]!r} and {cells[4][:12]!r}"
-    elif columns == len(HEADER) + 1 and cells[5] != ".":
-        try:
-            frequency = float(cells[5])
-        except ValueError:
-            frequency = math.nan
-        if not 0 <= frequency <= 1:
-            problem = f"frequency {cells[5][:12]!r}"
-    if problem:
+def _variants(lines: list[str], header: tuple[str, ...], where: str) -> tuple[Variant, ...]:
+    """The variants under a header, column by column: a million take two seconds or three."""
+    lines = lines[1:]
+    try:
+        if any(line.count("\t") != len(header) - 1 for line in lines):
+            raise ValueError("columns")
+        cells = "\t".join(lines).split("\t") if lines else []
+        columns = {name: cells[k :: len(header)] for k, name in enumerate(header)}
+        names, positions, identifiers, references, alternates = (columns.pop(name) for name in HEADER)
+        known = {name: chromosome(name) for name in set(names)}
+        alleles = set(references) | set(alternates)
+        if None in known.values() or not all(map(_spelt, alleles)) or any(map(eq, references, alternates)):
+            raise ValueError("words")
+        chromosomes, places = [known[name] or "" for name in names], list(map(_position, positions))
+        frequencies = [None if cell == "." else _frequency(cell) for cell in columns.pop(FREQUENCY, ["."] * len(lines))]
+        lifted = [None if cell == "." else _position(cell) for cell in columns.popitem()[1]] if columns else None
+    except ValueError:
+        number, problem = next((n, p) for n, line in enumerate(lines, start=2) if (p := _problem(line, header)))
         raise UsageError(
             "A panel's line holds chromosome, position, identifier, two different alleles of A, C, G, T and, if the "
-            "header has it, a frequency from 0 to 1 or '.'.",
-            f"{where}: {problem}",
+            "header has them, a frequency from 0 to 1 or '.' and a position in the other build or '.'.",
+            f"{where}, line {number}: {problem}",
             "correct the line; example: 22<tab>24334948<tab>rs1<tab>G<tab>A",
-        )
-    name = chromosome(cells[0])
-    assert name is not None
-    return Variant(name, int(cells[1]), cells[2], cells[3], cells[4], frequency)
+        ) from None
+    _distinct(chromosomes, places, references, alternates, where)
+    rest = (identifiers, references, alternates, frequencies, lifted or [None] * len(lines))
+    return tuple(map(Variant._make, zip(chromosomes, places, *rest, strict=True)))
 
 
-def match(
-    panel: Sequence[Variant], rows: Mapping[tuple[str, int, str, str], int]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each variant of a panel stands among a site's own.
+def _distinct(
+    chromosomes: list[str], positions: list[int], references: list[str], alternates: list[str], where: str
+) -> None:
+    numbers = {name: number for number, name in enumerate(CHROMOSOMES)}
+    places = np.array([numbers[name] for name in chromosomes], dtype=np.int64) << 32 | np.array(positions, np.int64)
+    order = np.argsort(places, kind="stable")
+    first: dict[tuple[int, str, str], int] = {}
+    together = np.flatnonzero(np.diff(places[order]) == 0)
+    for i in sorted({int(order[k + side]) for k in together for side in (0, 1)}):
+        key = (int(places[i]), references[i], alternates[i])
+        if first.setdefault(key, i) != i:
+            raise UsageError(
+                "The variants of a panel are distinct.",
+                f"{where}: {chromosomes[i]}:{positions[i]}:{references[i]}:{alternates[i]} stands on lines "
+                f"{first[key] + 2} and {i + 2}",
+                "remove one of the two.",
+            )
 
-    A site's entry (chromosome, position, reference, alternate) matches a panel's variant if the alleles are the same,
-    or swapped, in which case alternate counts become 2 minus themselves. A swapped palindromic variant is taken as
-    absent: a swap and a strand flip cannot be told apart there. The site's mapping is built once, so a slice of a
-    panel costs in proportion to the slice, not to the site.
 
-    Args:
-        panel: M variants.
-        rows: a site's entry -> its row.
+def _spelt(allele: str) -> bool:
+    return bool(allele) and not allele.strip("ACGT")
 
-    Returns:
-        index: (M,) the site's row, or -1 where absent.
-        swapped: (M,) whether the site counts the panel's reference allele.
-    """
-    index = np.full(len(panel), -1, dtype=np.int64)
-    swapped = np.zeros(len(panel), dtype=bool)
-    for j, v in enumerate(panel):
-        i = rows.get(v.key)
-        if i is None and not v.palindromic:
-            i = rows.get((v.chromosome, v.position, v.alternate, v.reference))
-            swapped[j] = i is not None
-        index[j] = -1 if i is None else i
-    return index, swapped
+
+def _position(cell: str) -> int:
+    if cell.isdigit() and cell.isascii() and len(cell) <= 10:
+        position = int(cell)
+        if 0 < position < 2**31:
+            return position
+    raise ValueError("a position")
+
+
+def _frequency(cell: str) -> float:
+    value = float(cell)
+    if 0 <= value <= 1:
+        return value
+    raise ValueError("a frequency")
+
+
+def _problem(line: str, header: tuple[str, ...]) -> str | None:
+    """What is wrong with a panel's line, or None."""
+    cells = line.split("\t")
+    if len(cells) != len(header):
+        return f"{len(cells)} columns instead of {len(header)}"
+    if chromosome(cells[0]) is None:
+        return f"chromosome {cells[0][:12]!r}"
+    if not (_spelt(cells[3]) and _spelt(cells[4])) or cells[3] == cells[4]:
+        return f"alleles {cells[3][:12]!r} and {cells[4][:12]!r}"
+    for name, cell in zip(header, cells, strict=True):
+        try:
+            if name == "POS" or (name.startswith("POS_") and cell != "."):
+                _position(cell)
+            elif name == FREQUENCY and cell != ".":
+                _frequency(cell)
+        except ValueError:
+            return f"{'frequency' if name == FREQUENCY else 'position'} {cell[:12]!r}"
+    return None

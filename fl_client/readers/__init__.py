@@ -5,26 +5,41 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.calls import Calls, absent, distinct, lines, shown
+from fl_client.readers.bgen import Bgen
+from fl_client.readers.calls import Calls, distinct, shown
+from fl_client.readers.index import Index
+from fl_client.readers.intervals import Intervals
+from fl_client.readers.lines import absent, lines
+from fl_client.readers.matching import How, Match, aligned, match
 from fl_client.readers.plink import Bed, Pgen
+from fl_client.readers.sequence import Sequence
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
 from strategies.analysis import VARIANTS_PER_SLICE, Frame, Needs, Range
-from strategies.cohort import MISSING, Cohort, Genotypes
+from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.errors import DataError
 from strategies.projection import Projection
 from strategies.protections.suppression import check_profile
-from strategies.variants import ASSEMBLIES, Panel, match
+from strategies.variants import ASSEMBLIES, Panel
 
-_CELLS_AT_A_TIME = 1 << 26
 _BESIDE = {".bed": (".bim", ".fam"), ".pgen": (".pvar", ".psam")}
-_SWAP = np.array([2, 1, 0, MISSING], dtype=np.uint8)
+_CELLS_AT_A_TIME = 1 << 24
+_EACH = np.array([0b00000000, 0b01010101, 0b10101010, 0b11111111], dtype=np.uint8)
+"""The byte of four people with the same genotype."""
+
+
+class Absent(StrEnum):
+    """What it means that a variant is not in a site's genotype file."""
+
+    UNKNOWN = "unknown"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class DatasetConfig:
         identifier: the data set's name in permits, for example GDI-FI-DEMO-0001.
         assembly: GRCh37 or GRCh38.
         people: path of the people table, relative to the configuration's folder.
-        genotypes: path of a .bed, .pgen, .vcf, .vcf.gz or .bcf, or nothing.
+        genotypes: path of a .bed, .pgen, .bgen, .vcf, .vcf.gz or .bcf, or nothing.
         synthetic: whether no person stands behind the data.
         person: name of the people table's first column.
         minimum_cell: the data set's own minimum of people in a cell of an exact answer; the stricter of it and the
@@ -43,6 +58,11 @@ class DatasetConfig:
         version: number of the data set's version, which `fl-client data` fixed; version 1 is what a node first opened.
         exclude: path of a text file with one identifier a line, of people to leave out, or nothing: those whom a look
             at several people rules out (relatives, outliers), and those who withdrew.
+        absent_means: what it means that a variant is not in the genotype file: "unknown" (everybody is missing), or
+            "reference", where everybody was looked at and the file lists only where somebody differs.
+        callable: path of the BED file of regions in which people were looked at; with "reference", and only then.
+        reference: path of the build's FASTA file, with its .fai beside it, or nothing: with it, insertions and
+            deletions are matched in whatever way they are spelt.
     """
 
     identifier: str
@@ -54,6 +74,9 @@ class DatasetConfig:
     minimum_cell: int = 0
     version: int = 1
     exclude: str = ""
+    absent_means: Absent = Absent.UNKNOWN
+    callable: str = ""
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.assembly not in ASSEMBLIES:
@@ -65,6 +88,10 @@ class DatasetConfig:
         check_profile(self.minimum_cell)
         if not 0 < self.version < 2**31:
             raise ValueError("version must be a number from 1.")
+        if bool(self.callable) != (self.absent_means is Absent.REFERENCE):
+            raise ValueError('callable must name the regions where absent_means is "reference", and only there.')
+        if not self.genotypes and (self.callable or self.reference):
+            raise ValueError("callable and reference belong to genotypes.")
 
 
 @dataclass(frozen=True)
@@ -97,6 +124,9 @@ class Dataset:
         table: the people table.
         calls: the genotypes, or None.
         order: (N,) where each person stands in the genotype file.
+        looked_at: regions in which an absent variant is the reference, or None.
+        sequence: the build's reference genome, or None.
+        realigned: the variants whose left-most, shortest spelling is not the file's, or None.
     """
 
     config: DatasetConfig
@@ -104,31 +134,42 @@ class Dataset:
     table: Table = field(repr=False)
     calls: Calls | None = field(repr=False)
     order: NDArray[np.int64] = field(repr=False)
+    looked_at: Intervals | None = field(repr=False)
+    sequence: Sequence | None = field(repr=False)
+    realigned: Index | None = field(repr=False)
     _stamps: tuple[_Stamp, ...] = field(repr=False)
 
     @staticmethod
-    def open(config: DatasetConfig, folder: Path) -> Dataset:
+    def open(config: DatasetConfig, folder: Path, scratch: Path | None = None) -> Dataset:
         """Open every file of a data set and check it.
 
         Args:
             config: what to open.
             folder: the folder that the paths are relative to.
+            scratch: the folder for files without a name into which a VCF or BCF is turned; by default, where the system
+                keeps temporary files.
 
         Raises:
             DataError: if a file is missing or malformed, or a person has no genotypes.
         """
-        paths = [folder / config.people]
+        paths, genotypes = [folder / config.people], folder / config.genotypes
         if config.genotypes:
-            genotypes = folder / config.genotypes
             paths += [genotypes, *(genotypes.with_suffix(s) for s in _BESIDE.get(genotypes.suffix, ()))]
+            if genotypes.suffix == ".bgen" and (sample := genotypes.with_suffix(".sample")).exists():
+                paths.append(sample)
         if config.exclude:
             paths.append(folder / config.exclude)
-        stamps = tuple(_Stamp.of(path) for path in paths)
+        more = {role: folder / name for role, name in _more(config).items()}
+        stamps = tuple(_Stamp.of(path) for path in (*paths, *more.values()))
+        digest = _digest(stamps, more)
         leave_out = distinct([line.strip() for line in lines(paths[-1])], paths[-1].name) if config.exclude else ()
         table = Table.open(paths[0], config.person, frozenset(leave_out))
-        calls = _calls(paths[1]) if config.genotypes else None
+        calls = _calls(genotypes, scratch) if config.genotypes else None
         order = np.arange(0) if calls is None else _order(table, calls, config.genotypes)
-        opened = Dataset(config, _digest(stamps), table, calls, order, stamps)
+        looked_at = Intervals.read(more["callable"]) if config.callable else None
+        sequence = Sequence.open(more["reference"]) if config.reference else None
+        realigned = aligned(calls.index, sequence) if calls and sequence else None
+        opened = Dataset(config, digest, table, calls, order, looked_at, sequence, realigned, stamps)
         opened._unchanged()
         return opened
 
@@ -198,9 +239,11 @@ class Dataset:
                 raise DataError("A column is opened within a public range.", f"{name!r} has none", "state its range.")
             columns[name] = frame.columns[name].clamp(values)
             columns[name].setflags(write=False)
-        genotypes = None if needs.panel is None else self._genotypes(frame.panel, chosen)
+        genotypes = dosages = None
+        if needs.panel is not None:
+            genotypes, dosages = self._genotypes(frame.panel, chosen, needs.dosages)
         self._unchanged()  # nor while they were read
-        return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns))
+        return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns), dosages=dosages)
 
     def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
         """Name -> (N,) columns of all people from M variants' weights.
@@ -213,37 +256,90 @@ class Dataset:
         sums = np.zeros((len(everybody), len(projection.names)), dtype=np.int64)
         for start in range(0, len(panel), VARIANTS_PER_SLICE):
             span = slice(start, start + VARIANTS_PER_SLICE)
-            projection.add(sums, self._genotypes(panel[span], everybody), span)
+            projection.add(sums, self._genotypes(panel[span], everybody, False)[0], span)
         self._unchanged()
         return projection.columns(sums)
 
-    def _genotypes(self, panel: Panel | None, chosen: NDArray[np.int64]) -> Genotypes:
-        if self.calls is None or panel is None:
+    def matched(self, panel: Panel) -> Match:
+        """Where a panel's variants stand here; for the node itself, and its own operator.
+
+        Raises:
+            DataError: if there are no genotypes, or the panel has no positions in their build.
+        """
+        calls = self._calls()
+        if self.config.assembly not in panel.assemblies:
+            raise DataError(
+                "A panel is matched to genotypes in a build in which it has positions.",
+                f"the panel is {' and '.join(panel.assemblies)}, {self.config.identifier} is {self.config.assembly}",
+                f"ask with a panel of {self.config.assembly}, or add the column POS_{self.config.assembly}.",
+            )
+        return match(panel, self.config.assembly, calls.index, self.realigned, self.sequence)
+
+    def _calls(self) -> Calls:
+        if self.calls is None:
             raise DataError(
                 "A question about variants needs genotypes.",
-                f"{self.config.identifier} has none" if self.calls is None else "no panel came with the question",
+                f"{self.config.identifier} has none",
                 "name them as `genotypes` in the [dataset] table.",
             )
-        if panel.assembly != self.config.assembly:
-            raise DataError(
-                "A panel is matched to genotypes of its own assembly only.",
-                f"the panel is {panel.assembly}, {self.config.identifier} is {self.config.assembly}",
-                f"ask with a panel of {self.config.assembly}.",
-            )
-        index, swapped = match(panel.variants, self.calls.rows)
-        packed = np.empty((len(panel), -(-len(chosen) // 4)), dtype=np.uint8)
+        return self.calls
+
+    def _genotypes(
+        self, panel: Panel | None, chosen: NDArray[np.int64], with_dosages: bool
+    ) -> tuple[Genotypes, NDArray[np.uint16] | None]:
+        calls = self._calls()
+        if panel is None:
+            raise DataError("A question about variants needs genotypes.", "no panel came with it", "send it.")
+        found = self.matched(panel)
         people = self.order[chosen]
-        step = max(1, _CELLS_AT_A_TIME // len(self.calls.people))
-        for start in range(0, len(panel), step):
-            span = slice(start, start + step)
-            here = np.flatnonzero(index[span] >= 0)
-            codes = np.full((len(index[span]), len(chosen)), MISSING, dtype=np.uint8)
-            if len(here):
-                codes[here] = self.calls.codes(index[span][here])[:, people]
-            turned = swapped[span]
-            codes[turned] = _SWAP[codes[turned]]
-            packed[span] = Genotypes.pack(codes).packed
-        return Genotypes(packed, len(chosen))
+        everybody = np.array_equal(people, np.arange(len(calls.people)))
+        # Of a variant that is not there: 3, missing, or 0 or 2 copies, the same for everybody.
+        absent_here = np.flatnonzero(found.rows < 0)
+        everywhere = self._everywhere(panel, found)[absent_here]
+        packed = np.empty((len(panel), -(-len(people) // 4)), dtype=np.uint8)
+        packed[absent_here] = _EACH[everywhere][:, None]
+        if len(people) % 4:
+            packed[absent_here, -1] &= (1 << 2 * (len(people) % 4)) - 1
+        calls.fill(found.rows, found.swapped, None if everybody else people, packed)
+        if not with_dosages:
+            return Genotypes(packed, len(people)), None
+        dosages = np.empty((len(panel), len(people)), dtype=np.uint16)
+        dosages[absent_here] = np.array([0, COPY, 2 * COPY, NO_DOSAGE], dtype=np.uint16)[everywhere][:, None]
+        step = max(1, _CELLS_AT_A_TIME // len(calls.people))
+        here = np.flatnonzero(found.rows >= 0)
+        for start in range(0, len(here), step):
+            part = here[start : start + step]
+            read = calls.dosages(found.rows[part])[:, people]
+            turned = found.swapped[part][:, None] & (read != NO_DOSAGE)
+            dosages[part] = np.where(turned, 2 * COPY - read, read)
+        dosages.setflags(write=False)
+        return Genotypes(packed, len(people)), dosages
+
+    def _everywhere(self, panel: Panel, found: Match) -> NDArray[np.uint8]:
+        """(M,) everybody's genotype of each variant that is absent: 3, unless absent means reference here.
+
+        It does where the whole of the panel's reference allele lies in a region in which people were looked at, no
+        record of the site's touches it, and it is known what the reference is: the panel's, in the panel's own build,
+        or the one of the two alleles that the site's reference genome has. An insertion or deletion needs that genome,
+        without which the site may have it spelt otherwise. Y stays missing: who has one is not known here.
+        """
+        out = np.full(len(panel), 3, dtype=np.uint8)
+        if self.looked_at is None:
+            return out
+        assert self.calls is not None
+        lengths = np.array([len(v.reference) for v in panel.variants], dtype=np.int64)
+        likely = (found.how == How.ABSENT) & self.looked_at.contain(found.places, lengths)
+        for j in np.flatnonzero(likely & ~self.calls.index.touched.touch(found.places, lengths)):
+            variant, position = panel.variants[j], int(found.places[j]) & 0xFFFFFFFF
+            if variant.chromosome == "Y":
+                continue
+            if self.sequence is not None:
+                longest = max(len(variant.reference), len(variant.alternate))
+                here = self.sequence.letters(variant.chromosome, position, position + longest - 1)
+                out[j] = 0 if here.startswith(variant.reference) else 2 if here.startswith(variant.alternate) else 3
+            elif len(variant.reference) == len(variant.alternate) == 1 and panel.assembly == self.config.assembly:
+                out[j] = 0
+        return out
 
     def _unchanged(self) -> None:
         for stamp in self._stamps:
@@ -255,15 +351,26 @@ class Dataset:
                 )
 
 
-def _calls(path: Path) -> Calls:
+def _more(config: DatasetConfig) -> dict[str, str]:
+    """The files of a data set beside people and genotypes: what each is for -> its path."""
+    named = {"callable": config.callable, "reference": config.reference}
+    named["index"] = f"{config.reference}.fai" if config.reference else ""
+    return {role: name for role, name in named.items() if name}
+
+
+def _calls(path: Path, scratch: Path | None) -> Calls:
     if path.suffix == ".bed":
         return Bed.open(path)
     if path.suffix == ".pgen":
         return Pgen.open(path)
+    if path.suffix == ".bgen":
+        return Bgen.open(path)
     if path.name.endswith((".vcf", ".vcf.gz", ".bcf")):
-        return Vcf.open(path)
+        return Vcf.open(path, scratch)
     raise DataError(
-        "Genotypes are read from .bed, .pgen, .vcf, .vcf.gz or .bcf.", f"{path.name}", "convert them to one of these."
+        "Genotypes are read from .bed, .pgen, .bgen, .vcf, .vcf.gz or .bcf.",
+        f"{path.name}",
+        "convert them to one of these.",
     )
 
 
@@ -280,10 +387,11 @@ def _order(table: Table, calls: Calls, name: str) -> NDArray[np.int64]:
     return np.array([at[person] for person in table.people], dtype=np.int64)
 
 
-def _digest(stamps: tuple[_Stamp, ...]) -> str:
+def _digest(stamps: tuple[_Stamp, ...], more: Mapping[str, Path]) -> str:
+    roles = {path: role for role, path in more.items()}
     whole = hashlib.sha256(b"genosum dataset v1\0")
     for stamp in stamps:
         with stamp.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{stamp.path.suffix}\t{stamp.size}\t{digest}\n".encode())
+        whole.update(f"{roles.get(stamp.path, stamp.path.suffix)}\t{stamp.size}\t{digest}\n".encode())
     return whole.hexdigest()[:16]

@@ -1,23 +1,20 @@
-"""Called genotypes as they lie in a site's files: whose they are, of which variants, and some of them on demand."""
+"""Genotypes as they lie in a site's files: whose they are, of which variants, and some of them on demand."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies import variants
+from fl_client.readers.index import Index
+from strategies.cohort import COPY, NO_DOSAGE
 from strategies.errors import DataError
 
-Key = tuple[str, int, str, str]
-"""Chromosome, position, reference, alternate: one entry of a site's own list of variants."""
-
-_chromosome = lru_cache(maxsize=4096)(variants.chromosome)
+NEAREST = COPY // 10
+"""A dosage is a genotype where it is no further than this from a whole number of copies: PLINK 2's rule and default."""
 
 
 class Calls(Protocol):
@@ -29,12 +26,34 @@ class Calls(Protocol):
         ...
 
     @property
-    def rows(self) -> Mapping[Key, int]:
-        """Each usable variant -> its row in the file."""
+    def index(self) -> Index:
+        """The usable variants and their rows."""
         ...
 
-    def codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(K, N) alternate allele counts 0, 1, 2 or MISSING, of K of the rows, in the order asked.
+    def fill(
+        self,
+        rows: NDArray[np.int64],
+        swapped: NDArray[np.bool_],
+        chosen: NDArray[np.int64] | None,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Write genotypes, packed as `strategies.cohort.Genotypes` has them.
+
+        Args:
+            rows: (K,) rows of the file; where -1, nothing is written.
+            swapped: (K,) whether the reference is counted, and not the alternate.
+            chosen: (P,) numbers of the people wanted, or None for all in the file's order.
+            out: (K, ceil(P / 4)) where they go.
+
+        Raises:
+            DataError: if the file can no longer be read.
+        """
+        ...
+
+    def dosages(self, rows: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """(K, N) expected alternate alleles of K rows, in units of 1 / COPY of an allele; NO_DOSAGE where missing.
+
+        Whole numbers of alleles where the file has genotypes alone.
 
         Raises:
             DataError: if the file can no longer be read.
@@ -42,43 +61,39 @@ class Calls(Protocol):
         ...
 
 
-def enter(rows: dict[Key, int], row: int, entry: tuple[str, str, str, str], where: str) -> bool:
-    """Enter a variant (chromosome, position, reference, alternate, as written) at its row, if it can be in a panel.
+def whole(codes: NDArray[np.int8]) -> NDArray[np.uint16]:
+    """Genotypes as dosages: everything but 0, 1 and 2 is missing.
 
-    Passed over, since no panel holds them: other contigs, positions below 1 (PLINK's "unplaced"), and alleles that are
-    not spelt in A, C, G, T (`0`, `.`, `*`, `<DEL>`, `N`, breakends). Lower case alleles are read as upper case.
-
-    Returns:
-        Whether it was entered.
-
-    Raises:
-        DataError: for a position that is no number, two equal alleles, or a variant that was entered before.
+    >>> whole(np.array([0, 1, 2, 3, -9], dtype=np.int8)).tolist()
+    [0, 16384, 32768, 65535, 65535]
     """
-    name, place, reference, alternate = entry[0], entry[1], entry[2].upper(), entry[3].upper()
-    digits = place.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and int(digits) < 2**31):
-        raise DataError(
-            "A variant's position is a whole number below 2147483648.",
-            f"{where}: position {place[:20]!r}",
-            "correct the line, or write the file again with the tool that made it.",
-        )
-    known = _chromosome(name)
-    if known is None or int(place) < 1 or not (_spelt(reference) and _spelt(alternate)):
-        return False
-    if reference == alternate:
-        raise DataError(
-            "A variant has two different alleles.",
-            f"{where}: {known}:{place} has {reference[:20]!r} twice",
-            "correct the line, or write the file again with the tool that made it.",
-        )
-    key = (known, int(place), reference, alternate)
-    if rows.setdefault(key, row) != row:
-        raise DataError(
-            "The variants of a genotype file are distinct.",
-            f"{where}: {':'.join(map(str, key))} stands there a second time",
-            "remove one of the two, for example with `plink2 --rm-dup` or `bcftools norm -d exact`.",
-        )
-    return True
+    out = codes.astype(np.uint16) * np.uint16(COPY)
+    out[(codes < 0) | (codes > 2)] = NO_DOSAGE
+    return out
+
+
+def units(copies: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Expected alleles from 0 to 2, NaN where missing, as dosages.
+
+    >>> units(np.array([0.0, 0.5, 2.0, np.nan])).tolist()
+    [0, 8192, 32768, 65535]
+    """
+    seen = ~np.isnan(copies)
+    out = np.full(copies.shape, NO_DOSAGE, dtype=np.uint16)
+    out[seen] = np.floor(copies[seen].astype(np.float64) * COPY + 0.5)
+    return out
+
+
+def nearest(dosages: NDArray[np.uint16]) -> NDArray[np.int8]:
+    """The genotypes of dosages: -9 where missing, or further than NEAREST from a whole number of alleles.
+
+    >>> nearest(np.array([0, 1638, 1639, 16384, 31130, 32768, 65535], dtype=np.uint16)).tolist()
+    [0, 0, -9, 1, 2, 2, -9]
+    """
+    dosages = dosages.astype(np.int32)
+    copies = (dosages + COPY // 2) // COPY
+    copies[(np.abs(dosages - copies * COPY) > NEAREST) | (dosages == NO_DOSAGE)] = -9
+    return copies.astype(np.int8)
 
 
 def distinct(people: Sequence[str], where: str) -> tuple[str, ...]:
@@ -108,41 +123,3 @@ def distinct(people: Sequence[str], where: str) -> tuple[str, ...]:
 def shown(names: Sequence[str]) -> str:
     """At most three of the names, for the node's own eyes."""
     return ", ".join(repr(n[:40]) for n in names[:3]) + (" ..." if len(names) > 3 else "")
-
-
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, without their ends.
-
-    Raises:
-        DataError: if it is not there, or not UTF-8 text.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line in file:
-                yield line.rstrip("\n")
-    except OSError as error:
-        raise absent(path, error) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "A file of text is written in UTF-8.",
-            f"{path.name}: {error.reason} at byte {error.start}",
-            "write it again in UTF-8; if it is compressed, decompress it.",
-        ) from None
-
-
-def absent(path: Path, error: OSError) -> DataError:
-    """The error for a file that is not there or may not be read."""
-    return DataError(
-        "Every file of a data set is there and readable.",
-        f"{path}: {error.strerror or error}",
-        "correct the path in the [dataset] table, or the file's permissions.",
-    )
-
-
-def empty(where: str) -> DataError:
-    """The error for a file of genotypes without a variant."""
-    return DataError("A genotype file holds at least one variant.", f"{where}: none", "name the file that has them.")
-
-
-def _spelt(allele: str) -> bool:
-    return bool(allele) and not allele.strip("ACGT")

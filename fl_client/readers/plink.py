@@ -7,25 +7,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pgenlib import PgenReader
 
-from fl_client.readers.calls import Key, absent, distinct, empty, enter, lines
-from strategies.cohort import MISSING
+from fl_client.readers.calls import distinct, units, whole
+from fl_client.readers.held import Held
+from fl_client.readers.index import Entries, Index, empty
+from fl_client.readers.lines import absent, lines
+from fl_client.readers.packed import Packed, unpacked
 from strategies.errors import DataError
 
 _MAGIC = b"\x6c\x1b"
 _SNP_MAJOR = 1
-_CELLS_AT_A_TIME = 1 << 24
-
-# A pair of bits in a .bed: 00 two copies of A1, 01 missing, 10 one copy, 11 none; A1 is the allele that we count.
-_PAIRS = np.array([2, MISSING, 1, 0], dtype=np.uint8)
-_QUADS = _PAIRS[(np.arange(256)[:, None] >> np.array([0, 2, 4, 6])) & 3]
+_CELLS_AT_A_TIME = 1 << 22
+_MOST_ALTERNATES = 254  # of a .pgen
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +36,11 @@ class Bed:
 
     Column 5 of the .bim (A1, usually the minor or the alternate allele) is the alternate, column 6 (A2) the reference;
     a panel with the two the other way round matches by swapping.
-
-    Attributes:
-        cells: (M, ceil(N / 4)) bytes of the .bed, mapped.
     """
 
     people: tuple[str, ...] = field(repr=False)
-    rows: Mapping[Key, int] = field(repr=False)
-    cells: NDArray[np.uint8] = field(repr=False)
+    index: Index = field(repr=False)
+    cells: Packed = field(repr=False)
 
     @staticmethod
     def open(path: Path) -> Bed:
@@ -52,21 +51,19 @@ class Bed:
         """
         fam, bim = path.with_suffix(".fam"), path.with_suffix(".bim")
         people = distinct([_cells(line, 6, f"{fam.name}, line {n}")[1] for n, line in _numbered(fam)], fam.name)
-        rows: dict[Key, int] = {}
+        entries = Entries(f"{bim.name}, line")
         variants = 0
         for number, line in _numbered(bim):
-            where = f"{bim.name}, line {number}"
-            chromosome, _, _, position, a1, a2 = _cells(line, 6, where)
-            enter(rows, variants, (chromosome, position, a2, a1), where)
+            chromosome, _, _, position, a1, a2 = _cells(line, 6, f"{bim.name}, line {number}")
+            entries.enter(variants, number, chromosome, position, a2, a1)
             variants += 1
         if not variants:
             raise empty(bim.name)
         width = -(-len(people) // 4)
-        try:
-            with path.open("rb") as file:
-                magic, found = file.read(3), os.fstat(file.fileno()).st_size
-        except OSError as error:
-            raise absent(path, error) from None
+        file = Held.open(path)
+        head = bytearray(min(3, file.size))
+        file.read(memoryview(head), 0)
+        magic = bytes(head)
         if magic[:2] != _MAGIC or magic[2:] not in (b"\x00", b"\x01"):
             raise DataError(
                 "A .bed starts with the bytes 6c 1b 01.",
@@ -79,81 +76,148 @@ class Bed:
                 f"{path.name} holds them person by person (6c 1b 00)",
                 "write it again with `plink --make-bed`.",
             )
-        if found != (expected := 3 + variants * width):
+        if file.size != (expected := 3 + variants * width):
             raise DataError(
                 "A .bed holds 3 bytes and, for each variant, one byte for each 4 people.",
-                f"{path.name} has {found} bytes, expected {expected} for {variants} variants and {len(people)} people",
+                f"{path.name} has {file.size} bytes, expected {expected} for {variants} variants and "
+                f"{len(people)} people",
                 "copy it again, or take the .bim and .fam that were written with it.",
             )
-        return Bed(people, rows, np.memmap(path, dtype=np.uint8, mode="r", offset=3, shape=(variants, width)))
+        return Bed(people, entries.index(), Packed(file, 3, len(people), bed=True))
 
-    def codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(K, N) codes of K rows: see `Calls.codes`."""
-        quads: NDArray[np.uint8] = _QUADS[np.asarray(self.cells[rows])]
-        return quads.reshape(len(rows), -1)[:, : len(self.people)]
+    def fill(
+        self,
+        rows: NDArray[np.int64],
+        swapped: NDArray[np.bool_],
+        chosen: NDArray[np.int64] | None,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """See `Calls.fill`."""
+        self.cells.fill(rows, swapped, chosen, out)
+
+    def dosages(self, rows: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """See `Calls.dosages`."""
+        return whole(unpacked(self.cells, rows))
 
 
 @dataclass(frozen=True, eq=False)
 class Pgen:
-    """PLINK 2 genotypes, read from the disk as they are asked for: hard calls, phase and dosages left aside.
+    """PLINK 2 genotypes and dosages, read from the disk as they are asked for; phase is left aside.
 
-    This version reads biallelic variants.
+    A variant with several alternates becomes one row for each; a row counts copies of its own.
+
+    Attributes:
+        variants, alternates: (R,) the variant in the file and the number of the alternate, from 1, of each row.
     """
 
     people: tuple[str, ...] = field(repr=False)
-    rows: Mapping[Key, int] = field(repr=False)
+    index: Index = field(repr=False)
     name: str
     reader: PgenReader = field(repr=False)
+    variants: NDArray[np.uint32] = field(repr=False)
+    alternates: NDArray[np.uint8] = field(repr=False)
 
     @staticmethod
     def open(path: Path) -> Pgen:
         """Open a .pgen and the .pvar and .psam beside it, and read every variant once.
 
         Raises:
-            DataError: for a missing, malformed, cut or damaged file, a variant with several alternates, or duplicate
-                people or variants.
+            DataError: for a missing, malformed, cut or damaged file, or duplicate people or variants.
         """
         psam, pvar = path.with_suffix(".psam"), path.with_suffix(".pvar")
         people = distinct([cells[0] for _, cells in _table(psam, "#FID", "#IID", take=("IID",))], psam.name)
-        rows: dict[Key, int] = {}
-        variants = 0
+        entries = Entries(f"{pvar.name}, line")
+        variants, alternates, offsets = array("I"), array("B"), array("Q", [0])
         for number, cells in _table(pvar, "#CHROM", take=("CHROM", "POS", "REF", "ALT")):
-            chromosome, position, reference, alternate = cells
-            if "," in alternate:
+            chromosome, position, reference, spelt = cells
+            alleles = spelt.split(",")
+            if len(alleles) > _MOST_ALTERNATES:
                 raise DataError(
-                    "A .pvar has one alternate allele in each line; this version reads no others.",
-                    f"{pvar.name}, line {number}: {chromosome}:{position} has {alternate[:40]!r}",
-                    "split them with `bcftools norm -m -any` before conversion, or keep two alleles with "
-                    "`plink2 --max-alleles 2 --make-pgen`.",
+                    f"A .pvar has at most {_MOST_ALTERNATES} alternate alleles in a line.",
+                    f"{pvar.name}, line {number}: {len(alleles)}",
+                    "split the line with `bcftools norm -m -any` before conversion.",
                 )
-            enter(rows, variants, (chromosome, position, reference, alternate), f"{pvar.name}, line {number}")
-            variants += 1
+            for k, alternate in enumerate(alleles, start=1):
+                entries.enter(len(variants), number, chromosome, position, reference, alternate)
+                variants.append(len(offsets) - 1)
+                alternates.append(k)
+            offsets.append(offsets[-1] + 1 + len(alleles))
         if not variants:
             raise empty(pvar.name)
+        several = None if offsets[-1] == 2 * (len(offsets) - 1) else np.array(offsets, dtype=np.uintp)
         try:
             with path.open("rb"):
                 pass
-            reader = PgenReader(os.fsencode(path), raw_sample_ct=len(people), variant_ct=variants)
+            reader = PgenReader(
+                os.fsencode(path),
+                raw_sample_ct=len(people),
+                variant_ct=len(offsets) - 1,
+                allele_idx_offsets=several,
+            )
         except OSError as error:
             raise absent(path, error) from None
         except RuntimeError as error:
             raise _broken(path.name, error) from None
-        opened = Pgen(people, rows, path.name, reader)
+        columns = np.array(variants, dtype=np.uint32), np.array(alternates, dtype=np.uint8)
+        opened = Pgen(people, entries.index(), path.name, reader, *columns)
         # pgenlib looks at the head of a file only; a cut or damaged body shows when it is read.
         step = max(1, _CELLS_AT_A_TIME // len(people))
-        for start in range(0, variants, step):
-            opened.codes(np.arange(start, min(start + step, variants), dtype=np.int64))
+        for start in range(0, len(variants), step):
+            opened._codes(np.arange(start, min(start + step, len(variants))))
         return opened
 
-    def codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(K, N) codes of K rows: see `Calls.codes`."""
+    def fill(
+        self,
+        rows: NDArray[np.int64],
+        swapped: NDArray[np.bool_],
+        chosen: NDArray[np.int64] | None,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """See `Calls.fill`."""
+        from strategies.kernels.packing import pack  # noqa: PLC0415
+
+        asked = np.flatnonzero(rows >= 0)
+        step = max(1, _CELLS_AT_A_TIME // len(self.people))
+        for start in range(0, len(asked), step):
+            places = asked[start : start + step]
+            codes = self._codes(rows[places])
+            if chosen is not None:
+                codes = np.ascontiguousarray(codes[:, chosen])
+            turned = swapped[places]
+            codes[turned] = 2 - codes[turned]  # -9, missing, becomes 11
+            pack(codes, out, places)
+
+    def dosages(self, rows: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """See `Calls.dosages`."""
+        out = np.empty((len(rows), len(self.people)), dtype=np.uint16)
+        step = max(1, _CELLS_AT_A_TIME // len(self.people))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            copies = np.empty((len(part), len(self.people)), dtype=np.float32)
+            self._read(self.reader.read_dosages_list, part, copies)
+            copies[copies < 0] = np.nan
+            out[start : start + step] = units(copies)
+        return out
+
+    def _codes(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """(K, N) alternate alleles, -9 where missing."""
         out = np.empty((len(rows), len(self.people)), dtype=np.int8)
+        self._read(self.reader.read_list, rows, out)
+        return out
+
+    def _read(self, read: Callable[..., None], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        variants, alternates = self.variants[rows], self.alternates[rows]
         try:
-            self.reader.read_list(rows.astype(np.uint32), out)
+            if (alternates == 1).all():
+                read(variants, out)
+                return
+            for k in np.unique(alternates):
+                here = np.flatnonzero(alternates == k)
+                part = np.empty((len(here), out.shape[1]), dtype=out.dtype)
+                read(variants[here], part, int(k))
+                out[here] = part
         except RuntimeError as error:
             raise _broken(self.name, error) from None
-        out[out < 0] = MISSING
-        return out.view(np.uint8)
 
 
 def _broken(name: str, error: RuntimeError) -> DataError:
@@ -181,9 +245,8 @@ def _cells(line: str, columns: int, where: str) -> list[str]:
     return cells
 
 
-def _table(path: Path, *first: str, take: tuple[str, ...]) -> list[tuple[int, list[str]]]:
+def _table(path: Path, *first: str, take: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
     """Line number and wanted cells of each line under a PLINK 2 header, which starts with one of `first`."""
-    out: list[tuple[int, list[str]]] = []
     header: list[str] = []
     at: list[int] = []
     separator: str | None = None
@@ -210,5 +273,4 @@ def _table(path: Path, *first: str, take: tuple[str, ...]) -> list[tuple[int, li
                 f"{path.name}, line {number}: {len(cells)} instead of {len(header)}",
                 "correct the line, or write the file again with the tool that made it.",
             )
-        out.append((number, [cells[i] for i in at]))
-    return out
+        yield number, [cells[i] for i in at]

@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.calls import distinct, lines, shown
+from fl_client.readers.calls import distinct, shown
+from fl_client.readers.lines import lines
 from strategies.errors import DataError
 
 MISSING_CODES = frozenset({"", "NA", "NaN", ".", "?"})

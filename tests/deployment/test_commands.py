@@ -224,6 +224,25 @@ def test_check_tells_the_operator_what_the_gate_would_do(home: Path, capsys: Sai
     assert out.endswith(f"Nothing was sent. Next: fl-client serve {node}\n")
 
 
+def test_check_says_how_a_studys_panels_are_found(home: Path, tmp_path: Path, capsys: Said) -> None:
+    node = _allow(home)
+    lines = [
+        "#CHROM\tPOS\tID\tREF\tALT",
+        *("22\t1000\tv0\tA\tC", "22\t1010\tv1\tC\tA", "22\t1020\tv2\tT\tG", "22\t1030\tv3\tG\tT", "22\t5\tv4\tA\tC"),
+    ]
+    (tmp_path / "panel.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "study.toml").write_text(
+        'title = "t"\npurpose = "scientific_research"\nassembly = "GRCh37"\n[panels.few]\nfile = "panel.tsv"\n'
+        '[[question]]\nname = "counts"\nanalysis = "allele_frequency"\nregime = "exact"\npanel = "few"\n'
+    )
+    capsys.readouterr()
+    assert client.main(["check", str(node), "--study", str(tmp_path / "study.toml")]) == 0
+    out = capsys.readouterr().out
+    ways = "1 absent, 1 as written, 1 swapped, 1 flipped, 1 flipped and swapped"
+    assert re.search(rf"panel +few, 5 variants: {ways}\n", out)
+    assert "Warning: few: variants lie on the other strand; " in out
+
+
 def test_check_refuses(home: Path, capsys: Said) -> None:
     node = _allow(home)
     config = NodeConfig.read(node)

@@ -492,14 +492,14 @@ def test_a_file_that_changes_while_it_is_read_gives_no_answer(tiny: Tiny, monkey
     pen, gate = tiny.pen(ASKED).open(), tiny.gates[SITE]
     assert gate.dataset is not None
     calls = type(gate.dataset.calls)
-    real = calls.codes
+    real = calls.fill
 
-    def during(self: object, rows: object) -> object:
+    def during(self: object, *asked: object) -> object:
         with (tiny.data / SITE / "genotypes.bed").open("ab") as file:
             file.write(b"\0")
-        return real(self, rows)  # type: ignore[arg-type]
+        return real(self, *asked)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(calls, "codes", during)
+    monkeypatch.setattr(calls, "fill", during)
     assert reason(tiny, pen.ask("counts")) is Reason.DATASET_UNAVAILABLE
     assert gate.ledger.crowds() == ()
 
