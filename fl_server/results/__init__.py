@@ -28,8 +28,8 @@ from safetensors import numpy as safetensors
 from fl_server.conduct import Result
 from fl_server.results import gwas_ssf, model_card, report, statement
 from fl_server.results.attack import Attacks, MeasuredAttack
-from strategies.analyses.allele_frequency import GenotypeCounts
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Column
 from strategies.errors import UsageError
 from strategies.federation import Federation

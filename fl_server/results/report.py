@@ -18,13 +18,7 @@ from fl_server.conduct import Result
 from fl_server.results import statement
 from fl_server.results.attack import HOW_MEASURED, Attacks, MeasuredAttack
 from fl_server.results.figures import Figure, Size, figure
-from strategies.analyses.allele_frequency import (
-    GenotypeCounts,
-    NoisedFrequency,
-    draw_hardy_weinberg,
-    draw_intervals,
-    draw_spectrum,
-)
+from strategies.analyses.allele_frequency import NoisedFrequency, draw_intervals
 from strategies.analyses.association import (
     GENOME_WIDE,
     LinearAssociation,
@@ -32,6 +26,7 @@ from strategies.analyses.association import (
     draw_quantiles,
     genomic_inflation,
 )
+from strategies.analyses.genotype_counts import GenotypeCounts, draw_hardy_weinberg, draw_spectrum
 from strategies.analysis import Column, parameters
 from strategies.federation import Federation
 from strategies.learning.train import draw_roc, draw_training

@@ -22,8 +22,9 @@ from fl_server.conduct import Result, Statement
 from fl_server.results import gwas_ssf
 from fl_server.results.attack import MeasuredAttack
 from fl_server.results.report import power
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
@@ -109,9 +110,9 @@ def study():
         assembly="GRCh37",
         minimum_sites=3,
         columns={"trait": Range(-6, 6), "sex": Range(1, 2), "label": Range(0, 1)},
-        panels={"all": panel(60), "few": panel(12)},
+        panels={"all": panel(60), "few": panel(12, ("1",))},
         questions=(
-            Question("counts", GenotypeCounts("all")),
+            Question("counts", GenotypeCounts("all", by="sex", sex="sex")),
             Question("frequencies", NoisedFrequency("few"), budget, by_site=True),
             Question("scan", LinearAssociation("all", "trait", ("sex",))),
             Question("model", training, budget),
@@ -298,7 +299,10 @@ def test_equal_answers_give_equal_bytes(study, federation, results, folder, tmp_
         (lambda f: fl_server.results.load(f / "nowhere"), "Answers are read from a folder that a study was run into."),
         (lambda f: fl_server.results.load(f / "counts"), "study.json: No such file"),
         (lambda f: fl_server.results.load(f)["height"], "counts, frequencies, scan, model, not 'height'"),
-        (lambda f: fl_server.results.load(f)["counts"].table("scan"), "counts has frequencies, not 'scan'"),
+        (
+            lambda f: fl_server.results.load(f)["counts"].table("scan"),
+            "counts has frequencies, populations, not 'scan'",
+        ),
         (lambda f: fl_server.results.load(f)["counts"].by_site(), "ask with by_site = true"),
         (lambda f: fl_server.results.load(f)["counts"].model(), "counts did not"),
     ],
