@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +31,7 @@ MANDATORY = (
 
 CODES: Mapping[str, int] = {**{str(c): c for c in range(1, 23)}, "X": 23, "Y": 24, "MT": 25}
 MISSING = "#NA"
-RS_NUMBER = re.compile(r"rs[0-9]+")
+RS_NUMBER = "^rs[0-9]+$"
 
 
 def frame(table: Mapping[str, Column]) -> pl.DataFrame:
@@ -42,26 +40,25 @@ def frame(table: Mapping[str, Column]) -> pl.DataFrame:
     The effect allele is the alternate one. `variant_id` is chromosome, position, reference and alternate allele, joined
     by underscores; `rsid` is null where the panel's identifier is no rs number.
     """
-    numbers = {name: np.asarray(table[name], dtype=np.float64) for name in (*MANDATORY[4:], "n")}
-    there = np.flatnonzero(np.isfinite(np.stack([*numbers.values()])).all(axis=0))
-    chromosome = [CODES[str(table["chromosome"][i])] for i in there]
-    position = np.asarray(table["position"], dtype=np.int64)[there]
-    reference = [str(table["ref"][i]) for i in there]
-    alternate = [str(table["alt"][i]) for i in there]
-    identifiers = [str(table["id"][i]) for i in there]
-    whole = list(zip(chromosome, position.tolist(), reference, alternate, strict=True))
-    return pl.DataFrame(
-        {
-            "chromosome": pl.Series(chromosome, dtype=pl.Int64),
-            "base_pair_location": pl.Series(position.tolist(), dtype=pl.Int64),
-            "effect_allele": pl.Series(alternate, dtype=pl.String),
-            "other_allele": pl.Series(reference, dtype=pl.String),
-            **{name: pl.Series(numbers[name][there].tolist(), dtype=pl.Float64) for name in MANDATORY[4:]},
-            "variant_id": pl.Series(["_".join(map(str, row)) for row in whole], dtype=pl.String),
-            "rsid": pl.Series([i if RS_NUMBER.fullmatch(i) else None for i in identifiers], dtype=pl.String),
-            "ref_allele": pl.Series(["OA"] * len(there), dtype=pl.String),
-            "n": pl.Series(numbers["n"][there].astype(np.int64).tolist(), dtype=pl.Int64),
-        }
+    texts = [pl.Series(name, table[name], dtype=pl.String) for name in ("chromosome", "ref", "alt", "id")]
+    numbers = [pl.Series(name, np.asarray(table[name], dtype=np.float64)) for name in (*MANDATORY[4:], "n")]
+    position = pl.Series("base_pair_location", np.asarray(table["position"], dtype=np.int64))
+    rows = pl.DataFrame([*texts, position, *numbers])
+    identifier = pl.concat_str("chromosome", "base_pair_location", "ref", "alt", separator="_")
+    return (
+        rows.filter(pl.all_horizontal(pl.col(n.name).is_finite() for n in numbers))
+        .with_columns(pl.col("chromosome").replace_strict(CODES, return_dtype=pl.Int64))
+        .select(
+            "chromosome",
+            "base_pair_location",
+            pl.col("alt").alias("effect_allele"),
+            pl.col("ref").alias("other_allele"),
+            *MANDATORY[4:],
+            identifier.alias("variant_id"),
+            pl.when(pl.col("id").str.contains(RS_NUMBER)).then("id").alias("rsid"),
+            pl.lit("OA").alias("ref_allele"),
+            pl.col("n").cast(pl.Int64),
+        )
     )
 
 
@@ -72,8 +69,8 @@ def text(rows: pl.DataFrame) -> bytes:
 
 def is_sorted(rows: pl.DataFrame) -> bool:
     """Whether the rows are in the genome's order."""
-    at = list(zip(rows["chromosome"].to_list(), rows["base_pair_location"].to_list(), strict=True))
-    return all(a <= b for a, b in itertools.pairwise(at))
+    at = rows["chromosome"].to_numpy() << 32 | rows["base_pair_location"].to_numpy()
+    return bool((at[1:] >= at[:-1]).all())
 
 
 def sidecar(

@@ -265,7 +265,7 @@ class GenotypeCounts:
 def _observed(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """1 where somebody's genotype is observed, else 0; the last axis is `CELLS`, or the first four of them."""
     seen = np.concatenate([cells[..., :3], cells[..., 4:6]], axis=-1)
-    return seen.any(axis=-1).astype(np.int64)
+    return np.asarray(seen.any(axis=-1), dtype=np.int64)
 
 
 def _counted(cells: NDArray[np.int64], people: int) -> dict[str, NDArray[np.int64]]:
