@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
-from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Study:
     questions: tuple[Question, ...]
     minimum_cell: int = 0
 
-    @property
+    @cached_property
     def document(self) -> bytes:
         """The study as canonical JSON, with each panel's digest in the place of its file."""
         return canonical(
@@ -120,7 +121,7 @@ class Study:
             }
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the document: one changed character is another study."""
         return _digest(self.document)

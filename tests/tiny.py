@@ -24,11 +24,9 @@ from simulations.populations import write_bed, write_table
 from simulations.sites import COORDINATOR, Workspace, prepare
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
-from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis, Range, carried, parameters
-from strategies.analysis import Analysis, Range, parameters
 from strategies.federation import Federation, Identity
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget

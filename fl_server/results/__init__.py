@@ -162,8 +162,9 @@ def _exchanged(study: Study, result: Result, rows: pl.DataFrame) -> Iterator[tup
 def _text(rows: pl.DataFrame) -> Iterator[bytes]:
     """A table as tab-separated lines, in pieces."""
     for start in range(0, max(1, len(rows)), ROWS_AT_A_TIME):
-        piece = rows[start : start + ROWS_AT_A_TIME]
-        yield piece.write_csv(separator="\t", null_value="NA", include_header=start == 0).encode()
+        out = io.BytesIO()
+        rows[start : start + ROWS_AT_A_TIME].write_csv(out, separator="\t", null_value="NA", include_header=start == 0)
+        yield out.getvalue()
 
 
 def _tables(result: Result) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from fl_server.results.populations import COUNTS, pieces
+from fl_server.results.populations import COUNTS, lines, pieces
 
 API = "v2.1.0"
 ENTRY = "genomicVariant"
@@ -82,14 +82,15 @@ def response(
     before, after = json.dumps(head, ensure_ascii=False).split("[]", 1)
     origin = {"source": source, "sourceReference": reference, "version": version}
     yield f"{before}[\n".encode()
-    comma = ""
+    comma = b""
     for piece in pieces(rows, VARIANTS_AT_A_TIME):
-        yield (comma + ",\n".join(_variants(piece, assembly, json.dumps(origin, ensure_ascii=False)[1:-1]))).encode()
-        comma = ",\n"
+        yield comma
+        yield lines(_variants(piece, assembly, json.dumps(origin, ensure_ascii=False)[1:-1]), ",\n")[:-2]
+        comma = b",\n"
     yield f"\n]{after}\n".encode()
 
 
-def _variants(rows: pl.DataFrame, assembly: str, origin: str) -> pl.Series:
+def _variants(rows: pl.DataFrame, assembly: str, origin: str) -> pl.DataFrame:
     """Each variant as JSON. Every text in it is a number, alleles, or a label, none of which has to be escaped."""
     there = [c for c in ("AF", *COUNTS) if rows[c].null_count() < len(rows)]
     chromosome, position, ref, alt, variant_id = map(pl.col, ("CHROM", "POS", "REF", "ALT", "ID"))
@@ -100,12 +101,13 @@ def _variants(rows: pl.DataFrame, assembly: str, origin: str) -> pl.Series:
         place = pl.col("CHROM", "POS", "REF", "ALT", "VT", "ID").first()
         joined = pl.col("own").str.join(","), pl.col("of").sum()
         each = each.group_by("variant", maintain_order=True).agg(place, *joined)
-    accession = chromosome.replace_strict(REFSEQ[assembly])
+    each = each.with_columns(chromosome.replace_strict(REFSEQ[assembly]).alias("accession"))
+    accession = pl.col("accession")
     single = (ref.str.len_bytes() == 1) & (alt.str.len_bytes() == 1)
     hgvs = pl.when(single).then(_text('"genomicHGVSId":"', accession, ":g.", position, ref, ">", alt, '"'))
     known = variant_id.str.contains("^rs[0-9]+$")
     dbsnp = pl.when(known).then(_text('"variantAlternativeIds":[{"id":"dbSNP:', variant_id, '"}]'))
-    out = each.select(
+    return each.select(
         _text(
             '{"variantInternalId":"', chromosome, ":", position, ":", ref, ":", alt, '","identifiers":{',
             pl.concat_str(hgvs, dbsnp, separator=",", ignore_nulls=True),
@@ -117,7 +119,6 @@ def _variants(rows: pl.DataFrame, assembly: str, origin: str) -> pl.Series:
             ',"frequencies":[', pl.col("own"), '],"populations":[', pl.col("own"), "]}]}",
         )
     )  # fmt: skip
-    return out.to_series()
 
 
 def _text(*parts: str | pl.Expr) -> pl.Expr:

@@ -18,8 +18,9 @@ BLOCK = 0xFF00
 LEVEL = 1
 """Of zlib. Tables of numbers get 7 % smaller at level 9 and take eleven times as long."""
 
-THREADS, AHEAD = 4, 256
-"""Blocks are compressed by so many threads, and so many wait to be written: memory does not grow with the file."""
+THREADS, TOGETHER, AHEAD = 4, 32, 8
+"""A thread compresses so many blocks at a time, and so many times as many wait to be written: memory does not grow with
+the file."""
 
 HEADER = struct.Struct("<4BI2BH2BHH")
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -33,13 +34,13 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     b'one text'
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        waiting: list[bytes] = []
-        for block in _cut(chunks):
-            waiting.append(block)
+        waiting: list[memoryview] = []
+        for piece in _cut(chunks, BLOCK * TOGETHER):
+            waiting.append(piece)
             if len(waiting) == AHEAD:
-                yield from threads.map(_member, waiting)
+                yield from threads.map(_members, waiting)
                 waiting = []
-        yield from threads.map(_member, waiting)
+        yield from threads.map(_members, waiting)
     yield END
 
 
@@ -48,20 +49,24 @@ def compressed(text: bytes) -> bytes:
     return b"".join(blocks([text]))
 
 
-def _cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks; the last one may be shorter."""
+def _cut(chunks: Iterable[bytes], length: int) -> Iterator[memoryview]:
+    """The same bytes in pieces of a length; the last one may be shorter."""
     rest = b""
     for chunk in chunks:
-        text = rest + chunk if rest else chunk
-        end = len(text) - len(text) % BLOCK
-        for start in range(0, end, BLOCK):
-            yield text[start : start + BLOCK]
-        rest = text[end:]
+        text = memoryview(rest + chunk if rest else chunk)
+        end = len(text) - len(text) % length
+        for start in range(0, end, length):
+            yield text[start : start + length]
+        rest = bytes(text[end:])
     if rest:
-        yield rest
+        yield memoryview(rest)
 
 
-def _member(block: bytes) -> bytes:
+def _members(text: memoryview) -> bytes:
+    return b"".join(_member(text[start : start + BLOCK]) for start in range(0, len(text), BLOCK))
+
+
+def _member(block: memoryview) -> bytes:
     deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     body = deflate.compress(block) + deflate.flush()
     if len(body) > 0xFFFF - HEADER.size - 8:  # what does not get smaller is stored: five bytes longer

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 
-from fl_server.results.populations import COUNTS, TOTAL, pieces
+from fl_server.results.populations import COUNTS, TOTAL, lines, pieces
 from strategies.variants import CHROMOSOMES
 
 POPULATION = re.compile(r"Total|[A-Z]{2}(?:_[MF])?|[MF]")
@@ -136,8 +136,7 @@ def _lines(rows: pl.DataFrame, labels: list[str], metrics: Sequence[tuple[str, .
             out = out.join(text, on="variant", how="left", maintain_order="left")
     info = pl.concat_str(labels, separator=";", ignore_nulls=True)
     columns = ["CHROM", "POS", "ID", "REF", "ALT", pl.lit(".").alias("QUAL"), pl.lit(".").alias("FILTER"), info]
-    lines = out.select(pl.concat_str(columns, separator="\t"))
-    return lines.write_csv(include_header=False, quote_style="never").encode()
+    return lines(out.select(pl.concat_str(columns, separator="\t")), "\n")
 
 
 def _contig(chromosome: str, assembly: str) -> str:

@@ -32,6 +32,7 @@ MANDATORY = (
 CODES: Mapping[str, int] = {**{str(c): c for c in range(1, 23)}, "X": 23, "Y": 24, "MT": 25}
 MISSING = "#NA"
 RS_NUMBER = "^rs[0-9]+$"
+NAMED = ("chromosome", "position", "id", "ref", "alt")
 
 
 def frame(table: Mapping[str, Column]) -> pl.DataFrame:
@@ -40,26 +41,26 @@ def frame(table: Mapping[str, Column]) -> pl.DataFrame:
     The effect allele is the alternate one. `variant_id` is chromosome, position, reference and alternate allele, joined
     by underscores; `rsid` is null where the panel's identifier is no rs number.
     """
-    texts = [pl.Series(name, table[name], dtype=pl.String) for name in ("chromosome", "ref", "alt", "id")]
-    numbers = [pl.Series(name, np.asarray(table[name], dtype=np.float64)) for name in (*MANDATORY[4:], "n")]
-    position = pl.Series("base_pair_location", np.asarray(table["position"], dtype=np.int64))
-    rows = pl.DataFrame([*texts, position, *numbers])
-    identifier = pl.concat_str("chromosome", "base_pair_location", "ref", "alt", separator="_")
-    return (
-        rows.filter(pl.all_horizontal(pl.col(n.name).is_finite() for n in numbers))
-        .with_columns(pl.col("chromosome").replace_strict(CODES, return_dtype=pl.Int64))
-        .select(
-            "chromosome",
-            "base_pair_location",
-            pl.col("alt").alias("effect_allele"),
-            pl.col("ref").alias("other_allele"),
-            *MANDATORY[4:],
-            identifier.alias("variant_id"),
-            pl.when(pl.col("id").str.contains(RS_NUMBER)).then("id").alias("rsid"),
-            pl.lit("OA").alias("ref_allele"),
-            pl.col("n").cast(pl.Int64),
-        )
+    rows = pl.DataFrame([_series(name, table[name]) for name in (*NAMED, *MANDATORY[4:], "n")])
+    rows = rows.filter(pl.all_horizontal(pl.col(*MANDATORY[4:], "n").is_finite()))
+    code = pl.col("chromosome").replace_strict(CODES, return_dtype=pl.Int64)
+    return rows.select(
+        code,
+        pl.col("position").alias("base_pair_location"),
+        pl.col("alt").alias("effect_allele"),
+        pl.col("ref").alias("other_allele"),
+        *MANDATORY[4:],
+        pl.concat_str(code, "position", "ref", "alt", separator="_").alias("variant_id"),
+        pl.when(pl.col("id").str.contains(RS_NUMBER)).then("id").alias("rsid"),
+        pl.lit("OA").alias("ref_allele"),
+        pl.col("n").cast(pl.Int64),
     )
+
+
+def _series(name: str, column: Column) -> pl.Series:
+    if isinstance(column, tuple):
+        return pl.Series(name, column, dtype=pl.String)
+    return pl.Series(name, column.astype(np.int64 if name == "position" else np.float64))
 
 
 def text(rows: pl.DataFrame) -> bytes:
@@ -69,8 +70,7 @@ def text(rows: pl.DataFrame) -> bytes:
 
 def is_sorted(rows: pl.DataFrame) -> bool:
     """Whether the rows are in the genome's order."""
-    at = rows["chromosome"].to_numpy() << 32 | rows["base_pair_location"].to_numpy()
-    return bool((at[1:] >= at[:-1]).all())
+    return (rows["chromosome"] * 2**31 + rows["base_pair_location"]).is_sorted()
 
 
 def sidecar(

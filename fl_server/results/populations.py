@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
@@ -68,6 +69,13 @@ def pieces(rows: pl.DataFrame, variants: int) -> Iterator[pl.DataFrame]:
     cuts = [*np.searchsorted(number, np.arange(number[0], number[-1] + 1, variants)).tolist(), len(rows)]
     for start, stop in pairwise(cuts):
         yield rows[start:stop]
+
+
+def lines(texts: pl.DataFrame, end: str) -> bytes:
+    """One column of texts as they are, each with its end."""
+    out = io.BytesIO()
+    texts.write_csv(out, include_header=False, quote_style="never", line_terminator=end)
+    return out.getvalue()
 
 
 def _rows(table: Mapping[str, Column], country: str, grouped: bool, exact: bool) -> pl.DataFrame:
