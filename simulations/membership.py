@@ -23,8 +23,9 @@ from simulations.attacks.frequencies import Reference, Release
 from simulations.release import Site, released
 from simulations.run import simulate
 from simulations.sites import Sites
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Frame, Needs, Part, names_of
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import GenosumError

@@ -297,7 +297,7 @@ def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:
     for f in fields(analysis):  # type: ignore[arg-type]
         if f.metadata.get("names") == kind:
             value = getattr(analysis, f.name)
-            out += value if isinstance(value, tuple) else [value]
+            out += value if isinstance(value, tuple) else [] if value is None else [value]
     return tuple(out)
 
 

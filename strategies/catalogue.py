@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Study:
     questions: tuple[Question, ...]
     minimum_cell: int = 0
 
-    @property
+    @cached_property
     def document(self) -> bytes:
         """The study as canonical JSON, with each panel's digest in the place of its file."""
         return canonical(
@@ -120,7 +121,7 @@ class Study:
             }
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the document: one changed character is another study."""
         return _digest(self.document)
@@ -229,7 +230,7 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise UsageError("The questions of a study have different names.", f"twice {', '.join(twice)}", "rename one.")
-    return Study(
+    study = Study(
         shape.title,
         shape.purpose,
         shape.assembly,
@@ -239,6 +240,12 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
         tuple(questions),
         shape.minimum_cell,
     )
+    for number, question in enumerate(questions, start=1):
+        try:
+            question.analysis.leaves(study.frame(question))  # what no site could declare is not sent to any
+        except UsageError as error:
+            raise UsageError(f"{where}, question {number}: {error.rule}", error.found, error.remedy) from None
+    return study
 
 
 def _question(
@@ -267,7 +274,7 @@ def _question(
     offered = {f"{q.name}.{column}" for q in earlier for column in _offers(q, shape.regime)}
     for f in fields(page):  # type: ignore[arg-type]
         value = getattr(analysis, f.name)
-        named = value if isinstance(value, tuple) else (value,)
+        named = value if isinstance(value, tuple) else () if value is None else (value,)
         kind = f.metadata.get("names")
         known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
         for name in named if kind else ():

@@ -22,8 +22,9 @@ from fl_server.marks import SeenMarks
 from fl_server.session import Checkpoint
 from simulations.populations import write_bed, write_table
 from simulations.sites import COORDINATOR, Workspace, prepare
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis, Range, carried, parameters
 from strategies.federation import Federation, Identity

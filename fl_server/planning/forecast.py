@@ -13,8 +13,9 @@ from fl_server.planning.model import AreaBand
 from fl_server.planning.power import Power
 from fl_server.planning.sites import Site
 from fl_server.planning.steps import AGREEMENT_BYTES, START_S, Step, duration_s, steps
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import GENOME_WIDE, LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.errors import UsageError
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Loss, Regime

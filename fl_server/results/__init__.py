@@ -3,19 +3,20 @@
     results = fl_server.results.load("results/demo")
     results["frequencies"].table()
 
-A results folder holds `report.html`, `study.json` (what was asked, by which software, under which policies) and for
-each question a folder with `answer.json`, every table as Parquet, and the files that its kind of answer has besides.
+A results folder holds `report.html`, `study.json` (what was asked, by which software, under which policies),
+`ro-crate-metadata.json` (every file with its digest) and for each question a folder with `answer.json`, every table as
+Parquet, and the files that its kind of answer has besides.
 """
 
 from __future__ import annotations
 
 import datetime
-import gzip
+import hashlib
 import io
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
 from fl_server.conduct import Result
-from fl_server.results import gwas_ssf, model_card, report, statement
+from fl_server.results import beacon, bgzf, crate, gdi, gwas_ssf, model_card, populations, report, statement
 from fl_server.results.attack import Attacks, MeasuredAttack
-from strategies.analyses.allele_frequency import GenotypeCounts
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Column
 from strategies.errors import UsageError
 from strategies.federation import Federation
@@ -39,8 +40,11 @@ from strategies.version import package_version
 
 FORMAT = "genosum results 1"
 
-COUNTS = frozenset({"hom_ref", "het", "hom_alt", "missing", "ac", "an", "n"})
+COUNTS = frozenset({"hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "missing", "ac", "an", "n"})
 """Columns of exact answers that count: integers on disk, null where withheld."""
+
+ROWS_AT_A_TIME = 200_000
+"""Of a text: memory does not grow with it."""
 
 
 def write(
@@ -55,7 +59,7 @@ def write(
     """Write a results folder, whole or not at all.
 
     Files of equal answers and equal statements are equal byte for byte, but for `study.json`, which says how long each
-    question took; the day stands in `study.json`, `report.html` and the YAML file.
+    question took, and the crate, which has its digest; the day stands in both, in `report.html` and in the YAML file.
 
     Args:
         folder: new or empty.
@@ -73,37 +77,49 @@ def write(
     try:
         partial.mkdir(mode=0o700)  # an exact answer is for the permit holder
         day = today or datetime.date.today()
+        written: list[crate.Written] = []
         for result in results:
-            place = partial / result.question.name
-            place.mkdir()
-            for name, data in _files(study, federation, result, attacks or {}, day).items():
-                (place / name).write_bytes(data)
-        (partial / "study.json").write_bytes(_json(_provenance(study, federation, results, day)))
-        page = report.render(study, federation, results, attacks or {}, day)
-        (partial / "report.html").write_text(page, encoding="utf-8")
+            for name, data in _files(study, federation, result, attacks or {}, day):
+                written.append(_written(partial, f"{result.question.name}/{name}", data))
+        written.append(_written(partial, "study.json", [_json(_provenance(study, federation, results, day))]))
+        page = report.render(study, federation, results, attacks or {}, day, [one.path for one in written])
+        written.append(_written(partial, "report.html", [page.encode()]))
+        about = crate.document(study, federation, results, written, package_version(), day)
+        (partial / crate.NAME).write_bytes(_json(about))
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _written(folder: Path, path: str, chunks: Iterable[bytes]) -> crate.Written:
+    """Write a file in pieces, and say what it is."""
+    place = folder / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with place.open("wb") as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            size += file.write(chunk)
+    return crate.Written(path, size, digest.hexdigest())
+
+
 def _files(
     study: Study, federation: Federation, result: Result, attacks: Attacks, today: datetime.date
-) -> dict[str, bytes]:
-    """The files of one question's folder."""
+) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Name and content of each file of one question's folder."""
     question, answer = result.question, result.answer
-    out = {}
     for name, table in answer.tables.items():
         rows = _frame(table, question.regime)
-        out[f"{name}.parquet"] = _parquet(rows)
+        yield f"{name}.parquet", [_parquet(rows)]
         if isinstance(question.analysis, GenotypeCounts):
-            out[f"{name}.tsv.gz"] = _gzip(rows.write_csv(separator="\t", null_value="NA").encode())
+            yield f"{name}.tsv.gz", bgzf.blocks(_text(rows))
         if isinstance(question.analysis, LinearAssociation) and math.isfinite(float(answer.facts["people"])):
             ssf = gwas_ssf.frame(table)
-            file_name = f"{name}.tsv.gz"
-            out[file_name] = _gzip(gwas_ssf.text(ssf))
-            out[f"{file_name}-meta.yaml"] = gwas_ssf.sidecar(
+            file_name, text = f"{name}.tsv.gz", b"".join(bgzf.blocks([gwas_ssf.text(ssf)]))
+            yield file_name, [text]
+            about = gwas_ssf.sidecar(
                 ssf,
-                out[file_name],
+                text,
                 file_name,
                 study.assembly,
                 question.analysis.trait,
@@ -114,19 +130,41 @@ def _files(
                 today,
                 bool(result.statement.synthetic),
             )
+            yield f"{file_name}-meta.yaml", [about]
     if result.by_site:
         for name in _tables(result):
-            out[f"{name}.by_site.parquet"] = _parquet(_by_site(result.by_site, name, question.regime))
+            yield f"{name}.by_site.parquet", [_parquet(_by_site(result.by_site, name, question.regime))]
+    countries = {site: node.country for site, node in federation.nodes.items()}
+    if (shared := populations.rows(result, countries)) is not None:
+        yield from _exchanged(study, result, shared)
     if answer.model is not None:
-        countries = {site: node.country for site, node in federation.nodes.items()}
         card = model_card.document(result, countries, package_version(), study.digest)
         inputs = [str(name) for name in answer.tables.get("inputs", {}).get("input", ())]
         arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in answer.model.items()}
-        out["model.safetensors"] = safetensors.save(arrays, metadata={"format": "pt"})
-        out["model_card.json"] = _json(card)
-        out["model_card.md"] = model_card.text(card, inputs).encode()
-    out["answer.json"] = _json(_answer(result, attacks.get(question.name, ())))
-    return out
+        yield "model.safetensors", [safetensors.save(arrays, metadata={"format": "pt"})]
+        yield "model_card.json", [_json(card)]
+        yield "model_card.md", [model_card.text(card, inputs).encode()]
+    yield "answer.json", [_json(_answer(result, attacks.get(question.name, ())))]
+
+
+def _exchanged(study: Study, result: Result, rows: pl.DataFrame) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Name and content of the files in which nodes exchange allele frequencies."""
+    software, assembly = f"Genosum {package_version()}", study.assembly
+    text = beacon.response(rows, assembly, result.question.name, study.title, f"urn:sha256:{study.digest}", software)
+    yield "beacon.json.gz", bgzf.blocks(text)
+    if len(rows := gdi.allowed(rows)):
+        for name, data in gdi.parquet(rows):
+            yield f"gdi/{assembly}/{name}", [data]
+        noised = result.question.budget is not None
+        yield f"gdi/allele-freq.{assembly}.vcf.gz", bgzf.blocks(gdi.vcf(rows, assembly, software, noised))
+
+
+def _text(rows: pl.DataFrame) -> Iterator[bytes]:
+    """A table as tab-separated lines, in pieces."""
+    for start in range(0, max(1, len(rows)), ROWS_AT_A_TIME):
+        out = io.BytesIO()
+        rows[start : start + ROWS_AT_A_TIME].write_csv(out, separator="\t", null_value="NA", include_header=start == 0)
+        yield out.getvalue()
 
 
 def _tables(result: Result) -> list[str]:
@@ -187,10 +225,6 @@ def _parquet(rows: pl.DataFrame) -> bytes:
     out = io.BytesIO()
     rows.write_parquet(out, compression="zstd")
     return out.getvalue()
-
-
-def _gzip(data: bytes) -> bytes:
-    return gzip.compress(data, mtime=0)
 
 
 def _json(value: Any) -> bytes:

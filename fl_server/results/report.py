@@ -18,13 +18,7 @@ from fl_server.conduct import Result
 from fl_server.results import statement
 from fl_server.results.attack import HOW_MEASURED, Attacks, MeasuredAttack
 from fl_server.results.figures import Figure, Size, figure
-from strategies.analyses.allele_frequency import (
-    GenotypeCounts,
-    NoisedFrequency,
-    draw_hardy_weinberg,
-    draw_intervals,
-    draw_spectrum,
-)
+from strategies.analyses.allele_frequency import NoisedFrequency, draw_intervals
 from strategies.analyses.association import (
     GENOME_WIDE,
     LinearAssociation,
@@ -32,6 +26,7 @@ from strategies.analyses.association import (
     draw_quantiles,
     genomic_inflation,
 )
+from strategies.analyses.genotype_counts import GenotypeCounts, draw_hardy_weinberg, draw_spectrum
 from strategies.analysis import Column, parameters
 from strategies.federation import Federation
 from strategies.learning.train import draw_roc, draw_training
@@ -77,12 +72,14 @@ def render(
     results: Sequence[Result],
     attacks: Attacks,
     today: datetime.date,
+    files: Sequence[str],
 ) -> str:
     """The page as HTML.
 
     Args:
         attacks: what was measured on the answers.
         today: the day that the page states.
+        files: where each file of the answers lies, from the page's own folder; the page links them.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fl_server.results", "."), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -99,7 +96,7 @@ def render(
         columns=_columns(study),
         answered=_answered(federation, results),
         silent=_silent(federation, results),
-        answers=[_answer(r, attacks.get(r.question.name, ())) for r in results],
+        answers=[_answer(r, attacks.get(r.question.name, ()), files) for r in results],
         not_for_publication=statement.NOT_FOR_PUBLICATION,
         how_measured=HOW_MEASURED,
         disjoint=statement.DISJOINT,
@@ -182,7 +179,7 @@ def _silent(federation: Federation, results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _answer(result: Result, attacks: Sequence[MeasuredAttack]) -> dict[str, Any]:
+def _answer(result: Result, attacks: Sequence[MeasuredAttack], files: Sequence[str]) -> dict[str, Any]:
     question = result.question
     own = SECTIONS.get((question.analysis.analysis, question.regime), _any)
     section = own(result) if result.answer.tables or not result.by_site else _parts(result)
@@ -199,7 +196,21 @@ def _answer(result: Result, attacks: Sequence[MeasuredAttack]) -> dict[str, Any]
         "attacks": _attacks(attacks) if attacks else None,
         "statement": _statement(result),
         "bytes": _bytes(result),
+        "files": _files(question.name, files),
     }
+
+
+def _files(question: str, files: Sequence[str]) -> list[tuple[str, str]]:
+    """What each link to a question's files says, and where it leads; of a folder, the first file alone."""
+    own, folders = [f for f in files if f.startswith(f"{question}/")], dict[str, list[str]]()
+    for file in own:
+        folders.setdefault(file.rpartition("/")[0], []).append(file)
+    links = [(f.removeprefix(f"{question}/"), f) for f in folders.pop(question, [])]
+    for folder, inside in folders.items():
+        first = inside[0].removeprefix(f"{question}/")
+        more = f" and {count(len(inside) - 1)} more in {folder.removeprefix(question)[1:]}/" if len(inside) > 1 else ""
+        links.append((f"{first}{more}", inside[0]))
+    return links
 
 
 # -- the answers ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from simulations.attacks import success
 from simulations.attacks.beacon import beacon_ratio, rarest_first
 from simulations.attacks.frequencies import Reference, Release, frequency_ratio, homer, scores
 from simulations.release import Site, released
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Frame
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError

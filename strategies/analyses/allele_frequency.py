@@ -1,18 +1,13 @@
-"""Allele frequency: how often each variant's alternate allele occurs.
+"""Allele frequency for publication: how often each variant's alternate allele occurs, with noise.
 
-Exact: the genotype counts of every variant, summed over the sites, from which frequency, call rate and the exact
-Hardy-Weinberg p value [1] follow. Private: for a small public panel, each site releases noised sums of allele counts,
+For a small public panel of places where everybody has two copies, each site releases noised sums of allele counts,
 centred at the published frequency, noised numbers of missing genotypes, and a noised number of people; the frequency's
 interval covers noise, sampling, and genotypes that are missing at random. For many rare variants each person's
 contribution may be clipped, which makes the noise smaller by far; the interval then also covers what clipping cut away,
-at the cost of width, so choose a clip that hardly anybody reaches.
+at the cost of width, so choose a clip that hardly anybody reaches. The exact form is `genotype_counts`.
 
-Do not use the exact form for publication: exact counts of many variants expose membership [2].
-
-[1] Wigginton, Cutler, Abecasis: A note on exact tests of Hardy-Weinberg equilibrium, AJHG 76 (2005), equation 2.
-[2] Homer et al.: Resolving individuals contributing trace amounts of DNA, PLoS Genetics 4 (2008).
-[3] Fieller: Some problems in interval estimation, JRSS B 16 (1954).
-[4] Zou, Donner: Construction of confidence limits about effect measures, Statistics in Medicine 27 (2008), equation 3.
+[1] Fieller: Some problems in interval estimation, JRSS B 16 (1954).
+[2] Zou, Donner: Construction of confidence limits about effect measures, Statistics in Medicine 27 (2008), equation 3.
 """
 
 from __future__ import annotations
@@ -26,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies.analysis import NAMES_PANEL, WHOLE, Answer, Column, Frame, Needs, Total, by_variants
+from strategies.analysis import NAMES_PANEL, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
+from strategies.errors import UsageError
+from strategies.ploidy import copies
 from strategies.privacy import Regime
 from strategies.protections.clipping import KEPT_BITS, kept
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
 from strategies.summary import COUNT_BITS, Field, Summary
 from strategies.variants import Panel
 
@@ -44,42 +40,6 @@ VARIANT_BLOCK = 1024
 """Variants whose genotypes are unpacked at a time: a constant in code."""
 
 
-def hardy_weinberg(homozygous_1: Column, heterozygous: Column, homozygous_2: Column) -> NDArray[np.float64]:
-    """Exact Hardy-Weinberg p values: the total probability of tables no likelier than the one observed [1].
-
-    Args:
-        homozygous_1, heterozygous, homozygous_2: (M,) genotype counts.
-
-    Returns:
-        (M,) p values in (0, 1]; NaN where nobody was genotyped.
-
-    >>> hardy_weinberg(np.array([201, 0]), np.array([144, 0]), np.array([13, 0])).round(7).tolist()
-    [0.0409479, nan]
-    """
-    het = np.asarray(heterozygous, dtype=np.float64)
-    rare = np.minimum(homozygous_1, homozygous_2).astype(np.float64)
-    common = np.maximum(homozygous_1, homozygous_2).astype(np.float64)
-    total, tail = np.ones_like(het), np.ones_like(het)
-    # Tables with the same allele counts are walked outwards from the observed one, relative to its probability.
-    for fewer in (True, False):
-        active = np.flatnonzero(het > 1) if fewer else np.flatnonzero(rare > 0)
-        h, r, c, p = het[active], rare[active], common[active], np.ones(len(active))
-        while len(active):
-            if fewer:
-                p = p * h * (h - 1) / (4 * (r + 1) * (c + 1))
-                h, r, c = h - 2, r + 1, c + 1
-                more = h > 1
-            else:
-                p = p * 4 * r * c / ((h + 2) * (h + 1))
-                h, r, c = h + 2, r - 1, c - 1
-                more = r > 0
-            total[active] += p
-            tail[active] += np.where(p <= 1 + 1e-8, p, 0)
-            more &= p > tail[active] * 1e-17  # beyond the mode, probabilities fall for good
-            active, h, r, c, p = active[more], h[more], r[more], c[more], p[more]
-    return np.where(het + rare + common > 0, np.minimum(1.0, tail / total), np.nan)
-
-
 def variant_columns(panel: Panel) -> dict[str, Column]:
     """The columns that name a panel's variants in every table."""
     return {
@@ -89,94 +49,6 @@ def variant_columns(panel: Panel) -> dict[str, Column]:
         "ref": tuple(v.reference for v in panel.variants),
         "alt": tuple(v.alternate for v in panel.variants),
     }
-
-
-@dataclass(frozen=True)
-class GenotypeCounts:
-    """How many people carry 0, 1 and 2 alternate alleles, and how many have no observed genotype, per variant.
-
-    The four cells of a variant are all its people, so a variant with one small cell is withheld as a row: then no cell
-    follows from the others and the number of people, and every minor allele count shown is 0 or at least the minimum.
-    A variant counts as held by a site where somebody's genotype is observed.
-    """
-
-    analysis: ClassVar[str] = "allele_frequency"
-    regime: ClassVar[Regime] = Regime.EXACT
-    by_site: ClassVar[bool] = True
-    summary_in_words: ClassVar[str] = (
-        "for each variant, the number of people with each genotype and of sites that hold it; the number of people"
-    )
-
-    panel: str = field(metadata=NAMES_PANEL)
-
-    def needs(self) -> Needs:
-        return Needs(panel=self.panel)
-
-    def rounds(self) -> int:
-        return 1
-
-    def fraction(self) -> float:
-        return 0.0
-
-    def slices(self, frame: Frame) -> tuple[slice, ...]:
-        return by_variants(frame)
-
-    def leaves(self, frame: Frame) -> dict[str, Field]:
-        assert frame.panel is not None
-        m = len(frame.panel)
-        # A person is in one of a variant's four cells: one entry per variant changes, by one.
-        return {
-            "genotypes": Field(
-                (m, 4), "people with 0, 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
-            ),
-            "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
-            "people": Field((), "people", 1, 1),
-        }
-
-    def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
-        cells = cohort.genotypes.counts()
-        return {
-            "genotypes": cells,
-            "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
-            "people": np.array(len(cohort), dtype=np.int64),
-        }
-
-    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
-        few = small_cells(sums["genotypes"].T, minimum_cell)
-        shown = replaced(sums, ("genotypes",), few, WITHHELD)
-        return replaced(shown, ("people",), small(sums["people"], minimum_cell), WITHHELD)
-
-    def conclude(self, total: Total, frame: Frame) -> Answer:
-        assert frame.panel is not None
-        sums = self.withhold(total.sums, total.minimum_cell)
-        few = held_by_few(sums["holders"], len(total.sites))
-        withheld = few | (sums["genotypes"] == WITHHELD).any(axis=1)
-        ref, het, alt, missing = np.where(withheld[:, None], 0, sums["genotypes"]).T
-        observed = ref + het + alt
-        with np.errstate(invalid="ignore", divide="ignore"):
-            frequency = (het + 2 * alt) / (2 * observed)
-            call_rate = observed / (observed + missing)
-
-        def shown(values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
-            return np.where(withheld, np.nan, values)
-
-        table: dict[str, Column] = {
-            **variant_columns(frame.panel),
-            "hom_ref": shown(ref),
-            "het": shown(het),
-            "hom_alt": shown(alt),
-            "missing": shown(missing),
-            "ac": shown(het + 2 * alt),
-            "an": shown(2 * observed),
-            "frequency": shown(frequency),
-            "call_rate": shown(call_rate),
-            "hwe_p": shown(hardy_weinberg(ref, het, alt)),
-            "withheld": withheld,
-            "held_by_few": few,
-        }
-        people = math.nan if sums["people"] == WITHHELD else int(sums["people"])
-        return Answer({"frequencies": table}, {"people": people, "variants": len(frame.panel)}, int(withheld.sum()))
 
 
 @dataclass(frozen=True)
@@ -241,6 +113,13 @@ class NoisedFrequency:
         return steps, np.rint(deviation(p) * unit).astype(np.int64)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
+        assert frame.panel is not None
+        if (odd := copies(frame.panel)).any():
+            raise UsageError(
+                "Noised frequencies are of variants of which everybody carries two copies.",
+                f"{np.count_nonzero(odd)} of panel {self.panel!r} on X outside its pseudo-autosomal regions, Y or MT",
+                "leave them out of the panel, or ask for exact counts.",
+            )
         most = np.abs(self._steps(frame)[0]).max(axis=1) * 2.0**-self.FRACTION_BITS
         l1, l2 = float(most.sum()), float(np.sqrt((most**2).sum()))
         people = Field((), "people", 1.0, 1.0, COUNT_BITS, share=0.2)
@@ -349,7 +228,7 @@ def interval(
     """95 % interval of a population frequency under sampling of people and added noise: a score interval of a ratio.
 
     At frequency f = centre + d, above - 2 d called has mean 0 and variance noise^2 + (2 d called_noise)^2 +
-    2 called f (1 - f). The interval holds the d at which its square is below z^2 times that: Fieller's [3] with a
+    2 called f (1 - f). The interval holds the d at which its square is below z^2 times that: Fieller's [1] with a
     Wilson term for sampling. Where the number of called genotypes is itself lost in noise, it is all of [0, 1].
 
     Args:
@@ -386,7 +265,7 @@ def widened(
 
     Clipped people count as s of a person; the other 1 - s of them, at most r = cut / (called + cut) of all, may have
     any frequency from 0 to 1. The frequency of all lies from (1 - r) f to (1 - r) f + r, for the frequency f of what
-    was kept. The noise in r is joined with the interval of f as in [4].
+    was kept. The noise in r is joined with the interval of f as in [2].
 
     Args:
         low, high, estimate: (M,) interval and estimate of the frequency of what was kept.
@@ -424,33 +303,6 @@ def expected_clipped(frequencies: NDArray[np.float64], clip: float) -> float:
     shape = 4 / skew**2
     at = max(0.0, shape + math.copysign(1.0, skew) * z * math.sqrt(shape))
     return float(special.gammaincc(shape, at) if skew > 0 else special.gammainc(shape, at))
-
-
-def draw_spectrum(answer: Answer, axes: Any) -> str:
-    """Draw how many variants have which minor allele frequency; returns the figure in words."""
-    frequency = np.asarray(answer.tables["frequencies"]["frequency"], dtype=np.float64)
-    minor = np.minimum(frequency, 1 - frequency)[np.isfinite(frequency)]
-    counts, edges = np.histogram(minor, bins=50, range=(0.0, 0.5))
-    axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color="C0")
-    axes.set_xlim(0, 0.5)
-    axes.set_xlabel("minor allele frequency")
-    axes.set_ylabel("variants")
-    middle = f", half of them below {np.median(minor):.2f}" if len(minor) else ""
-    return f"Histogram of the minor allele frequency of {len(minor):,} variants{middle}."
-
-
-def draw_hardy_weinberg(answer: Answer, axes: Any) -> str:
-    """Draw observed against expected Hardy-Weinberg p values; returns the figure in words."""
-    p = np.asarray(answer.tables["frequencies"]["hwe_p"], dtype=np.float64)
-    p = np.sort(p[np.isfinite(p)])
-    expected = -np.log10((np.arange(len(p)) + 0.5) / max(len(p), 1))
-    observed = -np.log10(np.maximum(p, np.finfo(np.float64).tiny))
-    axes.plot([0, expected.max(initial=1)], [0, expected.max(initial=1)], color="C2", linewidth=1)
-    axes.scatter(expected, observed, s=7, color="C0", linewidths=0, rasterized=True)
-    axes.set_xlabel("expected −log₁₀ p")
-    axes.set_ylabel("observed −log₁₀ p")
-    least = f"; the smallest is {p[0]:.2g}" if len(p) else ""
-    return f"Observed against expected Hardy-Weinberg p values of {len(p):,} variants{least}."
 
 
 def draw_intervals(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> str:

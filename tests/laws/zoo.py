@@ -18,11 +18,14 @@ RANGES = {"trait": Range(-3.0, 5.0), "high": Range(0.0, 1.0), "sex": Range(1.0, 
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 
 
-def panel(variants: int) -> Panel:
-    return Panel(
-        "GRCh37",
-        tuple(Variant("22", 100 + j, f"v{j}", "A", "C", FREQUENCIES[j % len(FREQUENCIES)]) for j in range(variants)),
-    )
+PLACES = (("22", 100), ("X", 5_000_000), ("Y", 5_000_000), ("X", 2_000_000), ("MT", 100), ("X", 154_000_000))
+"""An autosome; X, Y, a pseudo-autosomal region of X, MT, X again."""
+
+
+def panel(variants: int, places: tuple[tuple[str, int], ...] = PLACES[:1]) -> Panel:
+    at = [places[j % len(places)] for j in range(variants)]
+    rows = (Variant(c, p + j, f"v{j}", "A", "C", FREQUENCIES[j % len(FREQUENCIES)]) for j, (c, p) in enumerate(at))
+    return Panel("GRCh37", tuple(rows))
 
 
 def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohort:
@@ -86,8 +89,23 @@ PARAMETERS: dict[str, Any] = {
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
-CHANGES: tuple[dict[str, Any], ...] = ({}, {"clip": 1.5}, {"hidden": 3}, {"covariates": ()}, {"clipping_norm": 50.0})
-"""Further cases: an analysis that has all parameters of a change is under the laws with these values, too."""
+CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"clip": 1.5},
+    {"hidden": 3},
+    {"covariates": ()},
+    {"clipping_norm": 50.0},
+    {"by": "trait"},
+    {"sex": "sex"},
+    {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
+)
+"""Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
+names a column of sexes is asked of a panel with X, Y and MT."""
+
+
+def has_codes(change: Mapping[str, Any]) -> bool:
+    """Whether a change names columns whose ranges are those of codes, so that no other range is one of theirs."""
+    return bool({"by", "sex"} & set(change))
 
 
 @dataclass(frozen=True)
@@ -132,12 +150,17 @@ def rounds(
             return
 
 
+def frame_for(change: Mapping[str, Any], variants: int) -> Frame:
+    """What is public around a question with these parameters."""
+    return Frame(panel(variants, PLACES if "sex" in change else PLACES[:1]), RANGES)
+
+
 def cases(variants: int = 23) -> list[Case]:
-    frame = Frame(panel(variants), RANGES)
     people = cohort(300, variants, 9)
     out = []
     for page in CATALOGUE:
         for change in changes(page):
+            frame = frame_for(change, variants)
             steps = list(rounds(page, people, frame, change))
             chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
             name = " ".join([page.__name__, *(f"{k} {v}" for k, v in change.items())])

@@ -16,8 +16,9 @@ from simulations.attacks.frequencies import Reference, Release
 from simulations.attacks.success import auc
 from simulations.membership import Halves, first_half, measure
 from simulations.release import Site, released
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.privacy import Budget

@@ -9,7 +9,7 @@ import torch
 from simulations.attacks.experiment import draw, panel
 from simulations.attacks.reconstruction import NOT_TOLD, between, genotypes, inverted
 from simulations.release import Site, released
-from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.learning.train import PrivateTraining, Shapes

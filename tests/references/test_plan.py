@@ -18,8 +18,9 @@ from sklearn.metrics import roc_auc_score
 
 from fl_server.planning import frequencies, model, power
 from fl_server.planning.steps import together
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency, interval
+from strategies.analyses.allele_frequency import NoisedFrequency, interval
 from strategies.analyses.association import GENOME_WIDE, LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
 from strategies.learning.train import PrivateTraining

@@ -22,8 +22,9 @@ from fl_server.conduct import Result, Statement
 from fl_server.results import gwas_ssf
 from fl_server.results.attack import MeasuredAttack
 from fl_server.results.report import power
-from strategies.analyses.allele_frequency import GenotypeCounts, NoisedFrequency
+from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
@@ -109,9 +110,9 @@ def study():
         assembly="GRCh37",
         minimum_sites=3,
         columns={"trait": Range(-6, 6), "sex": Range(1, 2), "label": Range(0, 1)},
-        panels={"all": panel(60), "few": panel(12)},
+        panels={"all": panel(60), "few": panel(12, ("1",))},
         questions=(
-            Question("counts", GenotypeCounts("all")),
+            Question("counts", GenotypeCounts("all", by="sex", sex="sex")),
             Question("frequencies", NoisedFrequency("few"), budget, by_site=True),
             Question("scan", LinearAssociation("all", "trait", ("sex",))),
             Question("model", training, budget),
@@ -270,7 +271,7 @@ def test_every_json_is_json(folder):
         raise AssertionError(word)
 
     files = sorted(folder.rglob("*.json"))
-    assert len(files) == 6
+    assert len(files) == 7
     for file in files:
         json.loads(file.read_text(), parse_constant=refuse)
 
@@ -288,7 +289,7 @@ def test_equal_answers_give_equal_bytes(study, federation, results, folder, tmp_
     fl_server.results.write(study, federation, slower, tmp_path / "again", MEASURED, today=TODAY)
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     for name in files:
-        if name.name != "study.json":
+        if name.name not in ("study.json", "ro-crate-metadata.json"):  # how long it took, and the digest of that
             assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
@@ -298,7 +299,10 @@ def test_equal_answers_give_equal_bytes(study, federation, results, folder, tmp_
         (lambda f: fl_server.results.load(f / "nowhere"), "Answers are read from a folder that a study was run into."),
         (lambda f: fl_server.results.load(f / "counts"), "study.json: No such file"),
         (lambda f: fl_server.results.load(f)["height"], "counts, frequencies, scan, model, not 'height'"),
-        (lambda f: fl_server.results.load(f)["counts"].table("scan"), "counts has frequencies, not 'scan'"),
+        (
+            lambda f: fl_server.results.load(f)["counts"].table("scan"),
+            "counts has frequencies, populations, not 'scan'",
+        ),
         (lambda f: fl_server.results.load(f)["counts"].by_site(), "ask with by_site = true"),
         (lambda f: fl_server.results.load(f)["counts"].model(), "counts did not"),
     ],
@@ -459,20 +463,34 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-def test_the_page_asks_nothing_of_anybody(page):
+def test_the_page_asks_nothing_of_anybody(page, folder):
     parsed = Page(page)
     names = {tag for tag, _ in parsed.tags}
     assert names.isdisjoint({"script", "link", "iframe", "img", "object", "embed", "base", "form"})
     for tag, attributes in parsed.tags:
         for name in ("src", "href", "xlink:href", "srcset", "data", "poster"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:60])
+            beside = tag == "a" and value is not None and (folder / value).is_file()
+            assert beside or value is None or value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:60])
         assert not any(name.startswith("on") for name in attributes)
     assert "@import" not in page
     assert re.findall(r"url\((?!#)", page) == []
     assert re.findall(r"https?://", page) == []
     assert "default-src 'none'" in page
     assert len(page.encode()) < 3_000_000
+
+
+def test_the_page_links_the_files_of_every_answer(page, folder):
+    linked = {attributes["href"] for tag, attributes in Page(page).tags if tag == "a"}
+    for name in (
+        "counts/frequencies.tsv.gz",
+        "counts/beacon.json.gz",
+        "counts/gdi/allele-freq.GRCh37.vcf.gz",
+        "scan/associations.tsv.gz",
+        "model/model.safetensors",
+    ):
+        assert name in linked
+        assert (folder / name).is_file()
 
 
 def test_every_figure_is_there_in_words_too(page):

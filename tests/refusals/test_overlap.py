@@ -21,7 +21,7 @@ import fl_client.overlap
 from fl_client import cli
 from fl_client.gate import Gate
 from fl_client.overlap import KEY_FILE, Register, singles_out
-from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Needs, Part
 from strategies.errors import DataError, RefusedError
 from strategies.study import Study

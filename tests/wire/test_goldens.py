@@ -32,20 +32,20 @@ from tests.tiny import COUNTS, LINEAR, TOGETHER
 from tests.wire.test_fuzz import MESSAGES
 
 KEY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-PANEL = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A", 0.25), Variant("X", 5, ".", "C", "TT")))
+PANEL = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A", 0.25), Variant("9", 5, ".", "C", "TT")))
 
 VERSION_OF_THESE = 2
 STUDY_DOCUMENT = (
     b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_cell":0,"minimum_sites":3,'
-    b'"panels":{"panel":{"sha256":"3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"}},'
-    b'"purpose":"policy","question":[{"analysis":"allele_frequency","by_site":false,"name":"counts","panel":"panel",'
-    b'"regime":"exact"},{"analysis":"association","by_site":false,"covariates":["sex"],"name":"linear",'
+    b'"panels":{"panel":{"sha256":"bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"}},'
+    b'"purpose":"policy","question":[{"analysis":"allele_frequency","by":null,"by_site":false,"labels":[],'
+    b'"name":"counts","panel":"panel","regime":"exact","sex":null},{"analysis":"association","by_site":false,"covariates":["sex"],"name":"linear",'
     b'"panel":"panel","regime":"exact","trait":"trait"},{"analysis":"allele_frequency","by_site":false,"clip":null,'
     b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
     b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "4064ca2b825f29dbe7208c29697275c4b96503c65a3f1188dafd4121e9bb2d9e"
-PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
+STUDY_DIGEST = "5c0427cedfa681e291a56ac3543b51bd5550d8655ec61ec441383118071b50ad"
+PANEL_DIGEST = "bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
     + bytes.fromhex("fee7f53e93c60380985768d2b26ecc51698ec7c69d02988f4f7f2ae3f0d7760a"
