@@ -46,8 +46,10 @@ def scores(bed: Path, populations: Path) -> tuple[NDArray[np.float64], NDArray[n
     calls = Bed.open(bed)
     table = pl.read_csv(populations, separator="\t")
     known = dict(zip(table["IID"].to_list(), table["pop"].to_list(), strict=True))
-    keys = sorted(calls.rows, key=lambda key: calls.rows[key])
-    codes = calls.codes(np.array([calls.rows[key] for key in keys]))
+    keys = list(calls.index)
+    packed = np.zeros((len(keys), -(-len(calls.people) // 4)), dtype=np.uint8)
+    calls.fill(calls.index.rows, np.zeros(len(keys), dtype=bool), None, packed)
+    codes = Genotypes(packed, len(calls.people)).codes()
     frame = Frame(Panel("GRCh37", tuple(Variant(c, p, ".", r, a) for c, p, r, a in keys)))
     people = [np.flatnonzero([known.get(name) == population for name in calls.people]) for population in POPULATIONS]
     parts = [Cohort(len(at), Genotypes.pack(codes[:, at])) for at in people]

@@ -57,8 +57,10 @@ def over_sites(question: Analysis, parts: list[Cohort], frame: Frame) -> Answer:
 @pytest.mark.skipif(not PHASE_1.exists(), reason="the shared data folder is not there")
 def test_components_of_1000_genomes_are_those_of_the_pooled_people() -> None:
     bed = Bed.open(PHASE_1)
-    keys = sorted(bed.rows, key=lambda key: bed.rows[key])
-    codes = bed.codes(np.array([bed.rows[key] for key in keys]))
+    keys = list(bed.index)
+    packed = np.zeros((len(keys), -(-len(bed.people) // 4)), dtype=np.uint8)
+    bed.fill(bed.index.rows, np.zeros(len(keys), dtype=bool), None, packed)
+    codes = Genotypes(packed, len(bed.people)).codes()
     frame = Frame(Panel("GRCh37", tuple(Variant(c, p, ".", r, a) for c, p, r, a in keys)))
     site = np.random.default_rng(5).choice(4, codes.shape[1], p=(0.1, 0.2, 0.3, 0.4))
     parts = [Cohort(int((site == s).sum()), Genotypes.pack(codes[:, site == s])) for s in range(4)]
