@@ -43,7 +43,7 @@ name = "height"
 analysis = "association"
 regime = "exact"
 panel = "two"
-trait = "height"
+traits = ["height"]
 covariates = ["sex"]
 """
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +31,8 @@ MANDATORY = (
 
 CODES: Mapping[str, int] = {**{str(c): c for c in range(1, 23)}, "X": 23, "Y": 24, "MT": 25}
 MISSING = "#NA"
-RS_NUMBER = re.compile(r"rs[0-9]+")
+RS_NUMBER = "^rs[0-9]+$"
+NAMED = ("chromosome", "position", "id", "ref", "alt")
 
 
 def frame(table: Mapping[str, Column]) -> pl.DataFrame:
@@ -42,27 +41,26 @@ def frame(table: Mapping[str, Column]) -> pl.DataFrame:
     The effect allele is the alternate one. `variant_id` is chromosome, position, reference and alternate allele, joined
     by underscores; `rsid` is null where the panel's identifier is no rs number.
     """
-    numbers = {name: np.asarray(table[name], dtype=np.float64) for name in (*MANDATORY[4:], "n")}
-    there = np.flatnonzero(np.isfinite(np.stack([*numbers.values()])).all(axis=0))
-    chromosome = [CODES[str(table["chromosome"][i])] for i in there]
-    position = np.asarray(table["position"], dtype=np.int64)[there]
-    reference = [str(table["ref"][i]) for i in there]
-    alternate = [str(table["alt"][i]) for i in there]
-    identifiers = [str(table["id"][i]) for i in there]
-    whole = list(zip(chromosome, position.tolist(), reference, alternate, strict=True))
-    return pl.DataFrame(
-        {
-            "chromosome": pl.Series(chromosome, dtype=pl.Int64),
-            "base_pair_location": pl.Series(position.tolist(), dtype=pl.Int64),
-            "effect_allele": pl.Series(alternate, dtype=pl.String),
-            "other_allele": pl.Series(reference, dtype=pl.String),
-            **{name: pl.Series(numbers[name][there].tolist(), dtype=pl.Float64) for name in MANDATORY[4:]},
-            "variant_id": pl.Series(["_".join(map(str, row)) for row in whole], dtype=pl.String),
-            "rsid": pl.Series([i if RS_NUMBER.fullmatch(i) else None for i in identifiers], dtype=pl.String),
-            "ref_allele": pl.Series(["OA"] * len(there), dtype=pl.String),
-            "n": pl.Series(numbers["n"][there].astype(np.int64).tolist(), dtype=pl.Int64),
-        }
+    rows = pl.DataFrame([_series(name, table[name]) for name in (*NAMED, *MANDATORY[4:], "n")])
+    rows = rows.filter(pl.all_horizontal(pl.col(*MANDATORY[4:], "n").is_finite()))
+    code = pl.col("chromosome").replace_strict(CODES, return_dtype=pl.Int64)
+    return rows.select(
+        code,
+        pl.col("position").alias("base_pair_location"),
+        pl.col("alt").alias("effect_allele"),
+        pl.col("ref").alias("other_allele"),
+        *MANDATORY[4:],
+        pl.concat_str(code, "position", "ref", "alt", separator="_").alias("variant_id"),
+        pl.when(pl.col("id").str.contains(RS_NUMBER)).then("id").alias("rsid"),
+        pl.lit("OA").alias("ref_allele"),
+        pl.col("n").cast(pl.Int64),
     )
+
+
+def _series(name: str, column: Column) -> pl.Series:
+    if isinstance(column, tuple):
+        return pl.Series(name, column, dtype=pl.String)
+    return pl.Series(name, column.astype(np.int64 if name == "position" else np.float64))
 
 
 def text(rows: pl.DataFrame) -> bytes:
@@ -72,8 +70,7 @@ def text(rows: pl.DataFrame) -> bytes:
 
 def is_sorted(rows: pl.DataFrame) -> bool:
     """Whether the rows are in the genome's order."""
-    at = list(zip(rows["chromosome"].to_list(), rows["base_pair_location"].to_list(), strict=True))
-    return all(a <= b for a, b in itertools.pairwise(at))
+    return (rows["chromosome"] * 2**31 + rows["base_pair_location"]).is_sorted()
 
 
 def sidecar(

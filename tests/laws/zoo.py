@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from strategies.analyses.association import Missing, Standardise
 from strategies.analysis import Analysis, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import Cohort, Genotypes
@@ -77,7 +78,9 @@ def cohorts(variants: int) -> dict[str, Cohort]:
 
 PARAMETERS: dict[str, Any] = {
     "panel": "common",
-    "trait": "trait",
+    "traits": ("trait",),
+    "minimum_minor_alleles": 1,
+    "minimum_missing": 1,
     "covariates": ("sex", "score"),
     "label": "high",
     "expected_people": 200,
@@ -86,7 +89,18 @@ PARAMETERS: dict[str, Any] = {
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
-CHANGES: tuple[dict[str, Any], ...] = ({}, {"clip": 1.5}, {"hidden": 3}, {"covariates": ()}, {"clipping_norm": 50.0})
+CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"clip": 1.5},
+    {"hidden": 3},
+    {"covariates": ()},
+    {"clipping_norm": 50.0},
+    {"traits": ("trait", "high"), "minimum_missing": 31},
+    {"missing": Missing.MEAN_IMPUTED, "covariates": ("sex",)},
+    {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
+    {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
+    {"standardise": Standardise.SITE},
+)
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too."""
 
 
