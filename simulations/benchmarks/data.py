@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tomli_w
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simulations.populations import bed_of, write_table, write_variants
 from strategies.catalogue import CATALOGUE
+from strategies.kernels.compiled import compiled
 from strategies.variants import Panel, Variant
 
 FOLDER = Path(__file__).parents[2] / ".bench"
@@ -85,6 +86,59 @@ def demes(people: Sequence[int] = (12_000, 4_992, 2_048, 960), variants: int = 3
     return made
 
 
+def million(people: int = 1_000_000, variants: int = 20_000, sites: int = 27, pooled: bool = True) -> Countries:
+    """As many countries of unequal size, independent variants with frequencies of 0.005 to 0.5 that drift a little from
+    country to country, 1 % missing. A person takes a 16-bit number of a counter's hash, so 5 GB take half a minute.
+
+    Raises:
+        RuntimeError: if the disk has no room.
+    """
+    weight = 1.0 + np.arange(sites)
+    sizes = dict(zip(COUNTRIES, (4 * (people / 4 * weight / weight.sum()).astype(int)).tolist(), strict=False))
+    sizes[COUNTRIES[sites - 1]] += people - sum(sizes.values())
+    made = Countries(FOLDER / f"countries-{people}-{variants}-{sites}", sizes, variants, (), ("sex",))
+    if made.folder.exists():
+        return made
+    FOLDER.mkdir(exist_ok=True)
+    need = people * variants // 4 * (1 + pooled) + (1 << 29)
+    if (free := shutil.disk_usage(FOLDER).free) < need:
+        raise RuntimeError(f"{need / 1e9:.0f} GB are needed in {FOLDER.name}, {free / 1e9:.0f} GB are free")
+    rng, partial = np.random.default_rng(12), _fresh(made.folder)
+    frequency = np.exp(rng.uniform(np.log(0.005), np.log(0.5), variants))
+    with _Beds(partial, sizes, pooled) as beds:
+        for start in range(0, variants, BLOCK):
+            p, blocks = frequency[start : start + BLOCK], []
+            for number, size in enumerate(sizes.values()):
+                local = np.clip(p + rng.normal(0, 0.05, len(p)) * np.sqrt(p * (1 - p)), 0.002, 0.998)
+                shares = np.stack([0.99 * local**2, np.full(len(p), 0.01), 1.98 * local * (1 - local)], axis=1)
+                edges = (np.cumsum(shares, axis=1) * 65536).astype(np.uint64)
+                block = np.empty((len(p), size // 4), dtype=np.uint8)
+                draw(edges, np.uint64(start * 1000 + number), block)
+                blocks.append(block)
+            beds.append(blocks)
+    _describe(partial, made, _panel(1_000 + 10_000 * np.arange(variants)), {"sex": rng.integers(1, 3, people) * 1.0})
+    partial.rename(made.folder)
+    return made
+
+
+@compiled
+def draw(edges: Any, seed: int, out: Any) -> None:
+    """Bytes of a .bed, (m, N / 4): codes 00, 01, 10, 11 of people by where their 16 bits lie between (m, 3) edges."""
+    for j in range(len(out)):
+        key = (seed * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(j) << np.uint64(40))
+        a, b, c = edges[j, 0], edges[j, 1], edges[j, 2]
+        for i in range(out.shape[1]):
+            x = (key + np.uint64(i)) * np.uint64(0xBF58476D1CE4E5B9)  # splitmix64's finalizer
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            x ^= x >> np.uint64(31)
+            byte = np.uint64(0)
+            for k in range(4):
+                u = (x >> np.uint64(16 * k)) & np.uint64(0xFFFF)
+                byte |= (np.uint64(u >= a) + np.uint64(u >= b) + np.uint64(u >= c)) << np.uint64(2 * k)
+            out[j, i] = byte
+
+
 def _simulated(
     people: Sequence[int], variants: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.int64]]]:
@@ -143,31 +197,38 @@ def _columns(
 
 
 class _Beds:
-    """The .bed of every site and of all people together, written block by block."""
+    """The .bed of every site and, unless it has no room, of all people together, written block by block."""
 
-    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
+    def __init__(self, folder: Path, sizes: dict[str, int], pooled: bool = True) -> None:
         self._sizes = sizes
         for site in sizes:
             (folder / site).mkdir()
         self._files = [(folder / site / "genotypes.bed").open("wb") for site in sizes]
-        self._pooled = (folder / "pooled.bed").open("wb")
-        for file in (*self._files, self._pooled):
+        self._pooled = (folder / "pooled.bed").open("wb") if pooled else None
+        for file in self._all():
             file.write(b"\x6c\x1b\x01")
+
+    def _all(self) -> list[IO[bytes]]:
+        return self._files + ([] if self._pooled is None else [self._pooled])
 
     def __enter__(self) -> _Beds:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (*self._files, self._pooled):
+        for file in self._all():
             file.close()
 
     def write(self, codes: NDArray[np.uint8]) -> None:
-        """Append (m, N) codes of all people, site after site."""
-        self._pooled.write(bed_of(codes).tobytes())
-        start = 0
-        for file, size in zip(self._files, self._sizes.values(), strict=True):
-            file.write(bed_of(codes[:, start : start + size]).tobytes())
-            start += size
+        """Append (m, N) codes of all people, site after site; each site but the last has a multiple of four."""
+        cuts = np.cumsum(list(self._sizes.values()))[:-1]
+        self.append([bed_of(part) for part in np.split(codes, cuts, axis=1)])
+
+    def append(self, blocks: Sequence[NDArray[np.uint8]]) -> None:
+        """Append the bytes of each site's people."""
+        for file, block in zip(self._files, blocks, strict=True):
+            file.write(block.tobytes())
+        if self._pooled is not None:
+            self._pooled.write(np.concatenate(blocks, axis=1).tobytes())
 
 
 def _fresh(folder: Path) -> Path:

@@ -39,12 +39,14 @@ STUDY_DOCUMENT = (
     b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_cell":0,"minimum_sites":3,'
     b'"panels":{"panel":{"sha256":"3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"}},'
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","by_site":false,"name":"counts","panel":"panel",'
-    b'"regime":"exact"},{"analysis":"association","by_site":false,"covariates":["sex"],"name":"linear",'
-    b'"panel":"panel","regime":"exact","trait":"trait"},{"analysis":"allele_frequency","by_site":false,"clip":null,'
+    b'"regime":"exact"},{"analysis":"association","by_site":false,"covariates":["sex"],"minimum_minor_alleles":1,'
+    b'"minimum_missing":1,"missing":"complete_case","name":"linear","panel":"panel","regime":"exact",'
+    b'"site_effects":false,"standardise":"pooled","traits":["trait"]},'
+    b'{"analysis":"allele_frequency","by_site":false,"clip":null,'
     b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
     b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "4064ca2b825f29dbe7208c29697275c4b96503c65a3f1188dafd4121e9bb2d9e"
+STUDY_DIGEST = "dc072fb7305426eb98fa128286c743ff799eb8ec844cdf956a72f920c1ff9721"
 PANEL_DIGEST = "3e49cda44a455fa0d180a26b5dbdba95ff0f6f72d2ef868a33ba94e1f38ee294"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
