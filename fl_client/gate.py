@@ -565,6 +565,7 @@ class Gate:
             raise RefusalError(Reason.STUDY_INVALID) from None
         if study.digest != opening.study:
             raise RefusalError(Reason.STUDY_INVALID)
+        self._study = opening.session, study
         try:
             seal(b"", opening.sealing, message.digest)
         except ValueError:  # before anything is charged for a reply that could not be sealed

@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -91,8 +91,9 @@ class LocalGrid(Grid):
 
 
 def _through_the_wire(message: Message) -> Message:
-    objects: Mapping[str, bytes] = {key: o.deflate() for key, o in get_all_nested_objects(message).items()}
-    return inflate_object_from_contents(message.object_id, dict(objects))  # type: ignore[return-value]
+    with no_object_id_recompute():  # else a record is written anew each time that its digest is asked for
+        objects = {key: o.deflate() for key, o in get_all_nested_objects(message).items()}
+        return inflate_object_from_contents(message.object_id, objects)  # type: ignore[return-value]
 
 
 # -- Flower's simulation engine ---------------------------------------------------------------------------------------

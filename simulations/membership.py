@@ -164,19 +164,23 @@ def _noised(result: Result, frame: Frame, halves: Mapping[str, Halves]) -> list[
 def _regression(result: Result, _: Frame, halves: Mapping[str, Halves]) -> list[Tried]:
     analysis = result.question.analysis
     assert isinstance(analysis, LinearAssociation)
-    groups = [_complete(people, (*analysis.covariates, analysis.trait)) for people in _together(halves)]
-    everybody = _joined(groups)
+    groups = [_complete(people, (*analysis.covariates, *analysis.traits)) for people in _together(halves)]
+    everybody, cut = _joined(groups), len(groups[0])
+    codes = _codes(everybody)
     covariates = np.stack([np.ones(len(everybody)), *(everybody.columns[c] for c in analysis.covariates)], axis=1)
-    table = {name: np.asarray(column) for name, column in result.answer.tables["associations"].items()}
-    scored = association.regression_scores(
-        table["t"],
-        table["effect_allele_frequency"],
-        table["n"],
-        _codes(everybody),
-        association.residuals(covariates, everybody.columns[analysis.trait]),
-    )
-    cut = len(groups[0])
-    return [Tried("likelihood ratio of regression statistics", OTHERS, (scored[:cut], scored[cut:]))]
+    out = []
+    for trait in analysis.traits:
+        table = {name: np.asarray(column) for name, column in result.answer.tables[trait].items()}
+        scored = association.regression_scores(
+            table["t"],
+            table["effect_allele_frequency"],
+            table["n"],
+            codes,
+            association.residuals(covariates, everybody.columns[trait]),
+        )
+        name = f"likelihood ratio of the regression statistics of {trait}"
+        out.append(Tried(name, OTHERS, (scored[:cut], scored[cut:])))
+    return out
 
 
 def _training(result: Result, frame: Frame, halves: Mapping[str, Halves]) -> list[Tried]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
+from strategies.cohort import Genotypes
 from strategies.errors import UsageError
 from strategies.federation import Federation
 from strategies.study import Study
@@ -125,12 +126,17 @@ def write_table(path: Path, identifiers: list[str], columns: Mapping[str, NDArra
 
 def write_bed(stem: Path, panel: Panel, codes: NDArray[np.uint8], identifiers: list[str]) -> None:
     """PLINK 1 files (.bed, .bim, .fam) of (M, N) alternate allele counts; A1 is the alternate allele."""
-    variants, people = codes.shape
-    padded = np.zeros((variants, -(-people // 4) * 4), dtype=np.uint8)
-    padded[:, :people] = _BED_OF_ALTERNATES[codes]
-    quads = padded.reshape(variants, -1, 4)
-    packed = quads[:, :, 0] | quads[:, :, 1] << 2 | quads[:, :, 2] << 4 | quads[:, :, 3] << 6
-    stem.with_suffix(".bed").write_bytes(b"\x6c\x1b\x01" + packed.astype(np.uint8).tobytes())
+    stem.with_suffix(".bed").write_bytes(b"\x6c\x1b\x01" + bed_of(codes).tobytes())
+    write_variants(stem, panel, identifiers)
+
+
+def bed_of(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(M, ceil(N / 4)) bytes of a .bed of (M, N) alternate allele counts."""
+    return Genotypes.pack(_BED_OF_ALTERNATES[codes]).packed
+
+
+def write_variants(stem: Path, panel: Panel, identifiers: list[str]) -> None:
+    """The .bim and .fam that belong to a .bed."""
     bim = [f"{v.chromosome}\t{v.identifier}\t0\t{v.position}\t{v.alternate}\t{v.reference}\n" for v in panel.variants]
     stem.with_suffix(".bim").write_text("".join(bim), encoding="utf-8")
     stem.with_suffix(".fam").write_text("".join(f"0\t{p}\t0\t0\t0\t-9\n" for p in identifiers), encoding="utf-8")

@@ -86,13 +86,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is public around a question: the panel (or the slice of it that is asked) and the columns' ranges."""
+    """What is public around a question: the panel (or the slice of it that is asked, and which number its first variant
+    has in the panel) and the columns' ranges."""
 
     panel: Panel | None = None
     columns: Mapping[str, Range] = field(default_factory=dict)
+    start: int = 0
 
     def __getitem__(self, span: slice) -> Frame:
-        return Frame(None if self.panel is None else self.panel[span], self.columns)
+        return Frame(None if self.panel is None else self.panel[span], self.columns, self.start + (span.start or 0))
 
 
 @dataclass(frozen=True)

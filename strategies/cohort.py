@@ -9,6 +9,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies import kernels
+
 MISSING = 3
 """The 2-bit code of a missing genotype; 0, 1 and 2 are alternate allele counts."""
 
@@ -17,8 +19,6 @@ COPY = 1 << 14
 
 NO_DOSAGE = 0xFFFF
 """The dosage of a missing genotype; the others go from 0 to 2 COPY."""
-
-_LOW = np.uint8(0b01010101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +58,20 @@ class Genotypes:
 
     def codes(self) -> NDArray[np.uint8]:
         """(M, N) codes."""
-        out = np.empty((*self.packed.shape, 4), dtype=np.uint8)
-        for k in range(4):
-            np.bitwise_and(self.packed >> (2 * k), 3, out=out[:, :, k])
-        return out.reshape(len(self), -1)[:, : self.people]
+        return kernels.unpack(self.packed, self.people)
 
-    def counts(self) -> NDArray[np.int64]:
-        """(M, 4) number of people with 0, 1 and 2 alternate alleles, and with none observed.
+    def counts(self, inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """(M, 4) number of people with 0, 1 and 2 alternate alleles, and with none observed: of all, or those (N,)
+        inside.
 
         >>> Genotypes.pack(np.array([[0, 1, 2, 3, 2]], dtype=np.uint8)).counts().tolist()
         [[1, 1, 2, 1]]
         """
-        low, high = self.packed & _LOW, (self.packed >> 1) & _LOW
-        missing = np.bitwise_count(low & high).sum(axis=1, dtype=np.int64)
-        one = np.bitwise_count(low).sum(axis=1, dtype=np.int64) - missing
-        two = np.bitwise_count(high).sum(axis=1, dtype=np.int64) - missing
-        return np.stack([self.people - one - two - missing, one, two, missing], axis=1)
+        return kernels.counts(self.packed, self.people, inside)
 
     def take(self, people: NDArray[np.int64]) -> Genotypes:
         """The same variants for some of the people, in the order given."""
-        return Genotypes.pack(np.ascontiguousarray(self.codes()[:, people]))
+        return Genotypes(kernels.take(self.packed, people), len(people))
 
     def __getitem__(self, span: slice) -> Genotypes:
         return Genotypes(self.packed[span], self.people)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class Study:
             if _digest(panels[name]) != want:
                 raise UsageError("A panel has the digest that the study states.", "another digest", "send that panel.")
             try:
-                built[name] = Panel.decode(panels[name], shape.assembly, "panel")
+                built[name] = _panel(panels[name], shape.assembly)
             except UnicodeDecodeError:
                 raise UsageError("A panel is a text.", "something else", "send a panel.") from None
         return _build(shape, built, "the study")
@@ -219,6 +219,12 @@ class _PanelFile:
 @dataclass(frozen=True)
 class _PanelDigest:
     sha256: str
+
+
+@lru_cache(maxsize=4)
+def _panel(text: bytes, assembly: str) -> Panel:
+    """A panel, kept: a study is opened again after a restart, and by every site of a simulation."""
+    return Panel.decode(text, assembly, "panel")
 
 
 def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:

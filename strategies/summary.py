@@ -49,7 +49,8 @@ class Field:
             its agreement shows that a site's data did not change in mid-question.
         share: in the private regime, the share of the round's loss that this field's noise spends.
         over: what it adds over. A field over people is a sum of one contribution a person, so people may be split
-            over sites in any way. One over sites, such as whether a site holds a variant, is not: for exact sums alone.
+            over sites in any way. One over sites, such as whether a site holds a variant, is not, nor is one within
+            sites, of deviations from a site's own mean: for exact sums alone.
     """
 
     shape: tuple[int, ...]
@@ -59,7 +60,7 @@ class Field:
     fraction_bits: int = 0
     per_variant: bool = False
     share: float = 1.0
-    over: Literal["people", "sites"] = "people"
+    over: Literal["people", "sites", "within"] = "people"
 
     @property
     def size(self) -> int:

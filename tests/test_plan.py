@@ -43,14 +43,14 @@ name = "height"
 analysis = "association"
 regime = "exact"
 panel = "two"
-trait = "height"
+traits = ["height"]
 covariates = ["sex"]
 """
 
 PRINTED = """\
 Small
   for scientific_research, GRCh37, from at least 3 sites, SHA-256
-  510541a9ffd32d54f9486b3d1ba5b979ee5060502e2245da8c5df69412849279
+  a67f3266aa9ddb123fa7ce471df6a27cc24a6dcf9208484085cf07ee8e250ded
 
 1. frequencies: allele_frequency, private
    reads   2 variants of panel two
@@ -73,17 +73,20 @@ Small
 2. height: association, exact
    reads   sex [1, 2]; height [100, 220]; 2 variants of panel two
    leaves  for each variant, the sums that a linear regression needs, over the sites
-           round 1: people, 1: people with trait and covariates; one person changes it by at most 1
+           round 1: people, 1: people with traits and covariates; one person changes it by at most 1
            (L1), 1 (L2)
            round 1: sums, 2: sums of columns in units of half their range; one person changes it by
            at most 2 (L1), 1.41421 (L2)
            round 1: squares, 2: sums of squares of the same; one person changes it by at most 2
            (L1), 1.41421 (L2)
-           round 2: products, 6: products of intercept, covariates and trait
+           round 1: genotypes, 2 x 3: people with 1, 2 or no observed alternate alleles; one person
+           changes it by at most 2 (L1), 1.41421 (L2)
+           round 1: holders, 2: sites that hold the variant; one person changes it by at most 2
+           (L1), 1.41421 (L2)
+           round 2: products, 6: products of intercept, covariates and traits
            round 2: genotypes, 2 x 3: people with 1, 2 or no observed alternate alleles
-           round 2: scores, 2 x 2: alternate alleles times covariates and trait
+           round 2: scores, 2 x 2: alternate alleles times covariates and traits
            round 2: missing, 2 x 6: products of people without genotype
-           round 2: holders, 2: sites that hold the variant
    costs   no epsilon: the exact total, for the permit holder, not for publication
    takes   4 exchanges in 2 rounds; about 3 kB from each site
    expect  for 6,000 people at p < 5e-08, in standard deviations of the trait given covariates

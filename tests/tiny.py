@@ -85,9 +85,15 @@ POLICY: dict[str, Any] = {
 }
 
 COUNTS = Question("counts", GenotypeCounts("panel"))
-LINEAR = Question("linear", LinearAssociation("panel", "trait", ("sex",)))
 COMPONENTS = Question("pca", PrincipalComponents("panel", components=2, iterations=3))
-ADJUSTED = Question("adjusted", LinearAssociation("panel", "trait", ("sex", "pca.pc1", "pca.pc2")))
+LINEAR = Question(
+    "linear", LinearAssociation("panel", ("trait",), ("sex",), minimum_minor_alleles=1, minimum_missing=1)
+)
+ADJUSTED = replace(
+    LINEAR,
+    name="adjusted",
+    analysis=replace(LINEAR.analysis, covariates=("sex", "pca.pc1", "pca.pc2")),  # type: ignore[type-var]
+)
 FREQUENCIES = Question("frequencies", NoisedFrequency("panel"), Budget(1.0, 1e-5), by_site=True)
 TOGETHER = replace(FREQUENCIES, by_site=False)
 TRAINING = Question(

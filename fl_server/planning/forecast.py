@@ -14,9 +14,10 @@ from fl_server.planning.power import Power
 from fl_server.planning.sites import Site
 from fl_server.planning.steps import AGREEMENT_BYTES, START_S, Step, duration_s, steps
 from strategies.analyses.allele_frequency import NoisedFrequency
-from strategies.analyses.association import GENOME_WIDE, LinearAssociation
+from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.errors import UsageError
+from strategies.evidence import GENOME_WIDE
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Loss, Regime
 from strategies.study import Question, Study

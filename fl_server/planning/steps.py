@@ -18,8 +18,8 @@ from strategies.cohort import Cohort, Genotypes
 from strategies.study import Question, Study
 from strategies.summary import Field
 
-PEOPLE = 64
-"""Made-up people: enough for any regression in a study's reach."""
+PEOPLE, MADE_UP_SITES = 256, 3
+"""Made-up people at each made-up site: enough for any regression in a study's reach."""
 
 ENVELOPE_BYTES = 620
 """About what a signed reply weighs beside its numbers: most of it is the mark of the node's ledger."""
@@ -62,13 +62,12 @@ def steps(study: Study, question: Question) -> tuple[Step, ...]:
     frame, analysis = study.frame(question), question.analysis
     out: list[Step] = []
     if carries(type(analysis)):  # its later rounds ask alike, until the answer is good enough
-        later = _following(analysis, frame, frame)
+        later = _following(analysis, frame)
         again = [_step(question, later, frame)] * (analysis.rounds() - 1) if later else []
         return (_step(question, analysis, frame), *again)
     while True:
         out.append(_step(question, analysis, frame))
-        # A parameter that every node derives does not depend on how a panel is cut.
-        following = _following(analysis, frame, frame[analysis.slices(frame)[0]])
+        following = _following(analysis, frame)
         if following is None or len(out) == question.analysis.rounds():
             return tuple(out)
         analysis = following
@@ -86,16 +85,18 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
     return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
 
 
-def _following(analysis: Analysis, frame: Frame, small: Frame) -> Analysis | None:
-    """The next round's analysis after a made-up answer about the small frame; None if there is none."""
+def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
+    """The next round's analysis after a made-up answer; None if there is none."""
     rng = np.random.default_rng(0)
     columns = {name: made_up(span, PEOPLE, rng) for name, span in frame.columns.items()}
     genotypes = None
-    if small.panel is not None:
-        genotypes = Genotypes.pack(rng.integers(0, 3, size=(len(small.panel), PEOPLE)).astype(np.uint8))
+    if frame.panel is not None:  # a quarter is missing: what is sent about missing genotypes is foretold at its most
+        packed = rng.integers(0, 256, size=(len(frame.panel), PEOPLE // 4), dtype=np.uint8)
+        genotypes = Genotypes(packed, PEOPLE)
     try:
-        sums = analysis.summarise(Cohort(PEOPLE, genotypes, columns), small)
-        following = analysis.conclude(Total(sums, ("made_up",)), small)
+        sums = analysis.summarise(Cohort(PEOPLE, genotypes, columns), frame)
+        sums = {name: MADE_UP_SITES * array for name, array in sums.items()}
+        following = analysis.conclude(Total(sums, ("made_up",) * MADE_UP_SITES), frame)
     except Exception:
         return None  # made-up people may be too odd for a statistic; the plan then ends at the round before
     return following if isinstance(following, Analysis) else None

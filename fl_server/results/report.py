@@ -19,15 +19,10 @@ from fl_server.results import statement
 from fl_server.results.attack import HOW_MEASURED, Attacks, MeasuredAttack
 from fl_server.results.figures import Figure, Size, figure
 from strategies.analyses.allele_frequency import NoisedFrequency, draw_intervals
-from strategies.analyses.association import (
-    GENOME_WIDE,
-    LinearAssociation,
-    draw_manhattan,
-    draw_quantiles,
-    genomic_inflation,
-)
+from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts, draw_hardy_weinberg, draw_spectrum
 from strategies.analysis import Column, parameters
+from strategies.evidence import GENOME_WIDE, draw_manhattan, draw_quantiles, genomic_inflation
 from strategies.federation import Federation
 from strategies.learning.train import draw_roc, draw_training
 from strategies.privacy import Loss, Regime
@@ -36,6 +31,9 @@ from strategies.version import package_version
 
 NONE = "–"
 TOP_ROWS = 10
+TRAITS_DRAWN = 2
+"""Traits of an association that have figures in the page; all have their files and a line."""
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -129,7 +127,7 @@ def _asked(study: Study) -> Table:
         what = []
         if panel is not None:
             what.append(f"{count(len(panel))} variants")
-        named = {"trait": "trait", "label": "label", "covariates": "covariates"}
+        named = {"traits": "traits", "label": "label", "covariates": "covariates"}
         what += [f"{word} {_listed(own[key])}" for key, word in named.items() if own.get(key)]
         budget = question.budget
         price = f"ε {budget.epsilon:g}, δ {power(budget.delta)} per {budget.unit}" if budget else NONE
@@ -301,11 +299,55 @@ def _noised_frequencies(result: Result) -> Section:
 
 def _association(result: Result) -> Section:
     answer, name = result.answer, result.question.name
-    table = answer.tables["associations"]
+    traits = tuple(answer.tables)
+    shown = {trait: np.isfinite(_numbers(table["p_value"])) for trait, table in answer.tables.items()}
+    figures = tuple(drawn for trait in traits[:TRAITS_DRAWN] for drawn in _evidence(name, trait, answer.tables[trait]))
+    table = answer.tables[traits[0]]  # what holds of a variant holds for every trait
+    few = int(np.count_nonzero(table["held_by_few"]))
+    inflation, passing, top = zip(*(_found(answer.tables[trait]) for trait in traits), strict=True)
+    short = (
+        ("people with traits and covariates", count(answer.facts["people"])),
+        ("variants tested", count(int(shown[traits[0]].sum()))),
+        ("of these, with the mean given to people without a genotype", count(answer.facts["imputed"])),
+        ("variants left out for few copies of the rarer allele", count(answer.facts["rare"])),
+        ("variants withheld for a small cell", count(answer.withheld - few - int(np.count_nonzero(table["rare"])))),
+        ("variants withheld because fewer than three sites hold them", count(few)),
+        ("variants with p below 5 × 10⁻⁸", ", ".join(map(count, passing[:TRAITS_DRAWN]))),
+        ("genomic inflation λ", ", ".join(_fixed(v, 3) for v in inflation[:TRAITS_DRAWN])),
+    )
+    beside = Table("The answer in short", ("", "number"), short, (False, True))
+    tables = [_top_hits(trait, answer.tables[trait], len(traits) > 1) for trait in traits[:TRAITS_DRAWN]]
+    if len(traits) > 1:
+        rows = tuple(
+            (t, count(n), _fixed(v, 3), _variant(answer.tables[t], i), power(_numbers(answer.tables[t]["p_value"])[i]))
+            if i is not None
+            else (t, count(n), _fixed(v, 3), NONE, NONE)
+            for t, n, v, i in zip(traits, passing, inflation, top, strict=True)
+        )
+        head = ("trait", "p below 5 × 10⁻⁸", "λ", "smallest p at", "p")
+        tables.append(Table(f"The {len(traits)} traits", head, rows, (False, True, True, False, True)))
+    covariates = f", adjusted for {answer.facts['covariates']}" if answer.facts.get("covariates") else ""
+    what = traits[0] if len(traits) == 1 else f"each of {len(traits)} traits"
+    lead = f"Linear regression of {what} on each variant{covariates}."
+    if (at := top[0]) is not None:
+        beta, p = (_numbers(table[c])[at] for c in ("beta", "p_value"))
+        lead += f" The top variant{'' if len(traits) == 1 else f' of {traits[0]}'} is {_variant(table, at)}: "
+        lead += f"beta {_fixed(beta, 4)}, p = {power(p)}."
+    return Section(f"Association with {what}", lead, figures, tuple(tables), beside)
+
+
+def _found(table: Mapping[str, Column]) -> tuple[float, int, int | None]:
+    """Genomic inflation, variants beyond genome-wide significance, and where the smallest p value is, if any."""
     p = _numbers(table["p_value"])
-    shown = np.isfinite(p)
-    order = [int(i) for i in np.argsort(np.where(shown, p, 2.0), kind="stable")[:TOP_ROWS] if shown[i]]
-    beta, error, frequency, n = (_numbers(table[c]) for c in ("beta", "standard_error", "effect_allele_frequency", "n"))
+    there = np.isfinite(p)
+    top = int(np.argmin(np.where(there, p, 2.0))) if there.any() else None
+    return genomic_inflation(p), int((p[there] < GENOME_WIDE).sum()), top
+
+
+def _top_hits(trait: str, table: Mapping[str, Column], named: bool) -> Table:
+    names = ("p_value", "beta", "standard_error", "effect_allele_frequency", "n")
+    p, beta, error, frequency, n = (_numbers(table[c]) for c in names)
+    order = np.argsort(np.where(np.isfinite(p), p, 2.0), kind="stable")[:TOP_ROWS]
     rows = tuple(
         (
             _variant(table, i),
@@ -316,46 +358,33 @@ def _association(result: Result) -> Section:
             power(p[i]),
             count(n[i]),
         )
-        for i in order
+        for i in order.tolist()
+        if np.isfinite(p[i])
     )
-    top_hits = Table(
-        f"The {len(rows)} variants with the smallest p values",
+    of = f" of {trait}" if named else ""
+    return Table(
+        f"The {len(rows)} variants with the smallest p values{of}",
         ("variant", "effect allele", "frequency", "beta", "standard error", "p", "n"),
         rows,
         (False, False, *(True,) * 5),
     )
-    figures = (
+
+
+def _evidence(name: str, trait: str, table: Mapping[str, Column]) -> tuple[Figure, Figure]:
+    return (
         figure(
-            f"{name}-manhattan",
-            "Manhattan plot: evidence along the genome. The dashed line is the level 5 × 10⁻⁸.",
-            partial(draw_manhattan, answer),
+            f"{name}-{trait}-manhattan",
+            f"{trait}, Manhattan plot: evidence along the genome. The dashed line is the level 5 × 10⁻⁸.",
+            partial(draw_manhattan, table),
             Size(720, 330),
             Size(352, 300),
         ),
         figure(
-            f"{name}-quantiles",
-            "QQ plot: observed against expected evidence; the band holds 95 % of null p values.",
-            partial(draw_quantiles, answer),
+            f"{name}-{trait}-quantiles",
+            f"{trait}, QQ plot: observed against expected evidence; the band holds 95 % of null p values.",
+            partial(draw_quantiles, table),
         ),
     )
-    inflation = genomic_inflation(p)
-    passing = int((p[shown] < GENOME_WIDE).sum())
-    few = int(np.count_nonzero(table["held_by_few"]))
-    short = (
-        ("people with trait and covariates", count(answer.facts["people"])),
-        ("variants tested", count(int(shown.sum()))),
-        ("variants withheld for a small cell", count(answer.withheld - few)),
-        ("variants withheld because fewer than three sites hold them", count(few)),
-        ("variants with p below 5 × 10⁻⁸", count(passing)),
-        ("genomic inflation λ", _fixed(inflation, 3)),
-    )
-    beside = Table("The answer in short", ("", "number"), short, (False, True))
-    covariates = f", adjusted for {answer.facts['covariates']}" if answer.facts.get("covariates") else ""
-    lead = f"Linear regression of {answer.facts['trait']} on each variant{covariates}."
-    if order:
-        top = order[0]
-        lead += f" The top variant is {_variant(table, top)}: beta {_fixed(beta[top], 4)}, p = {power(p[top])}."
-    return Section(f"Association with {answer.facts['trait']}", lead, figures, (top_hits,), beside)
 
 
 def _training(result: Result) -> Section:

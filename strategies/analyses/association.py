@@ -1,18 +1,32 @@
-"""Association of a quantitative trait with each variant: linear regression, complete-case per variant.
+"""Association of quantitative traits with each variant: linear regression, as of the people pooled.
 
-    y = a + g b + X c + e,   one regression per variant, over the people in whom y, X and g are all observed.
+    y = a + g b + X c + e,   one regression per variant and trait, over the people who have all traits and covariates
 
-Round 1 sums the columns and their squares, so that all sites standardise with the same pooled mean and deviation.
-Round 2 sums, for each variant, g'X, g'y, genotype counts and the products of the people whose genotype is missing;
-subtracting those from the whole cohort's products gives the complete-case normal equations exactly [1, section 2].
-No person's values leave, but at a variant with one missing genotype the subtracted products *are* one person's: they
-may travel only under secure summing, and a variant whose pooled number of missing genotypes, of observed ones, or of
-people with the minor allele lies below the minimum is withheld. Where few people have trait and covariates, their
-number and the whole answer are withheld before round 2.
+Round 1 sums the columns and their squares, so that all sites standardise with the same pooled mean and deviation, and
+counts genotypes. By the counts each variant takes one of these forms, and its letter goes with round 2:
 
-Not for related people or strong population structure beyond the covariates.
+    few      fewer than three sites hold it: nothing is asked
+    rare     the pooled minor allele count lies below `minimum_minor_alleles`: nothing is asked
+    whole    nobody's genotype is missing
+    less     some are: the products of the people without a genotype are summed as well, and subtracting them from the
+             whole cohort's gives the normal equations of the people with one exactly [1]
+    imputed  some are, and too few for that, or the study asks for it: whoever has no genotype is given the pooled mean
+             by the site itself, so that no sum over those few people leaves it
+
+Round 2 sums for each variant g'X, g'y and genotype counts, and for `less` those products. With `site_effects` each site
+has an intercept of its own: g, X and y are centred at the site over the people who count for the variant [2], and what
+leaves is no site's mean nor an indicator of a site, but products of deviations. One that only one site adds to, and all
+of them if no other site holds the variant, would be that site's; secure summing and the minimum of sites hide them.
+
+A variant whose pooled number of observed genotypes, of missing ones (`less`), or of people with the minor allele lies
+below the minimum cell is withheld. Where few people have traits and covariates, their number and the whole answer are
+withheld before round 2.
+
+NaN, and no estimate: a variant that the covariates explain, covariates that explain one another among the people with a
+genotype, fewer people than parameters. Not for related people or strong population structure beyond the covariates.
 
 [1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.2: partitioned normal equations.
+[2] Lovell: Seasonal adjustment of economic time series, JASA 58 (1963): the theorem of Frisch and Waugh.
 """
 
 from __future__ import annotations
@@ -20,54 +34,78 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from enum import IntEnum, StrEnum
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from strategies import kernels
 from strategies.analyses.allele_frequency import variant_columns
-from strategies.analysis import (
-    DERIVED,
-    NAMES_COLUMN,
-    NAMES_PANEL,
-    WHOLE,
-    Answer,
-    Column,
-    Frame,
-    Needs,
-    Total,
-    by_variants,
-)
-from strategies.cohort import MISSING, Cohort
+from strategies.analysis import DERIVED, NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
+from strategies.cohort import Cohort
 from strategies.errors import GenosumError, UsageError
 from strategies.privacy import Regime
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
+from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
-
-PEOPLE_BLOCK, VARIANT_BLOCK, LIMB_BITS = 65536, 256, 26
-"""Tile of the genotype product, and the limbs in which it is exact: constants in code, so bits never differ."""
 
 LEAST_DEVIATION = 1e-4
 """A column's pooled standard deviation in units of half its range; below this the sums lose their precision."""
 
+MOST_TRAITS = 100
+
+BY_VARIANT = ("genotypes", "scores", "squares")
+"""The sums of round 2 that have a row for each variant that goes on."""
+
 ESTIMATES = ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")
 """What the answer says about a variant."""
 
-BY_VARIANT = ("genotypes", "scores", "missing")
-"""The sums of round 2 over people that have a row for each variant."""
+
+class Missing(StrEnum):
+    """What becomes of people without a genotype: they are left out of the variant's regression, or given its mean."""
+
+    COMPLETE_CASE = "complete_case"
+    MEAN_IMPUTED = "mean_imputed"
+
+
+class Standardise(StrEnum):
+    """Whose mean and deviation a column is measured in: all people's, where beta is in the trait's own unit, or each
+    site's own, which is another quantity: beta is then in deviations of the trait within the sites."""
+
+    POOLED = "pooled"
+    SITE = "site"
+
+
+class Form(IntEnum):
+    """How a variant goes on after the counts; as a digit it travels with round 2."""
+
+    FEW = 0
+    RARE = 1
+    WHOLE = 2
+    LESS = 3
+    IMPUTED = 4
 
 
 @dataclass(frozen=True)
 class LinearAssociation:
-    """Beta, standard error, t and p of one trait for every variant of a panel.
+    """Beta, standard error, t and p of each trait for every variant of a panel.
 
     Attributes:
         panel: name of the study's panel.
-        trait: name of the quantitative column.
+        traits: names of the quantitative columns; a person counts who has all of them and all covariates.
         covariates: names of further columns; an intercept is always there.
-        people: the pooled number of people with trait and covariates; 0 in round 1, derived from its totals.
-        centre, scale: pooled mean and deviation of (covariates, trait) after mapping each range to [-1, 1]; likewise.
+        missing: what becomes of people without a genotype.
+        standardise: whose mean and deviation traits and covariates are measured in. A column that is constant at a site
+            is 0 there if it is the site's.
+        site_effects: whether each site has an intercept of its own; it costs one degree of freedom for each site with
+            people in the regression but the first.
+        minimum_minor_alleles: a variant goes on with at least so many copies of the rarer allele among those people.
+        minimum_missing: fewer people without a genotype than this are given its mean, whatever `missing` says.
+        people: the pooled number of people with traits and covariates; 0 in round 1, derived from its totals.
+        centre, scale: pooled mean and deviation of (covariates, traits) after mapping each range to [-1, 1]; likewise.
+        forms: each variant's form, a digit; likewise.
+        imputed: the mean number of alternate alleles at each variant whose form is `imputed`; likewise.
     """
 
     analysis: ClassVar[str] = "association"
@@ -76,15 +114,26 @@ class LinearAssociation:
     summary_in_words: ClassVar[str] = "for each variant, the sums that a linear regression needs, over the sites"
 
     panel: str = field(metadata=NAMES_PANEL)
-    trait: str = field(metadata=NAMES_COLUMN)
+    traits: tuple[str, ...] = field(metadata=NAMES_COLUMN)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
+    missing: Missing = Missing.COMPLETE_CASE
+    standardise: Standardise = Standardise.POOLED
+    site_effects: bool = False
+    minimum_minor_alleles: int = 20
+    minimum_missing: int = 20
     people: int = field(default=0, metadata=DERIVED)
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
+    forms: str = field(default="", metadata=DERIVED)
+    imputed: tuple[float, ...] = field(default=(), metadata=DERIVED)
 
     def __post_init__(self) -> None:
-        if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
-            raise ValueError("trait and covariates must be different columns.")
+        if not 1 <= len(self.traits) <= MOST_TRAITS:
+            raise ValueError(f"traits must name 1 to {MOST_TRAITS} columns.")
+        if len(set(self._columns)) != len(self._columns):
+            raise ValueError("traits and covariates must be different columns.")
+        if self.minimum_minor_alleles < 1 or self.minimum_missing < 1:
+            raise ValueError("minimum_minor_alleles and minimum_missing must be at least 1.")
 
     MOMENT_BITS: ClassVar[int] = 32
 
@@ -98,23 +147,36 @@ class LinearAssociation:
         return 56 - self.people.bit_length()
 
     @property
-    def _most(self) -> NDArray[np.float64]:
-        """(k + 1,) largest absolute value of (1, covariates, trait) after standardising, from the ranges' ends."""
-        centre, scale = np.array(self.centre), np.array(self.scale)
-        return np.concatenate([[1.0], np.maximum(np.abs(1 - centre), np.abs(1 + centre)) / scale])
-
-    @property
     def _columns(self) -> tuple[str, ...]:
-        return (*self.covariates, self.trait)
+        return (*self.covariates, *self.traits)
 
     @property
-    def _products(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Index pairs (i <= j) of the products of w = (1, covariates, trait), row by row."""
-        rows, columns = np.triu_indices(len(self._columns) + 1)
-        return rows.astype(np.int64), columns.astype(np.int64)
+    def _size(self) -> int:
+        """Covariates, with the intercept unless it is a site's own."""
+        return len(self.covariates) + (not self.site_effects)
+
+    @property
+    def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Index pairs (i <= j) of the products of w that a regression reads: traits meet covariates and themselves."""
+        k, wide = self._size, self._size + len(self.traits)
+        pairs = [(i, j) for i in range(k) for j in range(i, wide)] + [(j, j) for j in range(k, wide)]
+        rows, columns = np.array(pairs, dtype=np.int64).T
+        return rows, columns
+
+    def _forms(self, frame: Frame) -> NDArray[np.int64]:
+        """(M,) the forms of a slice's variants."""
+        assert frame.panel is not None
+        digits = self.forms[frame.start : frame.start + len(frame.panel)]
+        return np.frombuffer(digits.encode(), dtype=np.uint8).astype(np.int64) - ord("0")
+
+    def _imputed(self, frame: Frame) -> NDArray[np.float64]:
+        """The mean number of alternate alleles at each imputed variant of a slice."""
+        before = self.forms.count(str(Form.IMPUTED.value), 0, frame.start)
+        count = int(np.count_nonzero(self._forms(frame) == Form.IMPUTED))
+        return np.clip(np.array(self.imputed[before : before + count], dtype=np.float64), 0.0, 2.0)
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=self.panel if self.centre else None)
+        return Needs(columns=self._columns, panel=self.panel)
 
     def rounds(self) -> int:
         return 2
@@ -123,77 +185,158 @@ class LinearAssociation:
         return 0.0
 
     def slices(self, frame: Frame) -> tuple[slice, ...]:
-        return by_variants(frame) if self.centre else WHOLE
+        return by_variants(frame)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
-        k = len(self._columns)
+        assert frame.panel is not None
+        k, m = len(self._columns), len(frame.panel)
         if not self.centre:
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
-                "people": Field((), "people with trait and covariates", 1, 1),
+                "people": Field((), "people with traits and covariates", 1, 1),
                 "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.MOMENT_BITS),
                 "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.MOMENT_BITS),
+                **_counted(m),
+                **_held(m),
             }
-        assert frame.panel is not None
-        m, (i, j), f = len(frame.panel), self._products, self._bits
-        grid = 2.0**-f  # rounding moves a contribution by half of this at most
-        held = MOST_CONTRIBUTION * grid  # only a forged first round leads here
-        most = np.minimum(self._most[i] * self._most[j] + grid, held)
-        value = 2 * np.minimum(self._most[1:] + grid, held)  # times at most two alleles
-        products_l1, products_l2 = float(most.sum()), float(np.sqrt((most**2).sum()))
-        scores_l1, scores_l2 = m * float(value.sum()), m**0.5 * float(np.sqrt((value**2).sum()))
-        return {
-            "products": Field((len(i),), "products of intercept, covariates and trait", products_l1, products_l2, f),
-            "genotypes": Field(
-                (m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
-            ),
+        forms, (i, _), f = self._forms(frame), self._pairs, self._bits
+        m, less = int(np.count_nonzero(forms >= Form.WHOLE)), int(np.count_nonzero(forms == Form.LESS))
+        product, value = self._changes()
+        apart = product * (1 + self._within)  # two scatters change, of all people and of those with a genotype
+        over: Literal["people", "within"] = "within" if self._within else "people"
+        q, missing = len(i), "products of people without genotype"
+        fields = {
+            "products": Field((q,), "products of intercept, covariates and traits", *_norms(product), f, over=over),
+            **_counted(m),
             "scores": Field(
-                (m, k), "alternate alleles times covariates and trait", scores_l1, scores_l2, f, per_variant=True
+                (m, k), "alternate alleles times covariates and traits", *_norms(value, m), f, True, over=over
             ),
-            "missing": Field(
-                (m, len(i)),
-                "products of people without genotype",
-                m * products_l1,
-                m**0.5 * products_l2,
-                f,
-                per_variant=True,
-            ),
-            "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
+            "missing": Field((less, q), missing, *_norms(apart, less), f, True, over=over),
         }
+        if self.site_effects:
+            bits, words = self._bits - 1, "squared deviations of alleles from their mean at the site"
+            fields |= {
+                "squares": Field((m,), words, *_norms(np.array([4 + 2.0**-bits]), m), bits, True, over=over),
+                **_held(m),
+                "sites": Field((), "sites with people", 1, 1, over="sites"),
+            }
+        return fields
+
+    @property
+    def _within(self) -> bool:
+        """Whether what leaves adds over sites alone: a person moves the mean or the deviation of all at her site."""
+        return self.site_effects or self.standardise is Standardise.SITE
+
+    def _changes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The most by which a person changes each pair's product, and alleles times a column, from the ranges' ends.
+
+        Of deviations from a site's mean, a person at distance d adds at most d_i d_j, and each is rounded anew. Of n
+        people in the site's own deviations, no sum of products exceeds n, and n is at most `people`.
+        """
+        (i, j), grid = self._pairs, 2.0**-self._bits
+        centre, scale = np.array(self.centre), np.array(self.scale)
+        held = MOST_CONTRIBUTION * grid  # only a forged first round leads beyond
+        if self.standardise is Standardise.SITE:
+            whole = np.full(len(i), 2.0 * self.people + 1)
+            return whole, np.full(len(scale), 2 * whole[0])
+        if self.site_effects:
+            most = 2 / scale
+            product = most[i] * most[j] + (1 + self.people * (1 + most[i] + most[j])) * grid
+            return np.minimum(product, held), 2 * np.minimum(most + (1 + self.people) * grid, held)
+        most = np.concatenate([[1.0], np.maximum(np.abs(1 - centre), np.abs(1 + centre)) / scale])
+        return np.minimum(most[i] * most[j] + grid, held), 2 * np.minimum(most[1:] + grid, held)
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        assert cohort.genotypes is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        complete = np.flatnonzero(np.isfinite(columns).all(axis=1))
-        unit = columns[complete]
-        fields = self.leaves(frame)
+        inside = np.asarray(np.isfinite(columns).all(axis=1))
+        fields, people = self.leaves(frame), int(np.count_nonzero(inside))
+        cells = cohort.genotypes.counts(inside)
+        held = np.any(cells[:, :3], axis=1).astype(np.int64)
         if not self.centre:
             return {
-                "people": np.array(len(unit), dtype=np.int64),
-                "sums": fields["sums"].integers(unit).sum(axis=0),
-                "squares": fields["squares"].integers(unit**2).sum(axis=0),
+                "people": np.array(people, dtype=np.int64),
+                "sums": fields["sums"].integers(columns[inside]).sum(axis=0),
+                "squares": fields["squares"].integers(columns[inside] ** 2).sum(axis=0),
+                "genotypes": cells[:, 1:],
+                "holders": held,
             }
-        assert cohort.genotypes is not None
-        standardised = (unit - np.array(self.centre)) / np.array(self.scale)
-        z = fields["scores"].integers(standardised)
-        w = np.concatenate([np.ones((len(z), 1)), standardised], axis=1)
-        i, j = self._products
-        products = fields["products"].integers(w[:, i] * w[:, j])
-        genotypes = cohort.genotypes if len(complete) == len(cohort) else cohort.genotypes.take(complete)
-        scores = np.empty(fields["scores"].shape, dtype=np.int64)
-        missing = np.zeros(fields["missing"].shape, dtype=np.int64)
-        for start in range(0, len(genotypes), VARIANT_BLOCK):
-            span = slice(start, start + VARIANT_BLOCK)
-            codes = genotypes[span].codes()
-            scores[span] = _product(np.where(codes == MISSING, 0, codes), z)
-            for row in np.flatnonzero((codes == MISSING).any(axis=1)):
-                missing[start + row] = products[codes[row] == MISSING].sum(axis=0)
-        cells = genotypes.counts()
-        return {
-            "products": products.sum(axis=0),
-            "genotypes": cells[:, 1:],
+        forms, packed, f = self._forms(frame), cohort.genotypes.packed, self._bits
+        on, less, imputed = (np.flatnonzero(c) for c in (forms > Form.RARE, forms == Form.LESS, forms == Form.IMPUTED))
+        grid = fields["scores"]
+        w = np.zeros((len(cohort), 1 + columns.shape[1]))
+        w[inside, 0], w[inside, 1:] = 1.0, self._standardised(columns[inside], grid)
+        z = grid.integers(w[:, 1:])
+        size, (i, j) = 1 + len(self.covariates), self._pairs
+        scores = kernels.product(packed, on, cells[on], z)
+        scores[np.searchsorted(on, imputed)] += kernels.missing_imputed(packed, imputed, self._imputed(frame), z)
+        products, missing = kernels.products(w, size, f), kernels.missing_products(packed, less, w, size, f)
+        first = int(self.site_effects)  # without the intercept
+        out = {
+            "products": _paired(products[None], size, i + first, j + first)[0],
+            "genotypes": cells[on, 1:],
             "scores": scores,
-            "missing": missing,
-            "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
+            "missing": _paired(missing, size, i + first, j + first),
+        }
+        if not self.site_effects:
+            return out
+        return {
+            **out,
+            **self._centred(out, cells[on], people, z.sum(axis=0), missing[:, 0], frame),
+            "holders": held[on],
+            "sites": np.array(people > 0, dtype=np.int64),
+        }
+
+    def _standardised(self, columns: NDArray[np.float64], grid: Field) -> NDArray[np.float64]:
+        """(N, k) complete people's values of covariates and traits, centred and scaled as the question says.
+
+        Means and deviations of a site are of integers on the grid, so they do not depend on the order of its people.
+        """
+        out: NDArray[np.float64] = (columns - np.array(self.centre)) / np.array(self.scale)
+        if len(out) and self._within:
+            z = grid.integers(out)
+            out = (z - z.sum(axis=0) / len(z)) * 2.0**-grid.fraction_bits
+        if len(out) and self.standardise is Standardise.SITE:
+            squares = grid.integers(out**2).sum(axis=0) * 2.0**-grid.fraction_bits / len(out)
+            able = squares > LEAST_DEVIATION**2
+            out = np.where(able, out / np.sqrt(np.where(able, squares, 1.0)), 0.0)
+        return out
+
+    def _centred(
+        self,
+        sums: Summary,
+        cells: NDArray[np.int64],
+        people: int,
+        total: NDArray[np.int64],
+        missing: NDArray[np.int64],
+        frame: Frame,
+    ) -> Summary:
+        """The site's sums with genotypes, and the columns of those who count for a variant, measured from their means.
+
+        Args:
+            sums: as they are without.
+            cells: (m, 4) genotype counts.
+            people: n, of the site.
+            total, missing: the columns' sums over its people, (k,), and with the intercept first over those without a
+                genotype, (less, 1 + k).
+        """
+        forms, grid = self._forms(frame), 2.0**-self._bits
+        forms = forms[forms > Form.RARE]
+        alleles, squared = cells[:, 1] + 2.0 * cells[:, 2], cells[:, 1] + 4.0 * cells[:, 2]
+        given, counted = forms == Form.IMPUTED, np.maximum(people - cells[:, 3], 1)
+        mean, without = self._imputed(frame), cells[forms == Form.IMPUTED, 3]
+        alleles[given] += mean * without
+        squared[given] += mean**2 * without
+        counted[given] = max(people, 1)
+        columns = np.broadcast_to(total, (len(cells), len(total))).copy()
+        columns[forms == Form.LESS] -= missing[:, 1:]
+        left, (i, j) = columns[forms == Form.LESS].astype(np.float64), self._pairs
+        apart = left[:, i] * left[:, j] * grid / counted[forms == Form.LESS, None]
+        squares = (squared - alleles**2 / counted) * 2.0 ** (self._bits - 1)
+        return {
+            "scores": sums["scores"] - _whole(alleles[:, None] * columns / counted[:, None]),
+            "missing": sums["missing"] + _whole(apart),
+            "squares": _whole(squares),
         }
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
@@ -201,94 +344,132 @@ class LinearAssociation:
             if small(sums["people"], minimum_cell):
                 return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
             return sums
+        forms = np.frombuffer(self.forms.encode(), dtype=np.uint8) - ord("0")
+        forms = forms[forms > Form.RARE]
         het, alt, missing = sums["genotypes"].T
-        observed = (int(sums["products"][0]) >> self._bits) - missing
+        observed = self.people - missing
         minor = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
-        few = small(missing, minimum_cell) | (minor < minimum_cell) | (observed < minimum_cell)
-        return replaced(sums, BY_VARIANT, few & (observed > 0), WITHHELD)
+        # How many people were given the mean is not told, so that they may be few.
+        few = small(missing, minimum_cell) & (forms != Form.IMPUTED)
+        few |= (minor < minimum_cell) | (observed < minimum_cell)
+        few &= observed > 0
+        shown = replaced(sums, [n for n in BY_VARIANT if n in sums], few, WITHHELD)
+        return replaced(shown, ("missing",), few[forms == Form.LESS], WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | LinearAssociation:
+        assert frame.panel is not None
         fields = self.leaves(frame)
         sums = self.withhold(total.sums, total.minimum_cell)
         if not self.centre:
             if sums["people"] == WITHHELD:
-                return self._answer(frame, math.nan, np.ones(len(frame.panel or ()), dtype=bool))
-            return self._standardised({name: fields[name].values(sums[name]) for name in fields})
-        assert frame.panel is not None
-        held = held_by_few(sums["holders"], len(total.sites))
-        hidden = held | (sums["genotypes"] == WITHHELD).any(axis=1)
-        sums = replaced(sums, BY_VARIANT, hidden, 0)
-        values = {name: fields[name].values(sums[name]) for name in fields}
-        k = len(self._columns)  # intercept and covariates
-        people = int(sums["products"][0]) >> self._bits
+                return self._answer(frame, math.nan, np.zeros(len(frame.panel), dtype=np.int64), {})
+            return self._second_round(sums, {name: fields[name].values(sums[name]) for name in ("sums", "squares")})
+        forms, k, unit = self._forms(frame), len(self.covariates), 2.0**-self._bits
+        on = forms[forms > Form.RARE]
+        hidden = (sums["genotypes"] == WITHHELD).any(axis=1)
+        sums = replaced(sums, [n for n in BY_VARIANT if n in sums], hidden, 0)
+        sums = replaced(sums, ("missing",), hidden[on == Form.LESS], 0)
+        self._checked(fields["products"].values(sums["products"]))
         het, alt, missing = sums["genotypes"].T
-        observed, alleles = people - missing, het + 2 * alt
-        whole = _symmetric(values["products"][None, :], *self._products, k + 1)
-        if people < 1 or np.abs(np.diagonal(whole[0])[1:] / people - 1).max(initial=0.0) > 0.9:
-            raise GenosumError(
-                "Columns standardised by round 1 have a mean square of 1 in round 2.",
-                "sums that do not agree",
-                "run the study again; if it stays so, a site's data changed in between.",
-            )
-        if np.linalg.eigvalsh(whole[0] / people)[0] < 1e-9:
-            raise UsageError(
-                "Covariates must not explain one another or the trait.",
-                f"{', '.join(self._columns)} are linearly dependent",
-                "drop what follows from the others.",
-            )
-        beta, error = _regressions(
-            whole - _symmetric(values["missing"], *self._products, k + 1),
-            np.concatenate([alleles[:, None].astype(np.float64), values["scores"]], axis=1),
-            (het + 4 * alt).astype(np.float64),
-            observed,
+        observed, alleles, squares = self.people - missing, het + 2.0 * alt, het + 4.0 * alt
+        given, n = on == Form.IMPUTED, np.where(on == Form.IMPUTED, self.people, observed)
+        mean, without = self._imputed(frame), missing[on == Form.IMPUTED]
+        frequency = alleles / np.maximum(2 * observed, 1)
+        coarse = given & small(missing, total.minimum_cell)
+        frequency[coarse] = np.rint(frequency[coarse] * self.people) / self.people
+        alleles[given] += mean * without
+        squares[given] += mean**2 * without
+        scores, degrees = fields["scores"].values(sums["scores"]), n - k - 2
+        if self.site_effects:
+            squares = fields["squares"].values(sums["squares"])
+            degrees = n - k - 1 - np.where(given, sums["sites"], sums["holders"])
+        else:
+            scores = np.concatenate([alleles[:, None], scores], axis=1)
+        at = np.where(on == Form.LESS, np.cumsum(on == Form.LESS) - 1, -1)
+        degrees[hidden] = 0
+        beta, error = kernels.regress(
+            sums["products"], sums["missing"], at, self._pairs, unit, scores, squares, degrees, self._size
         )
-        degrees = observed - k - 1
-        span = frame.columns[self.trait]
-        unit = self.scale[-1] * (span.maximum - span.minimum) / 2
+        spans = [frame.columns[name] for name in self.traits]
+        units = np.array(self.scale[k:]) * [(s.maximum - s.minimum) / 2 for s in spans]
+        if self.standardise is Standardise.SITE:
+            units = np.ones(len(spans))
         with np.errstate(invalid="ignore", divide="ignore"):
             t = beta / error
-            columns = {
-                "beta": beta * unit,
-                "standard_error": error * unit,
-                "t": t,
-                "p_value": 2 * special.stdtr(np.maximum(degrees, 1), -np.abs(t)),
-                "effect_allele_frequency": alleles / (2 * observed),
-                "n": observed,
-            }
-        return self._answer(frame, people, hidden, held, columns)
+            p = 2 * special.stdtr(np.maximum(degrees, 1)[:, None], -np.abs(t))
+        hide = np.where(hidden, np.nan, 1.0)
+        estimates = {
+            name: dict(zip(ESTIMATES, (*columns, frequency * hide, n * hide), strict=True))
+            for name, *columns in zip(self.traits, (beta * units).T, (error * units).T, t.T, p.T, strict=True)
+        }
+        whole = np.zeros(len(forms), dtype=bool)
+        whole[forms > Form.RARE] = hidden
+        return self._answer(frame, self.people, forms, estimates, whole)
 
     def _answer(
         self,
         frame: Frame,
         people: float,
-        withheld: NDArray[np.bool_],
-        held_by_few: NDArray[np.bool_] | None = None,
-        columns: Mapping[str, NDArray[Any]] | None = None,
+        forms: NDArray[np.int64],
+        estimates: Mapping[str, Mapping[str, NDArray[np.float64]]],
+        hidden: NDArray[np.bool_] | None = None,
     ) -> Answer:
-        """The table with NaN in the rows that are withheld; `columns` and `held_by_few` are None if all are."""
+        """Each trait's table with NaN in the rows that are withheld; `estimates` is empty if all are."""
         assert frame.panel is not None
-        nothing = np.full(len(withheld), np.nan)
-        shown = {name: np.where(withheld, np.nan, columns[name]) if columns else nothing for name in ESTIMATES}
-        table: dict[str, Column] = {
-            **variant_columns(frame.panel),
-            **shown,
+        there = forms > Form.RARE
+        withheld = ~there if hidden is None else ~there | hidden
+        variants = variant_columns(frame.panel)
+        flags = {
+            "imputed": (forms == Form.IMPUTED) & ~withheld,
             "withheld": withheld,
-            "held_by_few": np.zeros_like(withheld) if held_by_few is None else held_by_few,
+            "rare": (forms == Form.RARE),
+            "held_by_few": (forms == Form.FEW) & bool(estimates),
         }
+        tables: dict[str, Mapping[str, Column]] = {}
+        for trait in self.traits:
+            shown = {name: np.full(len(forms), np.nan) for name in ESTIMATES}
+            for name, values in estimates.get(trait, {}).items():
+                shown[name][there] = values
+            tables[trait] = {**variants, **shown, **flags}
         facts: dict[str, float | int | str] = {
             "people": people,
-            "trait": self.trait,
+            "traits": ", ".join(self.traits),
             "covariates": ", ".join(self.covariates),
             "variants": len(frame.panel),
+            "rare": int(flags["rare"].sum()),
+            "imputed": int(flags["imputed"].sum()),
         }
-        return Answer({"associations": table}, facts, int(withheld.sum()))
+        return Answer(tables, facts, int(withheld.sum()))
 
-    def _standardised(self, values: dict[str, NDArray[np.float64]]) -> LinearAssociation:
-        people = float(values["people"])
-        if people < len(self._columns) + 2:
+    def _checked(self, products: NDArray[np.float64]) -> None:
+        """Assert that the second round's products are those of the first round's people, and no column follows from
+        others."""
+        (i, j), size = self._pairs, self._size
+        whole = np.zeros((size + len(self.traits),) * 2)
+        whole[i, j] = whole[j, i] = products / max(self.people, 1)
+        squares = np.diagonal(whole)
+        low = -1.0 if self._within else 0.1
+        if self.people < 1 or not ((squares > low) & (squares < 1.9)).all():
+            raise GenosumError(
+                "Columns standardised by round 1 have a mean square of 1 in round 2.",
+                "sums that do not agree",
+                "run the study again; if it stays so, a site's data changed in between.",
+            )
+        for number, trait in enumerate(self.traits, start=size):
+            here = [*range(size), number]
+            if np.linalg.eigvalsh(whole[np.ix_(here, here)])[0] < 1e-9:
+                raise UsageError(
+                    "Covariates must not explain one another or a trait, with site effects within the sites.",
+                    f"{', '.join((*self.covariates, trait))} are linearly dependent",
+                    "drop what follows from the others.",
+                )
+
+    def _second_round(self, sums: Summary, values: dict[str, NDArray[np.float64]]) -> LinearAssociation:
+        people = int(sums["people"])
+        if people < len(self.covariates) + 3:
             raise UsageError(
                 "A regression needs more people than it has parameters.",
-                f"{people:.0f} people have trait and covariates, {len(self._columns) + 1} parameters",
+                f"{people} people have traits and covariates, {len(self.covariates) + 2} parameters",
                 "drop covariates or ask sites that have the columns.",
             )
         mean = values["sums"] / people
@@ -296,151 +477,49 @@ class LinearAssociation:
         constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > LEAST_DEVIATION**2]
         if constant:
             raise UsageError(
-                "Trait and covariates must vary over the sites together, relative to their range.",
+                "Traits and covariates must vary over the sites together, relative to their range.",
                 f"(nearly) constant: {', '.join(constant)}",
                 "drop them or narrow their range.",
             )
-        return replace(self, people=int(people), centre=tuple(mean.tolist()), scale=tuple(np.sqrt(variance).tolist()))
+        het, alt, missing = sums["genotypes"].T
+        observed, alleles = people - missing, het + 2 * alt
+        minor = np.minimum(alleles, 2 * observed - alleles)
+        less = (missing >= self.minimum_missing) & (self.missing is Missing.COMPLETE_CASE)
+        forms = np.where(missing == 0, Form.WHOLE, np.where(less, Form.LESS, Form.IMPUTED))
+        forms[minor < self.minimum_minor_alleles] = Form.RARE
+        forms[sums["holders"] < LEAST_HOLDERS] = Form.FEW
+        given = forms == Form.IMPUTED
+        return replace(
+            self,
+            people=people,
+            centre=tuple(mean.tolist()),
+            scale=tuple(np.sqrt(variance).tolist()),
+            forms=(forms + ord("0")).astype(np.uint8).tobytes().decode(),
+            imputed=tuple((alleles[given] / observed[given]).tolist()),
+        )
 
 
-def _product(alleles: NDArray[np.uint8], z: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(m, k) sums of alternate alleles (m, n) times integers (n, k), exact.
-
-    Each integer is cut into a high and a low limb of 26 bits; a tile's sum of either stays below 2^53, where float64
-    holds every integer, so the matrix product is exact in whatever order the library adds.
-    """
-    limbs = np.concatenate([z >> LIMB_BITS, z & (2**LIMB_BITS - 1)], axis=1).astype(np.float64)
-    out = np.zeros((len(alleles), 2 * z.shape[1]), dtype=np.int64)
-    for start in range(0, len(z), PEOPLE_BLOCK):
-        span = slice(start, start + PEOPLE_BLOCK)
-        out += (alleles[:, span].astype(np.float64) @ limbs[span]).astype(np.int64)
-    k = z.shape[1]
-    return (out[:, :k] << LIMB_BITS) + out[:, k:]
+def _counted(variants: int) -> dict[str, Field]:
+    words = "people with 1, 2 or no observed alternate alleles"
+    return {"genotypes": Field((variants, 3), words, variants, variants**0.5, per_variant=True)}
 
 
-def _symmetric(vech: NDArray[np.float64], i: NDArray[np.int64], j: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """(M, size, size) symmetric matrices from their upper triangles (M, q)."""
-    out = np.empty((len(vech), size, size))
-    out[:, i, j] = vech
-    out[:, j, i] = vech
-    return out
+def _held(variants: int) -> dict[str, Field]:
+    words = "sites that hold the variant"
+    return {"holders": Field((variants,), words, variants, variants**0.5, per_variant=True, over="sites")}
 
 
-def _regressions(
-    products: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    observed: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope and standard error of the genotype, per variant.
-
-    Args:
-        products: (M, k + 1, k + 1) products of (1, covariates, trait) over the people with a genotype.
-        scores: (M, k + 1) genotype times (1, covariates, trait).
-        squares: (M,) squared genotypes.
-        observed: (M,) people with a genotype.
-
-    Returns:
-        beta, error: (M,) NaN where covariates explain the genotype, or too few people remain.
-    """
-    k = products.shape[1] - 1
-    beta, error = np.full(len(products), np.nan), np.full(len(products), np.nan)
-    able = np.flatnonzero(observed > k + 1)
-    spectrum = np.linalg.eigvalsh(products[able, :k, :k])
-    able = able[spectrum[:, 0] > 1e-10 * spectrum[:, -1]]
-    factor = np.linalg.cholesky(products[able, :k, :k])
-    right = np.stack([scores[able, :k], products[able, :k, k]], axis=2)
-    u, v = np.moveaxis(np.linalg.solve(factor, right), 2, 0)  # L^-1 X'g and L^-1 X'y
-    s_gg = squares[able] - (u * u).sum(axis=1)
-    s_gy = scores[able, k] - (u * v).sum(axis=1)
-    s_yy = products[able, k, k] - (v * v).sum(axis=1)
-    # Where covariates explain the genotype or the trait, what is left over is rounding and not a fit.
-    fit = (s_gg > 1e-8 * np.maximum(squares[able], 1e-300)) & (s_yy > 1e-10 * products[able, k, k])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = np.where(fit, s_gy / s_gg, np.nan)
-        residual = np.maximum(s_yy - slope * s_gy, 0.0)
-        beta[able] = slope
-        error[able] = np.sqrt(residual / ((observed[able] - k - 1) * s_gg))
-    return beta, error
+def _norms(entries: NDArray[np.float64], times: int = 1) -> tuple[float, float]:
+    """L1 and L2 of an array that has these entries so many times."""
+    return times * float(entries.sum()), times**0.5 * float(np.sqrt((entries**2).sum()))
 
 
-GENOME_WIDE = 5e-8
-"""The usual level of genome-wide significance."""
+def _whole(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The nearest integers, held where a ring element may be; only forged totals lead there."""
+    held: NDArray[np.int64] = np.clip(np.rint(values), -MOST_CONTRIBUTION, MOST_CONTRIBUTION).astype(np.int64)
+    return held
 
 
-def genomic_inflation(p: NDArray[np.float64]) -> float:
-    """Lambda [2]: the median chi-square of the p values over its expectation; NaN where there is none.
-
-    >>> round(genomic_inflation(np.linspace(0.001, 0.999, 999)), 3)
-    1.0
-
-    [2] Devlin, Roeder: Genomic control for association studies, Biometrics 55 (1999).
-    """
-    p = p[np.isfinite(p)]
-    return float(special.chdtri(1, np.median(p)) / special.chdtri(1, 0.5)) if len(p) else float("nan")
-
-
-def _evidence(answer: Answer) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(M,) -log10 p and whether it is shown at all."""
-    p = np.asarray(answer.tables["associations"]["p_value"], dtype=np.float64)
-    return -np.log10(np.maximum(p, np.finfo(np.float64).tiny)), np.isfinite(p)
-
-
-def draw_manhattan(answer: Answer, axes: Any) -> str:
-    """Draw each variant's -log10 p along the genome; returns the figure in words."""
-    table = answer.tables["associations"]
-    evidence, shown = _evidence(answer)
-    chromosomes = np.array(table["chromosome"])
-    positions = np.asarray(table["position"], dtype=np.float64) / 1e6
-    order = list(dict.fromkeys(table["chromosome"]))
-    offset, ticks = 0.0, []
-    place = positions.copy()
-    for number, name in enumerate(order):
-        here = chromosomes == name
-        if len(order) > 1:  # chromosomes stand side by side, in the panel's order
-            place[here] += offset - positions[here].min()
-            offset = float(place[here].max()) + 5.0
-            ticks.append((float(place[here].mean()), str(name)))
-        here &= shown
-        axes.scatter(place[here], evidence[here], s=7, color=f"C{2 * (number % 2)}", linewidths=0, rasterized=True)
-    level = -np.log10(GENOME_WIDE)
-    axes.axhline(level, color="C1", linewidth=1, linestyle=(0, (5, 3)))
-    axes.set_ylim(0, 1.1 * max(float(evidence[shown].max(initial=0)), level + 1))
-    axes.margins(x=0.01)
-    axes.set_ylabel("−log₁₀ p")
-    if len(order) > 1:
-        axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
-        axes.set_xlabel("chromosome")
-    else:
-        axes.set_xlabel(f"position on chromosome {order[0]} (million base pairs)")
-    if not shown.any():
-        return "Manhattan plot without a point: every variant is withheld."
-    top = int(np.argmax(np.where(shown, evidence, -1)))
-    name = f"{chromosomes[top]}:{int(np.asarray(table['position'])[top])}"
-    left = place[top] > (place.min() + place.max()) / 2
-    shift, side = (-7, "right") if left else (7, "left")
-    axes.annotate(name, (place[top], evidence[top]), xytext=(shift, -2), textcoords="offset points", ha=side)
-    passing = int((shown & (evidence > level)).sum())
-    return (
-        f"Manhattan plot of {int(shown.sum()):,} variants: {passing:,} lie beyond the level of 5 × 10⁻⁸ (dashed line), "
-        f"the highest is {name} at −log₁₀ p = {evidence[top]:.1f}."
-    )
-
-
-def draw_quantiles(answer: Answer, axes: Any) -> str:
-    """Draw observed against expected -log10 p with the band that 95 % of null p values keep; returns it in words."""
-    evidence, shown = _evidence(answer)
-    observed = np.sort(evidence[shown])[::-1]
-    n = len(observed)
-    rank = np.arange(1, n + 1)
-    expected = -np.log10((rank - 0.5) / max(n, 1))
-    at = np.unique(np.geomspace(1, n, 200).astype(np.int64)) if n else np.arange(0)
-    band = [-np.log10(special.betaincinv(at, n + 1 - at, q)) for q in (0.025, 0.975)]
-    axes.fill_between(expected[at - 1], band[1], band[0], color="C2", alpha=0.3, linewidth=0)
-    axes.plot([0, expected.max(initial=1)], [0, expected.max(initial=1)], color="C2", linewidth=1)
-    axes.scatter(expected, observed, s=7, color="C0", linewidths=0, rasterized=True)
-    inflation = genomic_inflation(np.asarray(answer.tables["associations"]["p_value"], dtype=np.float64))
-    axes.text(0.05, 0.93, f"λ = {inflation:.3f}", transform=axes.transAxes, va="top")
-    axes.set_xlabel("expected −log₁₀ p")
-    axes.set_ylabel("observed −log₁₀ p")
-    return f"Observed against expected p values of {n:,} variants; genomic inflation λ = {inflation:.3f}."
+def _paired(sums: NDArray[np.int64], size: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(R, q) the products of pairs of columns out of (R, size + 1, C), as `kernels.products` gives them."""
+    return sums[:, np.minimum(i, size), j]

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies import kernels
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
@@ -47,28 +48,7 @@ def hardy_weinberg(homozygous_1: Column, heterozygous: Column, homozygous_2: Col
     >>> hardy_weinberg(np.array([201, 0]), np.array([144, 0]), np.array([13, 0])).round(7).tolist()
     [0.0409479, nan]
     """
-    het = np.asarray(heterozygous, dtype=np.float64)
-    rare = np.minimum(homozygous_1, homozygous_2).astype(np.float64)
-    common = np.maximum(homozygous_1, homozygous_2).astype(np.float64)
-    total, tail = np.ones_like(het), np.ones_like(het)
-    # Tables with the same allele counts are walked outwards from the observed one, relative to its probability.
-    for fewer in (True, False):
-        active = np.flatnonzero(het > 1) if fewer else np.flatnonzero(rare > 0)
-        h, r, c, p = het[active], rare[active], common[active], np.ones(len(active))
-        while len(active):
-            if fewer:
-                p = p * h * (h - 1) / (4 * (r + 1) * (c + 1))
-                h, r, c = h - 2, r + 1, c + 1
-                more = h > 1
-            else:
-                p = p * 4 * r * c / ((h + 2) * (h + 1))
-                h, r, c = h + 2, r - 1, c - 1
-                more = r > 0
-            total[active] += p
-            tail[active] += np.where(p <= 1 + 1e-8, p, 0)
-            more &= p > tail[active] * 1e-17  # beyond the mode, probabilities fall for good
-            active, h, r, c, p = active[more], h[more], r[more], c[more], p[more]
-    return np.where(het + rare + common > 0, np.minimum(1.0, tail / total), np.nan)
+    return kernels.hardy_weinberg(np.stack([homozygous_1, heterozygous, homozygous_2], axis=1).astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,172 @@
-"""Loops over packed genotypes, compiled. All of them add integers, so their order does not matter."""
+"""Fast loops over packed genotypes. What they sum are integers: results are equal bit for bit everywhere.
+
+The compiler is loaded when a loop is first called, not when a page that may call it is read. Work is cut by variants
+into pieces of a constant size, for two threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategies.kernels.threads import THREADS
+
+VARIANTS_AT_A_TIME = 512
+LANES = 8
+"""Columns are filled up to a multiple of this: 512 bits of integers."""
+
+Packed = NDArray[np.uint8]
+
+
+@cache
+def _packed() -> ModuleType:
+    from strategies.kernels import packed  # noqa: PLC0415  (half a second of compiler)
+
+    return packed
+
+
+@cache
+def _statistics() -> ModuleType:
+    from strategies.kernels import statistics  # noqa: PLC0415  (likewise)
+
+    return statistics
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)
+
+
+def _in_pieces(work: Callable[[slice], None], variants: int) -> None:
+    """Do the work on every piece of so many variants. No linear algebra is called, whose threads would rest."""
+    starts = range(0, variants, VARIANTS_AT_A_TIME)
+    pieces = [slice(start, min(start + VARIANTS_AT_A_TIME, variants)) for start in starts]
+    if len(pieces) < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    for _ in _pool().map(work, pieces):
+        pass
+
+
+def _words(people: int) -> int:
+    return -(-people // 32)
+
+
+def _filled(values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64] | NDArray[np.int64]:
+    """(32 W, C') the same (N, C) and zeros."""
+    people, columns = values.shape
+    out = np.zeros((32 * _words(people), -(-columns // LANES) * LANES), dtype=values.dtype)
+    out[:people, :columns] = values
+    return out
+
+
+def counts(packed: Packed, people: int, inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """(M, 4) people with 0, 1, 2 or no observed alternate alleles, among all N or those `inside` (N,)."""
+    both = np.zeros((32 * _words(people), 2), dtype=bool)
+    both[:people] = True if inside is None else inside[:, None]
+    bits = np.packbits(both, bitorder="little").view(np.uint64)
+    among = people if inside is None else int(np.count_nonzero(inside))
+    out, packed = np.empty((len(packed), 4), dtype=np.int64), np.ascontiguousarray(packed)
+    _in_pieces(lambda s: _packed().count(packed[s], bits, among, out[s]), len(packed))
+    return out
+
+
+def product(
+    packed: Packed, rows: NDArray[np.int64], cells: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(R, C) alternate alleles, 0 where missing, of some rows times (N, C) integers, exact modulo 2^64.
+
+    Args:
+        rows: (R,) of the M variants.
+        cells: (R, 4) their counts, by which the fewest people are walked.
+        columns: (N, C).
+    """
+    filled = _filled(columns)
+    total = filled.sum(axis=0)
+    walked = np.stack([cells[:, 1] + cells[:, 2], cells.sum(axis=1) - cells[:, 1], cells.sum(axis=1) - cells[:, 2]])
+    taken, packed = np.argmin(walked, axis=0), np.ascontiguousarray(packed)
+    out = np.empty((len(rows), filled.shape[1]), dtype=np.int64)
+    _in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
+    return out[:, : columns.shape[1]]
+
+
+def products(values: NDArray[np.float64], size: int, fraction_bits: int) -> NDArray[np.int64]:
+    """(size + 1, C) sums over people of the products on the grid of (N, C) values: of each of the first `size` columns
+    with all, and in the last row the squares."""
+    filled = _filled(values)
+    out = np.zeros((size + 1, filled.shape[1]), dtype=np.int64)
+    _packed().products(filled, size, 2.0**fraction_bits, out)
+    return out[:, : values.shape[1]]
+
+
+def missing_products(
+    packed: Packed, rows: NDArray[np.int64], values: NDArray[np.float64], size: int, fraction_bits: int
+) -> NDArray[np.int64]:
+    """(R, size + 1, C) the same over the people without a genotype, for some rows."""
+    filled, packed = _filled(values), np.ascontiguousarray(packed)
+    out = np.zeros((len(rows), size + 1, filled.shape[1]), dtype=np.int64)
+    unit = 2.0**fraction_bits
+    _in_pieces(lambda s: _packed().missing_products(packed, rows[s], filled, size, unit, out[s]), len(rows))
+    return out[:, :, : values.shape[1]]
+
+
+def missing_imputed(
+    packed: Packed, rows: NDArray[np.int64], alleles: NDArray[np.float64], columns: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(R, C) sums over the people without a genotype of (N, C) integers times the (R,) alleles that each is taken to
+    have, each rounded."""
+    filled, packed = _filled(columns), np.ascontiguousarray(packed)
+    out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
+    _in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
+    return out[:, : columns.shape[1]]
+
+
+def unpack(packed: Packed, people: int) -> NDArray[np.uint8]:
+    """(M, N) codes."""
+    out = np.empty((len(packed), people), dtype=np.uint8)
+    _in_pieces(lambda s: _packed().unpack(packed[s], people, out[s]), len(packed))
+    return out
+
+
+def take(packed: Packed, people: NDArray[np.int64]) -> Packed:
+    """(M, ceil(K / 4)) bytes of K of the people, in the order given."""
+    out = np.empty((len(packed), -(-len(people) // 4)), dtype=np.uint8)
+    _in_pieces(lambda s: _packed().take(packed[s], people, out[s]), len(packed))
+    return out
+
+
+def hardy_weinberg(cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M,) exact p values of (M, 3) genotype counts; NaN where nobody is."""
+    out = np.empty(len(cells))
+    _in_pieces(lambda s: _statistics().hardy_weinberg(cells[s], out[s]), len(cells))
+    return out
+
+
+def regress(
+    products: NDArray[np.int64],
+    missing: NDArray[np.int64],
+    at: NDArray[np.int64],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    unit: float,
+    scores: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    degrees: NDArray[np.int64],
+    size: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(M, P) slope of each variant's genotype in the regression of each trait on it and the covariates, and its
+    standard error; NaN where there is none. See `statistics.regress` for the arguments."""
+    beta, error = (np.empty((len(at), scores.shape[1] - size)) for _ in range(2))
+    places = at, scores, squares, degrees
+
+    def work(s: slice) -> None:
+        mine, score, square, free = (a[s] for a in places)
+        _statistics().regress(products, missing, mine, *pairs, unit, score, square, free, size, beta[s], error[s])
+
+    _in_pieces(work, len(at))
+    return beta, error

@@ -38,7 +38,7 @@ name = "gstt1"
 analysis = "association"
 regime = "exact"
 panel = "few"
-trait = "GSTT1_rn"
+traits = ["GSTT1_rn"]
 covariates = ["sex", "pc1", "pc2", "pc3"]
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from strategies.analyses.association import Missing, Standardise
 from strategies.analysis import Analysis, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import Cohort, Genotypes
@@ -80,7 +81,9 @@ def cohorts(variants: int) -> dict[str, Cohort]:
 
 PARAMETERS: dict[str, Any] = {
     "panel": "common",
-    "trait": "trait",
+    "traits": ("trait",),
+    "minimum_minor_alleles": 1,
+    "minimum_missing": 1,
     "covariates": ("sex", "score"),
     "label": "high",
     "expected_people": 200,
@@ -98,6 +101,11 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"by": "trait"},
     {"sex": "sex"},
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
+    {"traits": ("trait", "high"), "minimum_missing": 31},
+    {"missing": Missing.MEAN_IMPUTED, "covariates": ("sex",)},
+    {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
+    {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
+    {"standardise": Standardise.SITE},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""

@@ -336,7 +336,7 @@ def test_answers_of_the_catalogue_are_measured_as_they_are():
     }  # fmt: skip
     assert [a.auc for a in attacks] == sorted((a.auc for a in attacks), reverse=True)
     assert all(a.auc > 0.75 and (a.members, a.others, a.synthetic) == (150, 150, True) for a in attacks)
-    (regressed,) = asked(LinearAssociation("panel", "trait", ("age",)), frame, halves)
+    (regressed,) = asked(LinearAssociation("panel", ("trait",), ("age",)), frame, halves)
     assert regressed.auc > 0.75
     assert (regressed.members, regressed.others) == (144, 150), "people without a trait are in no regression"
 

@@ -363,7 +363,7 @@ def test_a_variant_that_few_sites_hold_is_left_out_and_named(
     counts, linear = tiny.conductor(asked, quick_path / "run").run()
     for result, table, numbers in (
         (counts, "frequencies", ("hom_ref", "het", "hom_alt", "missing", "ac", "an", "call_rate", "hwe_p")),
-        (linear, "associations", ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")),
+        (linear, "trait", ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")),
     ):
         columns = result.answer.tables[table]
         assert np.flatnonzero(columns["held_by_few"]).tolist() == [20]
@@ -397,7 +397,7 @@ def test_few_people_with_the_trait_are_not_asked_about(
     tiny = make_tiny(edit=edit, minimum_cell=5, minimum_people=1)
     link, asked = tiny.link(), study(LINEAR)
     (result,) = tiny.conductor(asked, quick_path / "run", link).run()
-    table, answer = result.answer.tables["associations"], result.answer
+    table, answer = result.answer.tables["trait"], result.answer
     assert np.asarray(table["withheld"]).all() == withheld
     assert np.isnan(np.asarray(table["beta"])).all() == withheld
     assert math.isnan(float(answer.facts["people"])) == withheld
@@ -406,4 +406,4 @@ def test_few_people_with_the_trait_are_not_asked_about(
     fl_server.results.write(asked, tiny.federation, [result], quick_path / "out")
     stored = fl_server.results.load(quick_path / "out")["linear"]
     assert (stored.facts["people"] is None) == withheld
-    assert (quick_path / "out" / "linear" / "associations.tsv.gz").exists() != withheld
+    assert (quick_path / "out" / "linear" / "trait.tsv.gz").exists() != withheld

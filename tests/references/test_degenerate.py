@@ -15,7 +15,7 @@ from strategies.errors import GenosumError, UsageError
 from tests.laws.zoo import RANGES, add, cohort, panel
 
 VARIANTS = 23
-QUESTION = LinearAssociation("common", "trait", ("sex", "score"))
+QUESTION = LinearAssociation("common", ("trait",), ("sex", "score"), minimum_minor_alleles=1, minimum_missing=1)
 
 
 def answered(people: Cohort, question: LinearAssociation = QUESTION, minimum_cell: int = 0) -> Answer:
@@ -43,13 +43,13 @@ def test_a_covariate_that_stands_there_twice_is_named() -> None:
     people = cohort(200, VARIANTS, 32, missing=0.0)
     twice = with_column(people, "copy", people.columns["score"])
     with pytest.raises(UsageError, match="score, copy"):
-        answered(twice, LinearAssociation("common", "trait", ("score", "copy")))
+        answered(twice, LinearAssociation("common", ("trait",), ("score", "copy")))
 
 
 def test_a_trait_that_nearly_follows_is_still_a_regression() -> None:
     people = cohort(200, VARIANTS, 33, missing=0.0)
     noise = np.random.default_rng(1).normal(0, 1e-3, 200)
-    table = answered(with_column(people, "trait", (people.columns["sex"] - 1) / 2 + noise)).tables["associations"]
+    table = answered(with_column(people, "trait", (people.columns["sex"] - 1) / 2 + noise)).tables["trait"]
     t = np.asarray(table["t"])
     assert np.isfinite(t).any()
     assert np.nanmax(np.abs(t)) < 8
@@ -73,8 +73,8 @@ def test_carriers_are_people_not_alleles() -> None:
     codes[4] = 0
     codes[4, :3] = 2
     rare = replace(people, genotypes=type(people.genotypes).pack(codes))
-    assert answered(rare, minimum_cell=5).tables["associations"]["withheld"][4]
-    assert not answered(rare, minimum_cell=3).tables["associations"]["withheld"][4]
+    assert answered(rare, minimum_cell=5).tables["trait"]["withheld"][4]
+    assert not answered(rare, minimum_cell=3).tables["trait"]["withheld"][4]
 
 
 @pytest.mark.parametrize("span", [(0.0, 0.0), (0.0, 5e-324), (1e9, 1e9 + 1e-3), (5.0, 4.0), (-1e308, 1e308)])

@@ -19,10 +19,11 @@ from sklearn.metrics import roc_auc_score
 from fl_server.planning import frequencies, model, power
 from fl_server.planning.steps import together
 from strategies.analyses.allele_frequency import NoisedFrequency, interval
-from strategies.analyses.association import GENOME_WIDE, LinearAssociation
+from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
+from strategies.evidence import GENOME_WIDE
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget, Loss
 from strategies.protections import noise
@@ -164,11 +165,13 @@ class Asked:
             age = rng.uniform(20, 90, self.people)
             trait = 0.02 * age + self.effect * g[0] + rng.standard_normal(self.people)
             cohort = Cohort(self.people, Genotypes.pack(g), {"trait": trait, "age": age})
-            question: LinearAssociation | Answer = LinearAssociation("panel", "trait", ("age",))
+            question: LinearAssociation | Answer = LinearAssociation(
+                "panel", ("trait",), ("age",), minimum_minor_alleles=1
+            )
             while isinstance(question, LinearAssociation):
                 sites = [question.summarise(cohort.take(np.arange(self.people)[k::3]), frame) for k in range(3)]
                 question = question.conclude(Total(reduce(add, sites), ("a", "b", "c")), frame)
-            table = question.tables["associations"]
+            table = question.tables["trait"]
             hits += bool(np.asarray(table["p_value"])[0] < self.level)
             errors.append(float(np.asarray(table["standard_error"])[0]))
         return hits / repeats, float(np.mean(errors))

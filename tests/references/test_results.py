@@ -114,7 +114,9 @@ def study():
         questions=(
             Question("counts", GenotypeCounts("all", by="sex", sex="sex")),
             Question("frequencies", NoisedFrequency("few"), budget, by_site=True),
-            Question("scan", LinearAssociation("all", "trait", ("sex",))),
+            Question(
+                "scan", LinearAssociation("all", ("trait",), ("sex",), minimum_minor_alleles=1, minimum_missing=1)
+            ),
             Question("model", training, budget),
         ),
     )
@@ -336,7 +338,7 @@ def test_nothing_is_overwritten_or_half_written(study, federation, results, fold
 
 
 def test_gwas_ssf_has_the_mandatory_columns_in_order(folder, results):
-    lines = gzip.decompress((folder / "scan/associations.tsv.gz").read_bytes()).decode().splitlines()
+    lines = gzip.decompress((folder / "scan/trait.tsv.gz").read_bytes()).decode().splitlines()
     header = lines[0].split("\t")
     assert header[:8] == [
         "chromosome",
@@ -350,7 +352,7 @@ def test_gwas_ssf_has_the_mandatory_columns_in_order(folder, results):
     ]
     assert header[8:] == ["variant_id", "rsid", "ref_allele", "n"]
     rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
-    table = results[2].answer.tables["associations"]
+    table = results[2].answer.tables["trait"]
     assert 0 < len(rows) == int(np.isfinite(table["beta"]).sum()) < 60
     assert {row["chromosome"] for row in rows} == {"1", "23", "25"}
     at = {int(p): i for i, p in enumerate(table["position"])}
@@ -376,9 +378,9 @@ def test_gwas_ssf_has_the_mandatory_columns_in_order(folder, results):
 
 
 def test_gwas_ssf_is_described(folder, study):
-    data = (folder / "scan/associations.tsv.gz").read_bytes()
-    meta = yaml.safe_load((folder / "scan/associations.tsv.gz-meta.yaml").read_text())
-    assert meta["data_file_name"] == "associations.tsv.gz"
+    data = (folder / "scan/trait.tsv.gz").read_bytes()
+    meta = yaml.safe_load((folder / "scan/trait.tsv.gz-meta.yaml").read_text())
+    assert meta["data_file_name"] == "trait.tsv.gz"
     assert meta["data_file_md5sum"] == hashlib.md5(data).hexdigest()
     assert meta["genome_assembly"] == "GRCh37"
     assert meta["coordinate_system"] == "1-based"
@@ -394,8 +396,8 @@ def test_gwas_ssf_is_described(folder, study):
 
 
 def test_an_unsorted_panel_is_called_unsorted(results):
-    table = {name: column[::-1] for name, column in results[2].answer.tables["associations"].items()}
-    assert gwas_ssf.is_sorted(gwas_ssf.frame(results[2].answer.tables["associations"]))
+    table = {name: column[::-1] for name, column in results[2].answer.tables["trait"].items()}
+    assert gwas_ssf.is_sorted(gwas_ssf.frame(results[2].answer.tables["trait"]))
     assert not gwas_ssf.is_sorted(gwas_ssf.frame(table))
 
 
@@ -573,7 +575,7 @@ def test_synthetic_people_are_called_so_everywhere(study, federation, results, f
     for name, words in (
         ("report.html", "<strong>Synthetic data.</strong>"),
         ("model/model_card.md", "People: synthetic"),
-        ("scan/associations.tsv.gz-meta.yaml", "Synthetic data"),
+        ("scan/trait.tsv.gz-meta.yaml", "Synthetic data"),
     ):
         assert words in (tmp_path / "out" / name).read_text()
         assert words not in (folder / name).read_text()

@@ -55,6 +55,8 @@ def forged_moments(people: int, deviation: float) -> Summary:
         "people": np.array(people),
         "sums": np.zeros(2, dtype=np.int64),
         "squares": np.full(2, square, dtype=np.int64),
+        "genotypes": np.tile(np.array([people // 2, people // 4, 0]), (len(PANEL), 1)),
+        "holders": np.full(len(PANEL), 4),
     }
 
 

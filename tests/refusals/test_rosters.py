@@ -222,6 +222,9 @@ def test_honest_totals_are_followed_and_nothing_else(tiny: Tiny, first_round: Su
         "a name too many": pen.ask("linear", analysis=second, earlier=[{**first_round, "more": np.zeros(2, int)}]),
         "a name too few": pen.ask("linear", analysis=second, earlier=[{"people": first_round["people"]}]),
         "another shape": pen.ask("linear", analysis=second, earlier=[{**first_round, "sums": np.zeros(3, int)}]),
+        "another selection of variants": pen.ask(
+            "linear", analysis=replace(second, forms="2" * len(second.forms)), earlier=[first_round]
+        ),
         "constant columns": pen.ask("linear", analysis=second, earlier=[{k: v * 0 for k, v in first_round.items()}]),
         "negative squares": pen.ask(
             "linear", analysis=second, earlier=[{**first_round, "squares": -first_round["squares"]}]

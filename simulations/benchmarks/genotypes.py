@@ -1,0 +1,196 @@
+"""The genotype engine beside plink2: `python -m simulations.benchmarks.genotypes [ROW ...]`.
+
+Ours is the whole federated run over the sites of a folder, in a process of its own: gate, masks, encoding, answer files
+written. plink2 (Debian's, OpenBLAS with one thread for each of its own) has the same people in one file. They run
+alternately. Where plink2 takes less than ten seconds, a ratio is of the time after both have started: plink2's less
+that of `--write-snplist`, ours less that of the same study over ten variants. Medians of repetitions go to the screen,
+and with every single figure to `results/bench/genotypes.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+import fl_server.results
+from simulations.benchmarks.data import Countries, demes
+from simulations.run import simulate
+from strategies.study import Study
+
+REPETITIONS = 3
+SHORT_S = 10.0
+"""plink2 runs shorter than this are compared after the start."""
+
+OUT = Path(__file__).parents[2] / "results" / "bench"
+PLINK2 = ("plink2", "--threads", "2", "--memory", "4000")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: on the command line and in the table.
+        target: the largest ratio, ours over plink2's, that is aimed at.
+        data: builds or finds the data.
+        question: the study's question, without name and panel.
+        plink2: what plink2 is asked.
+    """
+
+    name: str
+    target: float
+    data: Callable[[], Countries]
+    question: Callable[[Countries], dict[str, Any]]
+    plink2: Callable[[Countries], Sequence[str]]
+
+
+def _linear(traits: int) -> Callable[[Countries], dict[str, Any]]:
+    return lambda data: {
+        "analysis": "association", "regime": "exact",
+        "traits": list(data.traits[:traits]), "covariates": list(data.covariates),
+    }  # fmt: skip
+
+
+def _glm(traits: str) -> Callable[[Countries], Sequence[str]]:
+    return lambda data: (
+        "--glm", "hide-covar", "--covar-variance-standardize",
+        "--pheno", str(data.folder / traits), "--covar", str(data.folder / "covariates.txt"),
+    )  # fmt: skip
+
+
+ROWS = (
+    Row("linear-1", 0.35, demes, _linear(1), _glm("trait.txt")),
+    Row("linear-20", 0.12, demes, _linear(20), _glm("traits.txt")),
+    Row(
+        "counts",
+        0.5,
+        demes,
+        lambda _: {"analysis": "allele_frequency", "regime": "exact"},
+        lambda _: ("--geno-counts", "--hardy"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: wall and processor time in seconds, and the most memory that it held, in MiB."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def measured(command: Sequence[str], **environment: str) -> Run:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **environment}
+    )
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{command[0]} failed: {said.decode(errors='replace')[-2000:]}")
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def ours(row: Row, panel: str) -> None:
+    """The federated run, in this process: what is measured."""
+    data = row.data()
+    with tempfile.TemporaryDirectory(prefix="genosum-bench-") as folder:
+        study, answer = Path(folder) / "study.toml", Path(folder) / "out"
+        document = {
+            "title": row.name, "purpose": "scientific_research", "assembly": "GRCh38",
+            "columns": data.ranges, "panels": {"panel": {"file": str(data.folder / panel)}},
+            "question": [{"name": "question", "panel": "panel", **row.question(data)}],
+        }  # fmt: skip
+        study.write_text(tomli_w.dumps(document), encoding="utf-8")
+        asked = Study.read(study)
+        outcome = simulate(asked, data.folder)
+        fl_server.results.write(asked, outcome.federation, outcome.results, answer)
+        print(json.dumps({"bytes_from_sites": sum(outcome.results[0].statement.bytes_left.values())}))
+
+
+def compared(row: Row) -> dict[str, Any]:
+    """Every figure of one comparison."""
+    data = row.data()
+    own = [sys.executable, "-m", "simulations.benchmarks.genotypes", "--ours", row.name, "--panel"]
+    runs: dict[str, list[Run]] = {"ours": [], "plink2": [], "ours_start": [], "plink2_start": []}
+    measured([*own, "ten.tsv"])  # loops that are not compiled yet are compiled once
+    with tempfile.TemporaryDirectory(prefix="genosum-bench-") as folder:
+        pooled = [*PLINK2, "--bfile", str(data.pooled), "--out", f"{folder}/out"]
+        for _ in range(REPETITIONS):
+            runs["ours"].append(measured([*own, "panel.tsv"]))
+            runs["plink2"].append(measured([*pooled, *row.plink2(data)], OPENBLAS_NUM_THREADS="1"))
+            runs["ours_start"].append(measured([*own, "ten.tsv"]))
+            runs["plink2_start"].append(measured([*pooled, "--write-snplist"]))
+    wall = {name: statistics.median(r.wall_s for r in some) for name, some in runs.items()}
+    short = wall["plink2"] < SHORT_S
+    after = {name: wall[name] - wall[f"{name}_start"] * short for name in ("ours", "plink2")}
+    return {
+        "row": row.name,
+        "people": sum(data.sizes.values()),
+        "sites": len(data.sizes),
+        "variants": data.variants,
+        "target": row.target,
+        "ratio": after["ours"] / after["plink2"],
+        "after_the_start": short,
+        "wall_s": wall,
+        "cpu_s": {name: statistics.median(r.cpu_s for r in some) for name, some in runs.items()},
+        "peak_mib": {name: max(r.peak_mib for r in some) for name, some in runs.items()},
+        "runs": {name: [asdict(r) for r in some] for name, some in runs.items()},
+    }
+
+
+def _line(of: dict[str, Any]) -> str:
+    wall, peak = of["wall_s"], of["peak_mib"]
+    return (
+        f"{of['row']:12}{of['ratio']:8.3f}{of['target']:8.2f}{wall['ours']:9.2f}{wall['plink2']:9.2f}"
+        f"{wall['ours_start']:9.2f}{wall['plink2_start']:9.2f}{of['cpu_s']['ours']:9.2f}{of['cpu_s']['plink2']:9.2f}"
+        f"{peak['ours']:8.0f}{peak['plink2']:8.0f}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each row, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS))
+    parser.add_argument("--ours", metavar="ROW", help="run ours alone, in this process")
+    parser.add_argument("--panel", default="panel.tsv", help="its panel")
+    given = parser.parse_args(arguments)
+    known = {row.name: row for row in ROWS}
+    if given.ours:
+        ours(known[given.ours], given.panel)
+        return
+    print(f"{'':12}{'ratio':>8}{'target':>8}{'ours s':>9}{'plink2':>9}{'start':>9}{'start':>9}{'cpu':>9}{'cpu':>9}"
+          f"{'MiB':>8}{'MiB':>8}")  # fmt: skip
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / "genotypes.json"
+    before = json.loads(path.read_text()) if path.exists() else []
+    figures = {one["row"]: one for one in before}
+    for name in given.rows or known:
+        figures[name] = compared(known[name])
+        print(_line(figures[name]), flush=True)
+        path.write_text(json.dumps([figures[n] for n in known if n in figures], indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
