@@ -39,12 +39,14 @@ STUDY_DOCUMENT = (
     b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_cell":0,"minimum_sites":3,'
     b'"panels":{"panel":{"sha256":"bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"}},'
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","by":null,"by_site":false,"labels":[],'
-    b'"name":"counts","panel":"panel","regime":"exact","sex":null},{"analysis":"association","by_site":false,"covariates":["sex"],"name":"linear",'
-    b'"panel":"panel","regime":"exact","trait":"trait"},{"analysis":"allele_frequency","by_site":false,"clip":null,'
+    b'"name":"counts","panel":"panel","regime":"exact","sex":null},{"analysis":"association","by_site":false,'
+    b'"covariates":["sex"],"minimum_minor_alleles":1,"minimum_missing":1,"missing":"complete_case","name":"linear",'
+    b'"panel":"panel","regime":"exact","site_effects":false,"standardise":"pooled","traits":["trait"]},'
+    b'{"analysis":"allele_frequency","by_site":false,"clip":null,'
     b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
     b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "5c0427cedfa681e291a56ac3543b51bd5550d8655ec61ec441383118071b50ad"
+STUDY_DIGEST = "61ae489d4b7a724c8bff6640d578bc9c48214dc7f2b102a153d603a5dcc5ed74"
 PANEL_DIGEST = "bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
@@ -66,6 +68,8 @@ ENVELOPES = {  # the first 16 hexadecimal digits of SHA-256
     "unmasked": "4864a5a4359a8f74",
     "recover": "f29ee65802d93a7b",
     "recovered": "d9845b761663f0dd",
+    "project": "6f4b899ca732acfa",
+    "projected": "d2ebfc6328785ffe",
     "close": "a47f9445239dd984",
     "closed": "470824ad388d023c",
     "refused": "7716db26b7454816",
