@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import stat
+import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,8 +39,8 @@ CHILDREN = {20: (0, 1), 21: (0, 3), 22: (4, 5), 23: (22, 7)}
 PANEL = pedigrees.panel(5500, 300)
 AUTOSOMAL = np.array([v.chromosome != "X" for v in PANEL.variants])
 
-SWAPPED, UNCALLED, MIXED, UNTOLD, TWIN = 30, 31, 32, 33, 34
-"""A man told as a woman, poorly called, of two people's DNA, of no told sex, and a man with the sample of 35."""
+SWAPPED, UNCALLED, MIXED, TWIN, UNTOLD = 30, 31, 32, 34, 36
+"""A man told as a woman, poorly called, of two people's DNA, a man with the sample of 35, and a man of no told sex."""
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,12 @@ def test_a_threshold_is_met_by_who_is_on_it(data: Dataset, report: Report, tmp_p
     middle = float(np.sort(rates)[PEOPLE // 2])
     moved = Report.of(data, (), Thresholds(person_call_rate=middle), "sex", tmp_path)
     assert moved.verdict.reasons[Reason.CALL_RATE].sum() == (rates < middle).sum() > 10
+    rate, well = report.measures.autosomes.rate, rates >= 0.97
+    mean, sd = statistics.mean(rate[well]), statistics.stdev(rate[well])
+    moved = Report.of(data, (), Thresholds(heterozygosity_sd=0.5), "sex", tmp_path)
+    outside = set(np.flatnonzero(well & (np.abs(rate - mean) > 0.5 * sd)).tolist())
+    assert out_for(moved, Reason.HETEROZYGOSITY) == outside
+    assert 10 < len(outside) < PEOPLE
     assert report.relatives is not None
     least = float(report.relatives.kinship.min())
     moved = Report.of(data, (), Thresholds(kinship=least), "sex", tmp_path)
