@@ -2,6 +2,7 @@
 
 fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
 fl-client check NODE.toml             read all that the node would, and say what is wrong
+fl-client qc NODE.toml                examine people and variants, and say whom to leave out; changes nothing
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
 fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,7 +42,9 @@ from fl_client.airlock import Airlock
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
+from fl_client.qc.thresholds import Thresholds
 from fl_client.readers import Dataset, DatasetConfig
+from fl_client.readers.lines import lines
 from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
 from strategies.analysis import Range
@@ -86,6 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
+    one = verbs.add_parser("qc", help="examine people and variants, and say whom to leave out; changes nothing")
+    one.add_argument("node", type=Path, help="the node's file")
+    one.add_argument("--sex", default="sex", help="the people table's column of who is male (1) and female (2)")
+    for what in fields(Thresholds):
+        one.add_argument(f"--{what.name.replace('_', '-')}", type=float, default=what.default, help="%(default)s")
+    one.set_defaults(verb=_qc)
     books = verbs.add_parser("ledger", help="what was spent").add_subparsers(required=True, metavar="VERB")
     for name, verb, text in (
         ("show", _show, "what was spent, by whom and when, and what it comes to as epsilon"),
@@ -397,6 +407,38 @@ def _fix_data(chosen: argparse.Namespace) -> int:
         print("The node's file names this version. Restart the node if it was serving other files.")
     else:
         print(f"Next: version = {number} in the [dataset] table of {chosen.node}, then restart the node.")
+    return 0
+
+
+# -- qc -----------------------------------------------------------------------------------------------------------
+
+
+def _qc(chosen: argparse.Namespace) -> int:
+    from fl_client.qc.report import Report  # noqa: PLC0415  it loads numba and matplotlib, which no other verb needs
+
+    try:
+        thresholds = Thresholds(**{what.name: getattr(chosen, what.name) for what in fields(Thresholds)})
+    except ValueError as error:
+        raise UsageError(f"fl-client qc: {error}", "another value", "correct it.") from None
+    config = NodeConfig.read(chosen.node)
+    data, exclude = config.open_dataset(), config.dataset.exclude
+    before = tuple(line.strip() for line in lines(config.folder / exclude)) if exclude else ()
+    ledger = config.open_ledger()
+    report = Report.of(data, before, thresholds, chosen.sex, ledger.folder)
+    folder = report.write(ledger.folder / "qc")
+    found = report.numbers()
+    ledger.note({"event": "qc"} | {key: found[key] for key in ("data", "thresholds", "left_out", "exclude_sha256")})
+    ledger.close()
+    for reason, said in found["reasons"].items():
+        number = f"{said['people']:,}" if "people" in said else f"not judged: {said['unjudged']}"
+        _say("leave out" if reason == next(iter(found["reasons"])) else "", f"{reason.replace('_', ' ')}: {number}")
+    _say("report", str(folder / "report.html"))
+    if report.verdict.out.any():
+        _say("", f"{found['left_out']:,} of {found['people']:,} people; read it before you leave them out")
+        name = (Path(config.state) / "qc" / folder.name / "exclude.txt").as_posix()
+        print(f'Next: exclude = "{name}" in the [dataset] table of {chosen.node}, then fl-client data {chosen.node}')
+    else:
+        print("Nobody is to be left out. The data set stays as it is.")
     return 0
 
 

@@ -170,7 +170,7 @@ class Dataset:
         sequence = Sequence.open(more["reference"]) if config.reference else None
         realigned = aligned(calls.index, sequence) if calls and sequence else None
         opened = Dataset(config, digest, table, calls, order, looked_at, sequence, realigned, stamps)
-        opened._unchanged()
+        opened.assert_unchanged()
         return opened
 
     @property
@@ -229,7 +229,7 @@ class Dataset:
             DataError: if a column or the genotypes are not there, the panel is of another assembly, or a file changed
                 since it was opened.
         """
-        self._unchanged()
+        self.assert_unchanged()
         chosen = np.flatnonzero(needs.part.holds(self.people))
         columns = {}
         for name in needs.columns:
@@ -242,7 +242,7 @@ class Dataset:
         genotypes = dosages = None
         if needs.panel is not None:
             genotypes, dosages = self._genotypes(frame.panel, chosen, needs.dosages)
-        self._unchanged()  # nor while they were read
+        self.assert_unchanged()  # nor while they were read
         return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns), dosages=dosages)
 
     def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
@@ -251,13 +251,13 @@ class Dataset:
         Raises:
             DataError: as `cohort` does.
         """
-        self._unchanged()
+        self.assert_unchanged()
         everybody = np.arange(len(self.people))
         sums = np.zeros((len(everybody), len(projection.names)), dtype=np.int64)
         for start in range(0, len(panel), VARIANTS_PER_SLICE):
             span = slice(start, start + VARIANTS_PER_SLICE)
             projection.add(sums, self._genotypes(panel[span], everybody, False)[0], span)
-        self._unchanged()
+        self.assert_unchanged()
         return projection.columns(sums)
 
     def matched(self, panel: Panel) -> Match:
@@ -341,7 +341,12 @@ class Dataset:
                 out[j] = 0
         return out
 
-    def _unchanged(self) -> None:
+    def assert_unchanged(self) -> None:
+        """Assert that the files are what they were when the data set was opened.
+
+        Raises:
+            DataError: if one is not.
+        """
         for stamp in self._stamps:
             if _Stamp.of(stamp.path) != stamp:
                 raise DataError(
