@@ -262,10 +262,9 @@ def _genotype_counts(result: Result) -> Section:
     )
     people = count(answer.facts["people"])
     lead = f"{count(int(shown.sum()))} of {count(len(frequency))} variants, counted over {people} people."
-    tables = tables[:1] + (tables[1:] if lowest else ())
-    if "populations" in answer.tables:
-        tables += (_groups(result),)
-    return Section("Genotype counts and allele frequencies", lead, figures, tables)
+    more = (_groups(result),) if "populations" in answer.tables else ()
+    given = (*tables[:1], *(tables[1:] if lowest else ()), *more)
+    return Section("Genotype counts and allele frequencies", lead, figures, given)
 
 
 def _groups(result: Result) -> Table:

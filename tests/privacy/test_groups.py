@@ -129,6 +129,23 @@ def test_the_attack_opens_groups_of_which_one_alone_is_withheld() -> None:
     assert high - low < 1e-6
 
 
+def test_few_females_are_hidden_by_hiding_how_many_males_carry_y() -> None:
+    """On Y they are in no cell, and follow from the number of people: so no row of Y is shown."""
+    people = opened(cohort(300, 24, 11, missing=0.0))
+    people.columns["sex"][:] = 1.0
+    females = np.flatnonzero(people.columns["high"] == 1.0)[:4]
+    on_y = np.array([PLACES[j % len(PLACES)][0] == "Y" for j in range(24)])
+    assert np.isfinite(shown(asked(people))[on_y]).any()
+    people.columns["sex"][females] = 2.0
+    answer = asked(people)
+    assert np.isnan(shown(answer)[on_y]).all()
+    assert np.isnan(shown(answer, "0")[on_y]).all()
+    people.columns["sex"][np.flatnonzero(people.columns["high"] == 0.0)[:30]] = 2.0  # many, of them four in group 1
+    answer = asked(people)
+    assert np.isfinite(shown(answer)[on_y]).any()
+    assert np.isnan(shown(answer, "0")[on_y]).all()
+
+
 def test_sizes_of_groups_are_shown_all_or_not_at_all() -> None:
     people = opened(cohort(200, 24, 7, missing=0.0))
     people.columns["high"][:] = 0.0

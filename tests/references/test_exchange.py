@@ -114,7 +114,8 @@ STUDY = Study(
 def result(question: Question, tables: dict[str, Any], by_site: dict[str, Any]) -> Result:
     regime = question.regime
     said = statement(regime, {"alternate": 1.0} if regime is Regime.PRIVATE else {}, 0.0)
-    answer = Answer(tables, {"people": 900, "people_noise_sd": 1.0, "variants": M})
+    facts = {"people": 900, "people_noise_sd": 1.0, "variants": M, **{f"people_{label}": 300 for label in GROUPS}}
+    answer = Answer(tables, facts)
     sites = {site: Answer({"frequencies": one}, {"people": 300}) for site, one in by_site.items()}
     policies = dict.fromkeys(SITES, "0123456789abcdef")
     said = replace(said, sites=tuple(SITES), policies=policies, bytes_left=dict.fromkeys(SITES, 1), absent={})
