@@ -150,6 +150,9 @@ def test_sizes_of_groups_are_shown_all_or_not_at_all() -> None:
     people = opened(cohort(200, 24, 7, missing=0.0))
     people.columns["high"][:] = 0.0
     people.columns["high"][:4] = 1.0
+    sealed = QUESTION.withhold(QUESTION.summarise(people, FRAME), MINIMUM)
+    assert (sealed["group_people"] == WITHHELD).all(), "one follows from the other and everybody"
+    assert sealed["people"] == 200
     answer = asked(people)
     assert all(np.isnan(float(answer.facts[f"people_{label}"])) for label in LABELS)
     assert answer.facts["people"] == 200

@@ -102,6 +102,9 @@ def test_summary_statistics_keep_the_standard() -> None:
     assert faults(text) == []
     assert len(text.splitlines()) == n
     assert gwas_ssf.is_sorted(rows)
+    falling = columns | {"position": columns["position"][::-1].copy()}
+    assert gwas_ssf.is_sorted(gwas_ssf.frame(falling)), "by chromosome first"
+    assert not gwas_ssf.is_sorted(gwas_ssf.frame(falling | {"chromosome": ("1",) * n}))
     for change in (
         ("\t1000\n", "\t1000.0\n"),
         ("beta\tst", "BETA\tst"),
