@@ -127,7 +127,7 @@ def _asked(study: Study) -> Table:
         what = []
         if panel is not None:
             what.append(f"{count(len(panel))} variants")
-        named = {"traits": "traits", "label": "label", "covariates": "covariates"}
+        named = {"traits": "traits", "label": "label", "covariates": "covariates", "by": "groups", "sex": "sexes"}
         what += [f"{word} {_listed(own[key])}" for key, word in named.items() if own.get(key)]
         budget = question.budget
         price = f"ε {budget.epsilon:g}, δ {power(budget.delta)} per {budget.unit}" if budget else NONE
@@ -260,7 +260,27 @@ def _genotype_counts(result: Result) -> Section:
     )
     people = count(answer.facts["people"])
     lead = f"{count(int(shown.sum()))} of {count(len(frequency))} variants, counted over {people} people."
-    return Section("Genotype counts and allele frequencies", lead, figures, tables[:1] + (tables[1:] if lowest else ()))
+    more = (_groups(result),) if "populations" in answer.tables else ()
+    given = (*tables[:1], *(tables[1:] if lowest else ()), *more)
+    return Section("Genotype counts and allele frequencies", lead, figures, given)
+
+
+def _groups(result: Result) -> Table:
+    """A question's groups: how many people each has, and how many variants it shows."""
+    answer, analysis = result.answer, result.question.analysis
+    of, frequency = np.array(answer.tables["populations"]["population"]), answer.tables["populations"]["frequency"]
+    shown = np.isfinite(_numbers(frequency))
+    rows = tuple(
+        (label, count(answer.facts[f"people_{label}"]), count(np.count_nonzero(shown & (of == label))))
+        for label in dict.fromkeys(of.tolist())
+    )
+    column = parameters(analysis)["by"]
+    return Table(
+        f"Groups of {column}: all are shown at a variant, or none",
+        ("", "people", "variants shown"),
+        rows,
+        (False, True, True),
+    )
 
 
 def _noised_frequencies(result: Result) -> Section:
