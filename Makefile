@@ -32,6 +32,9 @@ proof: .venv/ready  ## claims that take minutes to measure
 bench: .venv/ready  ## speed and memory, beside what the field uses
 	$(BIN)/python -m simulations.benchmarks.noise
 	$(BIN)/python -m simulations.benchmarks.masking
+	$(BIN)/python -m simulations.benchmarks.genotypes
+	$(BIN)/python -m simulations.benchmarks.million
+	$(BIN)/python -m simulations.benchmarks.curves
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

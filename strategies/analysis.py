@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
@@ -304,5 +305,7 @@ def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, all else as it is: what JSON gives back."""
+    """Tuples as lists, words of a closed set as text, all else as it is: what JSON gives back."""
+    if isinstance(value, StrEnum):
+        return value.value
     return [plain(v) for v in value] if isinstance(value, tuple) else value

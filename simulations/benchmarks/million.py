@@ -1,8 +1,7 @@
 """One million genomes in 27 countries: `python -m simulations.benchmarks.million`.
 
-A count of one variant, asked of nodes that are open; then counts of all variants, beside plink2 on one file of all. The
-second half measures what counts cost against people, variants and sites. Figures go to the screen and to
-`results/bench/million.json`.
+A count of one variant, asked of nodes that are open; then counts of all variants, beside plink2 on one file of all.
+Figures go to the screen and to `results/bench/million.json`.
 """
 
 from __future__ import annotations
@@ -24,13 +23,6 @@ from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel
 
 LEAST_SITES = 3
-
-PEOPLE = (62_500, 125_000, 250_000, 500_000, 1_000_000)
-VARIANTS = (1_250, 2_500, 5_000, 10_000, 20_000)
-SITES = (3, 6, 12, 20, 27)
-"""The curves: each is varied alone, from a tenth of a million people, 5,000 variants and six sites."""
-
-AT = {"people": 100_000, "variants": 5_000, "sites": 6}
 
 
 def study(panel: Panel) -> Study:

@@ -80,14 +80,14 @@ def test_components_of_1000_genomes_are_those_of_the_pooled_people() -> None:
 def test_a_later_question_adjusts_for_components_that_never_left() -> None:
     study = demo_study("gstt1")
     components = Question("pca", PrincipalComponents("common", components=2))
-    adjusted = Question("adjusted", LinearAssociation("common", TRAIT, ("sex", "pca.pc1", "pca.pc2")))
+    adjusted = Question("adjusted", LinearAssociation("common", (TRAIT,), ("sex", "pca.pc1", "pca.pc2")))
     asked = replace(study, questions=(components, adjusted))
     pca, association = (result.answer for result in simulate(asked, DEMO).results)
     codes, columns, _ = pooled(DEMO)
     inside = common(codes)
     assert np.array_equal(inside, ~np.asarray(pca.tables["loadings"]["withheld"]))
     scores = decomposed(codes[inside])[2][:2].T
-    table = association.tables["associations"]
+    table = association.tables[TRAIT]
     rows = np.argsort(np.asarray(table["p_value"]))[:200:10]
     y = columns[:, -1]
     for row in rows:

@@ -1,0 +1,78 @@
+"""What counts of every variant cost against people, variants and sites: `python -m simulations.benchmarks.curves`.
+
+Each is varied alone, over nodes that are open; seconds are of the processor, of all sites and the coordinator together.
+The picture is `simulations/benchmarks/curves.svg`, and the slopes are those of the logarithms.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from simulations.benchmarks.data import million
+from simulations.benchmarks.genotypes import OUT
+from simulations.run import conductor
+from simulations.sites import prepare
+from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.study import Purpose, Question, Study
+from strategies.variants import Panel
+
+PICTURE = Path(__file__).with_name("curves.svg")
+REPETITIONS = 3
+AT = {"people": 100_000, "variants": 5_000, "sites": 6}
+VARIED = {
+    "people": (25_000, 50_000, 100_000, 200_000, 400_000),
+    "variants": (1_250, 2_500, 5_000, 10_000, 20_000),
+    "sites": (3, 6, 12, 18, 24),
+}
+
+
+def seconds(people: int, variants: int, sites: int) -> float:
+    """The least processor time of some repetitions, after one that opens the nodes."""
+    data = million(people, variants, sites, pooled=False)
+    panel = Panel.read(data.folder / "panel.tsv", "GRCh38")
+    asked = Study(
+        "counts", Purpose.SCIENTIFIC_RESEARCH, "GRCh38", 3, {}, {"panel": panel},
+        (Question("counts", GenotypeCounts("panel")),),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="genosum-curves-") as folder:
+        workspace, taken = prepare(data.folder, Path(folder) / "nodes"), []
+        for number in range(REPETITIONS + 1):
+            start = time.process_time()
+            conductor(replace(asked, title=f"counts {number}"), workspace, Path(folder) / f"run{number}").run()
+            taken.append(time.process_time() - start)
+    return min(taken[1:])
+
+
+def slope(sizes: NDArray[np.float64], taken: NDArray[np.float64]) -> float:
+    """Of log seconds against log size, over the upper half."""
+    half = len(sizes) // 2
+    return float(np.polyfit(np.log(sizes[half:]), np.log(taken[half:]), 1)[0])
+
+
+def main() -> None:
+    """Print the curves and draw them."""
+    figures = {name: [seconds(**{**AT, name: size}) for size in sizes] for name, sizes in VARIED.items()}
+    canvas = Figure(figsize=(9, 3), layout="constrained")
+    for axes, (name, sizes) in zip(canvas.subplots(1, 3, sharey=True), VARIED.items(), strict=True):
+        x, y = np.array(sizes, dtype=np.float64), np.array(figures[name])
+        axes.loglog(x, y, "o-", color="#2a7ab9")
+        axes.set_xlabel(f"{name}, slope {slope(x, y):.2f}")
+        axes.grid(True, which="both", linewidth=0.3)
+        print(name, {size: round(s, 2) for size, s in zip(sizes, figures[name], strict=True)}, f"{slope(x, y):.2f}")
+        if name == "people":
+            axes.set_ylabel("seconds of processor")
+    canvas.savefig(PICTURE, metadata={"Date": None})
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "curves.json").write_text(json.dumps({"at": AT, "sizes": VARIED, "seconds": figures}, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
