@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import cyvcf2
+import jsonschema
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+import referencing
+from referencing.jsonschema import DRAFT202012
 
 import fl_server.results
 from fl_server.conduct import Result
@@ -349,10 +352,6 @@ VRS = {
 @pytest.mark.skipif(not BEACON.is_dir(), reason="no shared/data/beacon beside the repository: schemas not asked")
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_response_is_valid_by_beacons_schemas(folder: Path, question: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    referencing = pytest.importorskip("referencing")
-    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
-
     raw = "https://raw.githubusercontent.com/ga4gh-beacon/beacon-v2/main/"
 
     def retrieve(uri: str) -> Any:
