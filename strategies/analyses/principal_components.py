@@ -7,9 +7,8 @@ in which the eigenvectors are found by Rayleigh and Ritz [2, section 4]; all blo
 
 Each node can compute its own people's scores from the answer: later questions name them `question.pc1` and so on.
 
-A variant's row of the sums is linear in its carriers' scores, so rare variants must stay out: a variant takes part only
-if its pooled number of minor alleles, of people with the minor allele and of missing genotypes is large enough, and
-three sites hold it. Thin the panel for linkage disequilibrium first, or leading components describe single regions.
+Rare variants stay out, as `strategies/products.py` says. Thin the panel for linkage disequilibrium first, or leading
+components describe single regions.
 
 [1] Patterson, Price, Reich: Population structure and eigenanalysis, PLoS Genetics 2 (2006), equations 1 to 3.
 [2] Musco, Musco: Randomized block Krylov methods, NeurIPS (2015), algorithm 2.
@@ -39,28 +38,18 @@ from strategies.analysis import (
     Total,
     by_variants,
 )
-from strategies.cohort import Cohort, Genotypes
-from strategies.kernels.threads import side_by_side
+from strategies.cohort import Cohort
 from strategies.privacy import Regime
+from strategies.products import ALLELE_BITS, FEW, SMALL, Centring, centring, counted, counts_leave, grid, rare
 from strategies.projection import Projection
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
+from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
-
-ALLELE_BITS, MOST_BITS = 14, 27
-"""Genotypes are centred in units of 2^-14 alleles; vectors and scores are integers below 2^27. A product of a tile of
-1,024 stays below 2^53, where float64 is exact in whatever order a library adds."""
-
-TILE = 512
-"""Variants, and people, of a tile: 2 MB, and a constant in code."""
 
 OVERSAMPLED = 10
 """Vectors in a block beyond the components that are wanted."""
 
 CONVERGED = 1e-4
 """Largest residual of a wanted eigenvector, relative to its eigenvalue, at which no further round is asked."""
-
-SMALL, FEW = -1.0, -2.0
-"""In the place of a centre: left out because of small numbers, or because fewer than three sites hold the variant."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +98,9 @@ class PrincipalComponents:
                 raise ValueError(f"{name} must be from {low} to {high}.")
         if not len(self.centre):
             return
-        c, v = self.centre, self.block
-        inside = (c > 0) & (c < 2)
-        if not (inside | (c == SMALL) | (c == FEW)).all():
-            raise ValueError("A centre lies between 0 and 2.")
-        if v.ndim != 2 or len(v) != len(c) or not 0 < v.shape[1] <= self._width or v[~inside].any():
+        self._centring.check()
+        v = self.block
+        if v.ndim != 2 or len(v) != len(self.centre) or not 0 < v.shape[1] <= self._width or v[~self._inside].any():
             raise ValueError("A block has a few vectors, zero where a variant is left out.")
         if np.abs(v.T @ v - np.eye(v.shape[1])).max() > 1e-6:
             raise ValueError("A block's vectors are orthonormal.")
@@ -142,18 +129,12 @@ class PrincipalComponents:
         assert frame.panel is not None
         m = len(frame.panel)
         if not self.taken:
-            return {
-                "genotypes": Field(
-                    (m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
-                ),
-                "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
-                "people": Field((), "people", 1, 1),
-            }
+            return counts_leave(m)
         if len(self.centre) != m:
             raise ValueError("A block has a row for each variant.")
-        width, most = self.block.shape[1], self._most
+        width, most = self.block.shape[1], self._centring.most
         # |sum_l| of a person's scores: V is orthonormal, so they are no longer than her scaled genotypes.
-        score = self._longest + width**0.5 * 2.0**-self._score_bits
+        score = self._centring.longest + width**0.5 * 2.0**-self._score_bits
         l2 = float(np.sqrt((most**2).sum())) * score
         return {
             "products": Field(
@@ -167,61 +148,34 @@ class PrincipalComponents:
         }
 
     @property
+    def _centring(self) -> Centring:
+        return Centring(self.centre)
+
+    @property
     def _inside(self) -> NDArray[np.bool_]:
-        return self.centre > 0
-
-    @property
-    def _scale(self) -> NDArray[np.float64]:
-        """(M,) standard deviation of a genotype under Hardy-Weinberg; 1 where left out."""
-        c = np.where(self._inside, self.centre, 1.0)
-        return np.where(self._inside, np.sqrt(c * (1 - c / 2)), 1.0)
-
-    @property
-    def _most(self) -> NDArray[np.float64]:
-        """(M,) largest distance of a genotype from its centre on the grid; 0 where left out."""
-        most: NDArray[np.float64] = np.abs(_levels(self.centre)).max(axis=1) * 2.0**-ALLELE_BITS
-        return most
-
-    @property
-    def _longest(self) -> float:
-        """Length of the longest scaled genotypes that a person can have."""
-        return float(np.sqrt(((self._most / self._scale) ** 2).sum()))
+        return self._centring.inside
 
     @property
     def _score_bits(self) -> int:
         """Fraction bits of a score: none reaches 2^27 on the grid."""
-        return MOST_BITS - 1 - math.ceil(math.log2(max(self._longest, 1.0)))
+        return grid(max(self._centring.longest, 1.0))
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
         if not self.taken:
-            cells = cohort.genotypes.counts()
-            return {
-                "genotypes": cells[:, 1:],
-                "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
-                "people": np.array(len(cohort), dtype=np.int64),
-            }
-        vectors = self.block / self._scale[:, None]
-        bits = MOST_BITS - 1 - math.ceil(math.log2(max(float(np.abs(vectors).max()), 2.0**-30)))
-        levels = _levels(self.centre)
-        sums = _scores(cohort.genotypes, levels, np.rint(vectors * 2.0**bits))
-        limit = 2.0**MOST_BITS - 1
-        scores = np.clip(np.rint(sums * 2.0 ** (self._score_bits - bits - ALLELE_BITS)), -limit, limit)
-        people = np.array(len(cohort), dtype=np.int64)
-        return {"products": _products(cohort.genotypes, levels, scores), "people": people}
+            return counted(cohort.genotypes)
+        scores = self._centring.scores(cohort.genotypes, self.block, self._score_bits)
+        return {
+            "products": self._centring.products(cohort.genotypes, scores),
+            "people": np.array(len(cohort), dtype=np.int64),
+        }
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if self.taken:  # what is left out was so before anything was multiplied by it
             return replaced(sums, ("products",), ~self._inside, WITHHELD)
         if small(sums["people"], minimum_cell):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        het, alt, missing = sums["genotypes"].T
-        observed = sums["people"] - missing
-        alleles = het + 2 * alt
-        carriers = np.minimum(het + alt, observed - alt)
-        rare = np.minimum(alleles, 2 * observed - alleles) < max(1, self.minimum_minor_alleles)
-        few = rare | small(missing, minimum_cell) | (carriers < minimum_cell) | (observed < minimum_cell)
-        return replaced(sums, ("genotypes",), few, WITHHELD)
+        return replaced(sums, ("genotypes",), rare(sums, self.minimum_minor_alleles, minimum_cell), WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | PrincipalComponents:
         assert frame.panel is not None
@@ -232,7 +186,7 @@ class PrincipalComponents:
                 return self._answer(frame, nothing, np.zeros(0), np.zeros((len(nothing), 0)), math.nan, 0.0)
             return self._started(frame, sums, len(total.sites))
         products = self.leaves(frame)["products"].values(np.where(self._inside[:, None], sums["products"], 0))
-        image = products / self._scale[:, None]
+        image = products / self._centring.scale[:, None]
         basis = np.hstack([self.basis, self.block]) if self.basis.size else self.block
         images = np.hstack([self.images, image]) if self.images.size else image
         values, loadings, residual = _ritz(basis, images, self.components)
@@ -242,12 +196,7 @@ class PrincipalComponents:
         return replace(self, taken=self.taken + 1, block=following, basis=basis, images=images)
 
     def _started(self, frame: Frame, sums: Summary, sites: int) -> Answer | PrincipalComponents:
-        het, alt, missing = np.where(sums["genotypes"] == WITHHELD, 0, sums["genotypes"]).T
-        hidden, few = (sums["genotypes"] == WITHHELD).any(axis=1), held_by_few(sums["holders"], sites)
-        people = int(sums["people"])
-        observed = np.maximum(people - missing, 1)
-        mean = (het + 2 * alt) / observed
-        centre = np.where(few, FEW, np.where(hidden | ~((mean > 0) & (mean < 2)), SMALL, mean))
+        people, centre = int(sums["people"]), centring(sums, sites).centre
         inside = centre > 0
         if not inside.any():
             return self._answer(frame, centre, np.zeros(0), np.zeros((len(centre), 0)), people, 0.0)
@@ -301,49 +250,6 @@ class PrincipalComponents:
             usable = variance > 0 and bool(np.isfinite(loading).all())
             weights.append(loading / deviation / math.sqrt(variance) if usable else np.zeros_like(loading))
         return Projection(self.offers, np.stack(weights, axis=1), centre, np.zeros(len(weights)))
-
-
-def _levels(centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M, 4) integers: a genotype's distance from its centre in units of 2^-14, by its code; 0 where left out.
-
-    That the centre itself is rounded moves all people of a variant alike, by 3e-5 alleles at most.
-    """
-    whole = np.rint(centre * 2**ALLELE_BITS)
-    levels = [np.where(centre > 0, (copies << ALLELE_BITS) - whole, 0.0) for copies in range(3)]
-    return np.stack([*levels, np.zeros_like(centre)], axis=1)
-
-
-def _scores(genotypes: Genotypes, levels: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, L) sums over variants of level times vector, exact."""
-    turned = np.ascontiguousarray(vectors.T)
-
-    def sums(people: slice) -> NDArray[np.int64]:
-        out = np.zeros((len(turned), people.stop - people.start), dtype=np.int64)
-        for start in range(0, len(genotypes), TILE):
-            span = slice(start, start + TILE)
-            cells = tile(genotypes.packed[span], levels[span], people.start, people.stop)
-            out += (turned[:, span] @ cells).astype(np.int64)
-        return out
-
-    from strategies.kernels.tiles import tile  # noqa: PLC0415  (numba loads where it is used)
-
-    parts = side_by_side(sums, genotypes.people, TILE)
-    return np.concatenate([np.zeros((0, len(turned)), dtype=np.int64), *(part.T for part in parts)]).astype(np.float64)
-
-
-def _products(genotypes: Genotypes, levels: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(M, L) sums over people of level times score, exact."""
-
-    def sums(span: slice) -> NDArray[np.int64]:
-        out = np.zeros((span.stop - span.start, scores.shape[1]), dtype=np.int64)
-        for first in range(0, genotypes.people, TILE):
-            last = min(first + TILE, genotypes.people)
-            out += (tile(genotypes.packed[span], levels[span], first, last) @ scores[first:last]).astype(np.int64)
-        return out
-
-    from strategies.kernels.tiles import tile  # noqa: PLC0415
-
-    return np.concatenate(side_by_side(sums, len(genotypes), TILE))
 
 
 def _orthonormal(vectors: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
