@@ -6,6 +6,7 @@ from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.principal_components import PrincipalComponents
+from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Regime
@@ -15,6 +16,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     NoisedFrequency,
     LinearAssociation,
     PrincipalComponents,
+    WholeGenomeRegression,
     PrivateTraining,
 )
 

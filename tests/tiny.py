@@ -75,6 +75,7 @@ POLICY: dict[str, Any] = {
         "association": ["exact"],
         "pca": ["exact"],
         "train": ["private"],
+        "whole_genome_regression": ["exact"],
     },
     "epsilon": 10.0,
     "delta": 1e-5,
