@@ -269,7 +269,7 @@ class WholeGenomeRegression:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
         unit = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        complete: NDArray[np.bool_] = np.isfinite(unit).all(axis=1)
+        complete = np.asarray(np.isfinite(unit).all(axis=1))
         w = np.concatenate([np.ones((len(unit), 1)), np.where(complete[:, None], unit, 0.0)], axis=1)
         if not self.taken:
             people, (i, j) = np.flatnonzero(complete), self._products
@@ -509,7 +509,7 @@ class WholeGenomeRegression:
 def _basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     """An orthonormal basis of vectors that may be next to dependent; zero where all of them are."""
     left, size, _ = np.linalg.svd(directions, full_matrices=False)
-    there: NDArray[np.bool_] = directions.any(axis=1)
+    there = np.asarray(directions.any(axis=1))
     return np.where(there[:, None], left[:, size > LEAST_DIRECTION * size[0]], 0.0)
 
 
