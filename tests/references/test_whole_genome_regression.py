@@ -249,7 +249,7 @@ def test_type_1_error_and_power_among_relatives(families: int, children: int) ->
 
 def test_a_later_question_reads_an_offset_that_never_left(tmp_path: Path) -> None:
     tiny = Tiny.of(write_sites(tmp_path / "data"), tmp_path / "nodes")
-    regression = WholeGenomeRegression("panel", ("trait",), ("sex",), ("21", "22"), iterations=5)
+    regression = WholeGenomeRegression("panel", ("trait",), ("sex",), ("21", "22"), iterations=2)
     ridge = Question("wgr", regression)
     adjusted = Question("adjusted", LinearAssociation("panel", "trait", ("sex", "wgr.trait_chr21")))
     asked = study(ridge, adjusted)
@@ -258,7 +258,9 @@ def test_a_later_question_reads_an_offset_that_never_left(tmp_path: Path) -> Non
     codes = np.concatenate([genotypes(name) for name in NAMES], axis=1)
     distance = np.where(codes == MISSING, 0.0, codes - offsets.centre[:, None])
     predicted = distance.T @ offsets.weights[:, 0]
-    columns = {name: np.concatenate([tiny.gates[s].dataset.columns[name] for s in NAMES]) for name in ("trait", "sex")}  # type: ignore[union-attr]
+    datasets = [gate.dataset for gate in tiny.gates.values()]
+    cohorts = [data.cohort(regression.needs(), asked.frame(ridge)) for data in datasets if data is not None]
+    columns = {name: np.concatenate([cohort.columns[name] for cohort in cohorts]) for name in ("trait", "sex")}
     x = np.column_stack([np.ones(len(predicted)), columns["sex"], predicted])
     table, compared = association.tables["associations"], 0
     for row in np.flatnonzero(~(codes == MISSING).any(axis=1)):
