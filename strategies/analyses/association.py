@@ -31,6 +31,7 @@ genotype, fewer people than parameters. Not for related people or strong populat
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,8 @@ class LinearAssociation:
         people: the pooled number of people with traits and covariates; 0 in round 1, derived from its totals.
         centre, scale: pooled mean and deviation of (covariates, traits) after mapping each range to [-1, 1]; likewise.
         forms: each variant's form, a digit; likewise.
-        imputed: the mean number of alternate alleles at each variant whose form is `imputed`; likewise.
+        imputed: the mean number of alternate alleles at each variant whose form is `imputed`, as base64 of their
+            float64, which is a hundred times faster read than as many numbers; likewise.
     """
 
     analysis: ClassVar[str] = "association"
@@ -125,7 +127,7 @@ class LinearAssociation:
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
     forms: str = field(default="", metadata=DERIVED)
-    imputed: tuple[float, ...] = field(default=(), metadata=DERIVED)
+    imputed: str = field(default="", metadata=DERIVED)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.traits) <= MOST_TRAITS:
@@ -173,7 +175,8 @@ class LinearAssociation:
         """The mean number of alternate alleles at each imputed variant of a slice."""
         before = self.forms.count(str(Form.IMPUTED.value), 0, frame.start)
         count = int(np.count_nonzero(self._forms(frame) == Form.IMPUTED))
-        return np.clip(np.array(self.imputed[before : before + count], dtype=np.float64), 0.0, 2.0)
+        means = np.frombuffer(base64.b64decode(self.imputed), dtype="<f8")[before : before + count]
+        return np.asarray(np.clip(np.nan_to_num(means), 0.0, 2.0))
 
     def needs(self) -> Needs:
         return Needs(columns=self._columns, panel=self.panel)
@@ -495,7 +498,7 @@ class LinearAssociation:
             centre=tuple(mean.tolist()),
             scale=tuple(np.sqrt(variance).tolist()),
             forms=(forms + ord("0")).astype(np.uint8).tobytes().decode(),
-            imputed=tuple((alleles[given] / observed[given]).tolist()),
+            imputed=base64.b64encode((alleles[given] / observed[given]).astype("<f8").tobytes()).decode(),
         )
 
 
