@@ -23,6 +23,7 @@ from strategies.analysis import Analysis, Answer
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import MISSING
 from strategies.errors import RefusedError, UsageError
+from strategies.privacy import Budget, Regime
 from strategies.protections.suppression import (
     PROFILES,
     WITHHELD,
@@ -31,15 +32,15 @@ from strategies.protections.suppression import (
     hidden_cells,
     with_margins,
 )
-from strategies.study import Study
+from strategies.study import Question, Study
 from strategies.wire import Answered, Reason, Unmasked, digest_of, unpack_arrays, unseal
+from tests.laws import zoo
 from tests.tiny import (
     COUNTS,
     FREQUENCIES,
     LINEAR,
     NAMES,
     PANEL,
-    TRAINING,
     Tiny,
     genotypes,
     study,
@@ -316,10 +317,11 @@ def test_a_node_gives_exact_parts_or_exact_totals_and_never_both(
 
 @pytest.mark.parametrize("page", [p for p in CATALOGUE if not p.by_site], ids=lambda p: p.__name__)
 def test_an_analysis_that_cannot_be_given_for_each_site_says_so(page: type[Analysis], tmp_path: Path) -> None:
-    question = next(q for q in (LINEAR, TRAINING) if isinstance(q.analysis, page))
-    asked = study(replace(question, by_site=True))
+    budget = Budget(1.0, 1e-5) if page.regime is Regime.PRIVATE else None
+    question, variants = Question("asked", zoo.first(page), budget, by_site=True), zoo.panel(23)
+    asked = study(question, columns=zoo.RANGES, panels={"common": variants})
     with pytest.raises(UsageError, match=r"can be answered for each site: allele_frequency \(exact\)"):
-        Study.from_document(asked.document, {"panel": PANEL.encode()})
+        Study.from_document(asked.document, {"common": variants.encode()})
 
 
 @pytest.mark.parametrize("minimum", [-5, 1, 4, 100])
