@@ -74,6 +74,7 @@ POLICY: dict[str, Any] = {
         "allele_frequency": ["exact", "private"],
         "association": ["exact"],
         "pca": ["exact"],
+        "linkage": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],
     },
