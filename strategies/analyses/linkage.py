@@ -205,22 +205,25 @@ class LinkageDisequilibrium:
         chromosome, position = np.array(place, dtype=np.int64).reshape(-1, 2).T
         order = np.lexsort((on, position, chromosome))
         on, chromosome, position = on[order], chromosome[order], position[order]
-        index, reach = (self.role[on] & INDEX) > 0, round(1000 * self.window_kb)
-        found, steps = [np.zeros((0, 2), dtype=np.int64)], len(on) if self.clump else 1 + self.variants_in_band
-        for step in range(1, min(steps, len(on))):
-            near = (chromosome[step:] == chromosome[:-step]) & (position[step:] - position[:-step] <= reach)
-            if not near.any():
-                break
-            at = np.flatnonzero(near & (index[step:] | index[:-step]))
-            found.append(np.stack([at, at + step], axis=1))
-            if sum(map(len, found)) > MOST_PAIRS:
-                raise UsageError(
-                    f"A question is about {MOST_PAIRS:,} pairs of variants at most.",
-                    "more",
-                    "narrow the window or the band, thin the panel, or lower the p values.",
-                )
-        pairs = np.concatenate(found)
-        return on[pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]]
+        # Those after variant i that are near it are i + 1 to last[i], so that nothing is built before it is counted.
+        key = chromosome * 2**40 + position
+        last = np.searchsorted(key, key + round(1000 * self.window_kb), side="right") - 1
+        here = np.arange(len(on))
+        index = np.flatnonzero(self.role[on] & INDEX)
+        if not self.clump:
+            last = np.minimum(last, here + self.variants_in_band)
+        rest = np.setdiff1d(here, index)
+        start, stop = (np.searchsorted(index, bound[rest], side="right") for bound in (here, last))
+        number = int((last[index] - index).sum()) + int((stop - start).sum())
+        if number > MOST_PAIRS:
+            raise UsageError(
+                f"A question is about {MOST_PAIRS:,} pairs of variants at most.",
+                f"{number:,}",
+                "narrow the window or the band, thin the panel, or lower the p values.",
+            )
+        one = np.concatenate([np.repeat(index, last[index] - index), np.repeat(rest, stop - start)])
+        other = np.concatenate([_runs(index + 1, last[index] + 1), index[_runs(start, stop)]])
+        return on[np.stack([one, other], axis=1)[np.argsort(one, kind="stable")]]
 
     def _some(self, pairs: Rows) -> Rows:
         """(Q,) which pairs have a variant of which somebody's genotype is missing."""
@@ -377,10 +380,11 @@ def _sums(genotypes: Genotypes, pairs: Rows, some: Rows) -> tuple[Rows, Rows]:
     from strategies.kernels import pairs as kernel  # noqa: PLC0415  (numba loads where it is used)
     from strategies.kernels.threads import side_by_side  # noqa: PLC0415
 
-    rows, places = np.unique(pairs, return_inverse=True)
-    one, other = np.ascontiguousarray(places.reshape(-1, 2).T)
+    used = np.zeros(len(genotypes), dtype=bool)
+    used[pairs] = True
+    one, other = np.ascontiguousarray((np.cumsum(used) - 1)[pairs].T)
     products, observed = np.zeros(len(pairs), dtype=np.int64), np.zeros((len(some), 5), dtype=np.int64)
-    packed = genotypes.packed[rows]
+    packed = genotypes.packed[used]
     for start in range(0, packed.shape[1], kernel.BYTES_AT_A_TIME):
         bits = kernel.planes(packed, start, min(start + kernel.BYTES_AT_A_TIME, packed.shape[1]))
         side_by_side(lambda s: kernel.add_products(bits, one[s], other[s], products[s]), len(pairs), PAIRS_AT_A_TIME)  # noqa: B023
@@ -390,6 +394,16 @@ def _sums(genotypes: Genotypes, pairs: Rows, some: Rows) -> tuple[Rows, Rows]:
             PAIRS_AT_A_TIME,
         )
     return products, observed
+
+
+def _runs(start: Rows, stop: Rows) -> Rows:
+    """The whole numbers from each start to its stop, one run after the other.
+
+    >>> _runs(np.array([3, 7, 1]), np.array([5, 7, 3])).tolist()
+    [3, 4, 1, 2]
+    """
+    length = stop - start
+    return np.arange(int(length.sum())) + np.repeat(stop - np.cumsum(length), length)
 
 
 def _beside_a_path() -> tuple[tuple[Rows, Rows, int], ...]:
