@@ -142,7 +142,7 @@ NAMES_COLUMN = {"names": "column"}
 """Metadata of a parameter that names one or more of the study's columns."""
 
 NAMES_QUESTION = {"names": "question"}
-"""Metadata of a parameter that names an earlier exact question about the same panel, `question.table`, or nobody's."""
+"""Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""
 
 DERIVED = {"derived": True}
 """Metadata of a parameter that follows from earlier totals and that a study cannot set. A node computes it anew."""

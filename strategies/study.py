@@ -332,7 +332,7 @@ def _comes_after(analysis: Analysis, earlier: tuple[Question, ...], where: str) 
     panel = names_of(analysis, "panel")
     able = [q.name for q in earlier if q.regime is Regime.EXACT and names_of(q.analysis, "panel") == panel]
     for name in names_of(analysis, "question"):
-        if name and name.partition(".")[0] not in able:
+        if name.partition(".")[0] not in able:
             raise UsageError(
                 f"{where}: it reads the answer of an earlier exact question about the same panel.",
                 f"{name!r:.80}; there are: {', '.join(able) or 'none'}",

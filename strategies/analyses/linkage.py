@@ -25,7 +25,8 @@ if fewer than the minimum carry either allele of either variant, or lack either 
 genotypes at fewer than three sites. What is asked is what can be known of a pair's cells from its own sums; not what
 follows from several pairs together, nor which genotypes those people have who lack the other one.
 
-One site's part of a total stays hidden by secure summing. NaN: a variant that does not vary among the n people.
+One site's part of a total stays hidden by secure summing. NaN: a variant that does not vary among the n people. Places
+of which not everybody has two copies (X but for its pseudo-autosomal regions, Y, MT) do not take part.
 
 [1] Weir: Inferences about linkage disequilibrium, Biometrics 35 (1979), equation 9: the composite measure.
 [2] Purcell et al.: PLINK, AJHG 81 (2007), and the manual of PLINK 1.9, `--clump`.
@@ -61,6 +62,7 @@ from strategies.analysis import (
 from strategies.clumps import clumped
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
+from strategies.ploidy import TWO, copies
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -73,8 +75,8 @@ PAIRS_AT_A_TIME = 2**15
 """For each of two threads."""
 
 COMMON, SOME, HIT, INDEX, FEW = 1, 2, 4, 8, 16
-"""Bits of a variant's role: its counts let it take part; some genotypes are missing; its p value lets it be in a clump;
-or be an index of one; fewer than three sites hold it. Without clumps, all are hits and may be an index."""
+"""Bits of a variant's role: its counts and its place let it take part; some genotypes are missing; its p value lets it
+be in a clump; or be an index of one; fewer than three sites hold it. Without clumps, all are hits and may be one."""
 
 Rows = NDArray[np.int64]
 
@@ -111,7 +113,7 @@ class LinkageDisequilibrium:
     window_kb: float = 250.0
     variants_in_band: int = 50
     minimum_minor_alleles: int = 20
-    clump: str = field(default="", metadata=NAMES_QUESTION)
+    clump: str | None = field(default=None, metadata=NAMES_QUESTION)
     index_p: float = 1e-4
     member_p: float = 1e-2
     r2: float = 0.5
@@ -140,7 +142,7 @@ class LinkageDisequilibrium:
     @property
     def follows(self) -> str:
         """The earlier question that is clumped, or nothing."""
-        return self.clump.partition(".")[0]
+        return (self.clump or "").partition(".")[0]
 
     def after(self, answer: Answer, frame: Frame) -> LinkageDisequilibrium:
         """The question once that one is answered.
@@ -148,7 +150,7 @@ class LinkageDisequilibrium:
         Raises:
             UsageError: if the answer has no p values, or several tables of them and none is named.
         """
-        wanted = self.clump.partition(".")[2]
+        wanted = (self.clump or "").partition(".")[2]
         able = {n: t["p_value"] for n, t in answer.tables.items() if "p_value" in t and wanted in ("", n)}
         if len(able) != 1:
             raise UsageError(
@@ -223,7 +225,8 @@ class LinkageDisequilibrium:
             )
         one = np.concatenate([np.repeat(index, last[index] - index), np.repeat(rest, stop - start)])
         other = np.concatenate([_runs(index + 1, last[index] + 1), index[_runs(start, stop)]])
-        return on[np.stack([one, other], axis=1)[np.argsort(one, kind="stable")]]
+        pairs: Rows = on[np.stack([one, other], axis=1)[np.argsort(one, kind="stable")]]
+        return pairs
 
     def _some(self, pairs: Rows) -> Rows:
         """(Q,) which pairs have a variant of which somebody's genotype is missing."""
@@ -291,11 +294,11 @@ class LinkageDisequilibrium:
         few = np.zeros(len(hidden), dtype=bool)
         few[some] = held_by_few(sums["holders"], len(total.sites))
         n, one, other = self._margins(sums, hidden)
-        copies = np.arange(3)
+        alleles = np.arange(3)
         product = np.where(hidden, 0, sums["products"])
-        a, b = one @ copies, other @ copies
+        a, b = one @ alleles, other @ alleles
         between = (n * product - a * b).astype(np.float64)
-        spread = [(n * (cells @ copies**2) - s**2).astype(np.float64) for cells, s in ((one, a), (other, b))]
+        spread = [(n * (cells @ alleles**2) - s**2).astype(np.float64) for cells, s in ((one, a), (other, b))]
         varied = (spread[0] > 0) & (spread[1] > 0) & ~hidden & ~few
         root = np.sqrt(np.where(varied, spread[0], 1.0)) * np.sqrt(np.where(varied, spread[1], 1.0))
         r = np.where(varied, np.clip(between / root, -1, 1), np.nan)
@@ -309,7 +312,7 @@ class LinkageDisequilibrium:
         p = self.evidence if self.clump else np.zeros(len(hidden))
         if self.clump and not len(p):  # nothing is known of the earlier answer where a round is only planned
             p = np.zeros(len(hidden))
-        role = COMMON * (~hidden & ~few) + SOME * (missing > 0) + FEW * few
+        role = COMMON * (~hidden & ~few & (copies(frame.panel) == TWO)) + SOME * (missing > 0) + FEW * few
         role = (role + HIT * (p <= self.member_p) + INDEX * (p <= self.index_p)).astype(np.int64)
         counts = np.stack([het + alt, alt], axis=1)
         begun = replace(self, taken=1, people=int(sums["people"]), role=role, counts=counts)
@@ -355,6 +358,7 @@ class LinkageDisequilibrium:
                 "pairs": np.bincount(both[shown], minlength=m),
                 "pairs_withheld": np.bincount(both[~shown], minlength=m),
                 "r2_sum": np.where(apart, np.nan, np.bincount(both, np.repeat(np.nan_to_num(squared), 2), minlength=m)),
+                "two_copies": copies(frame.panel) == TWO,
                 "withheld": apart,
                 "held_by_few": (self.role & FEW) > 0,
             },
