@@ -75,6 +75,7 @@ POLICY: dict[str, Any] = {
         "association": ["exact"],
         "pca": ["exact"],
         "linkage": ["exact"],
+        "meta_analysis": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],
     },
