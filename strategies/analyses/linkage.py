@@ -88,7 +88,7 @@ class LinkageDisequilibrium:
     Attributes:
         panel: name of the study's panel.
         window_kb: largest distance of a pair, in thousands of base pairs.
-        variants_in_band: of each variant, at most so many pairs with those after it. Not for clumps.
+        variants_in_band: each variant's pairs are with at most so many of the panel after it. Not for clumps.
         minimum_minor_alleles: least pooled number of minor alleles of a variant that takes part.
         clump: an earlier question whose answer has p values for the same panel; `question.table` if it has several.
         index_p, member_p: largest p of a clump's index, and of its members.
@@ -202,18 +202,17 @@ class LinkageDisequilibrium:
         Raises:
             UsageError: if they are too many.
         """
-        on = np.flatnonzero((self.role & (COMMON | HIT)) == COMMON | HIT)
-        place = [(CHROMOSOMES.index(panel.variants[j].chromosome), panel.variants[j].position) for j in on.tolist()]
-        chromosome, position = np.array(place, dtype=np.int64).reshape(-1, 2).T
-        order = np.lexsort((on, position, chromosome))
-        on, chromosome, position = on[order], chromosome[order], position[order]
-        # Those after variant i that are near it are i + 1 to last[i], so that nothing is built before it is counted.
-        key = chromosome * 2**40 + position
+        chromosome = {name: number for number, name in enumerate(CHROMOSOMES)}
+        key = np.array([(chromosome[v.chromosome] << 40) + v.position for v in panel.variants], dtype=np.int64)
+        order = np.argsort(key, kind="stable")
+        key = key[order]
         last = np.searchsorted(key, key + round(1000 * self.window_kb), side="right") - 1
-        here = np.arange(len(on))
-        index = np.flatnonzero(self.role[on] & INDEX)
         if not self.clump:
-            last = np.minimum(last, here + self.variants_in_band)
+            last = np.minimum(last, np.arange(len(key)) + self.variants_in_band)
+        # From here on, places are those among the variants that take part: i pairs with i + 1 to last[i].
+        part = np.flatnonzero((self.role[order] & (COMMON | HIT)) == COMMON | HIT)
+        on, last, here = order[part], np.searchsorted(part, last[part], side="right") - 1, np.arange(len(part))
+        index = np.flatnonzero(self.role[on] & INDEX)
         rest = np.setdiff1d(here, index)
         start, stop = (np.searchsorted(index, bound[rest], side="right") for bound in (here, last))
         number = int((last[index] - index).sum()) + int((stop - start).sum())

@@ -1,4 +1,4 @@
-"""Meta-analysis of a quantitative trait: each site's own regressions, combined by their estimates and errors.
+"""Meta-analysis of quantitative traits: each site's own regressions, combined by their estimates and errors.
 
 Each site sums what one linear regression a variant needs, complete-case, over its own people, in one round; from the
 sums of each site alone its beta_s and standard error e_s follow. With w_s = 1 / e_s^2, over the S sites that have both:
@@ -35,10 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from strategies import kernels
 from strategies.analyses.allele_frequency import NORMAL_95, variant_columns
-from strategies.analyses.association import ESTIMATES, LEAST_DEVIATION, _product, _regressions
+from strategies.analyses.association import ESTIMATES, LEAST_DEVIATION, MOST_TRAITS
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
-from strategies.cohort import MISSING, Cohort
+from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -47,7 +48,6 @@ FRACTION_BITS, REST_BITS = 40, 64
 """Columns lie in [-1, 1]: a million people with two alleles reach 2^61. What a contribution has below that grid is
 summed apart, on a finer one: a site's mean may be large beside its deviation, and only the coordinator takes it off."""
 
-VARIANT_BLOCK = 256
 MEASURED = ("products", "scores", "missing")
 BY_VARIANT = ("genotypes", "scores", "missing", "scores_rest", "missing_rest")
 COMBINED = (
@@ -59,13 +59,13 @@ COMBINED = (
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """Beta and standard error of one trait for every variant at each site, and what they combine to.
+    """Beta and standard error of each trait for every variant at each site, and what they combine to.
 
     Attributes:
         panel: name of the study's panel.
-        trait: name of the quantitative column.
+        traits: names of the quantitative columns; a person counts who has all of them and all covariates.
         covariates: names of further columns; an intercept is always there.
-        minimum_minor_alleles: least number of minor alleles at a site, among its people with trait and covariates.
+        minimum_minor_alleles: least number of minor alleles at a site, among its people with traits and covariates.
     """
 
     analysis: ClassVar[str] = "meta_analysis"
@@ -74,25 +74,30 @@ class MetaAnalysis:
     summary_in_words: ClassVar[str] = "for each variant, the sums that a linear regression of each site's own needs"
 
     panel: str = field(metadata=NAMES_PANEL)
-    trait: str = field(metadata=NAMES_COLUMN)
+    traits: tuple[str, ...] = field(metadata=NAMES_COLUMN)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
     minimum_minor_alleles: int = 20
 
     def __post_init__(self) -> None:
-        if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
-            raise ValueError("trait and covariates must be different columns.")
+        if not 1 <= len(self.traits) <= MOST_TRAITS:
+            raise ValueError(f"traits must name 1 to {MOST_TRAITS} columns.")
+        if len(set(self._columns)) != len(self._columns):
+            raise ValueError("traits and covariates must be different columns.")
         if not 1 <= self.minimum_minor_alleles <= 10**9:
             raise ValueError("minimum_minor_alleles must be from 1 to 1000000000.")
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return (*self.covariates, self.trait)
+        return (*self.covariates, *self.traits)
 
     @property
     def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Index pairs (i <= j) of the products of w = (1, covariates, trait), row by row."""
-        rows, columns = np.triu_indices(len(self._columns) + 1)
-        return rows.astype(np.int64), columns.astype(np.int64)
+        """Index pairs (i <= j) of the products of w = (1, covariates, traits) that a regression reads, row by row:
+        traits meet the intercept, covariates and themselves."""
+        size, wide = 1 + len(self.covariates), 1 + len(self._columns)
+        pairs = [(i, j) for i in range(size) for j in range(i, wide)] + [(j, j) for j in range(size, wide)]
+        rows, columns = np.array(pairs, dtype=np.int64).T
+        return rows, columns
 
     def needs(self) -> Needs:
         return Needs(columns=self._columns, panel=self.panel)
@@ -110,10 +115,10 @@ class MetaAnalysis:
         assert frame.panel is not None
         m, k, q, f = len(frame.panel), len(self._columns), len(self._pairs[0]), FRACTION_BITS
         cells, sites = "people with 1, 2 or no observed alternate alleles", "sites that hold the variant"
-        scores, missing = "alternate alleles times covariates and trait", "products of people without genotype"
+        scores, missing = "alternate alleles times covariates and traits", "products of people without genotype"
         # Columns are in units of half their range: a product moves by at most 1, alleles times a column by 2.
         fields = {
-            "products": Field((q,), "products of intercept, covariates and trait", q, q**0.5, f),
+            "products": Field((q,), "products of intercept, covariates and traits", q, q**0.5, f),
             "scores": Field((m, k), scores, 2 * m * k, 2 * (m * k) ** 0.5, f, per_variant=True),
             "missing": Field((m, q), missing, m * q, (m * q) ** 0.5, f, per_variant=True),
         }
@@ -134,28 +139,25 @@ class MetaAnalysis:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        complete = np.flatnonzero(np.isfinite(columns).all(axis=1))
-        fields, unit, (i, j) = self.leaves(frame), columns[complete], self._pairs
-        w = np.concatenate([np.ones((len(unit), 1)), unit], axis=1)
-        z = _on_two_grids(unit, np.zeros_like(unit))
-        products = _on_two_grids(*_exact_product(w[:, i], w[:, j]))
-        k, q = unit.shape[1], len(i)
-        genotypes = cohort.genotypes if len(complete) == len(cohort) else cohort.genotypes.take(complete)
-        scores = np.empty((len(genotypes), 2 * k), dtype=np.int64)
-        missing = np.zeros((len(genotypes), 2 * q), dtype=np.int64)
-        for start in range(0, len(genotypes), VARIANT_BLOCK):
-            span = slice(start, start + VARIANT_BLOCK)
-            codes = genotypes[span].codes()
-            scores[span] = _product(np.where(codes == MISSING, 0, codes), z)
-            for row in np.flatnonzero((codes == MISSING).any(axis=1)):
-                missing[start + row] = products[codes[row] == MISSING].sum(axis=0)
-        cells, whole = genotypes.counts(), products.sum(axis=0)
-        sums = {
-            "products": whole[:q], "products_rest": whole[q:], "scores": scores[:, :k], "scores_rest": scores[:, k:],
-            "missing": missing[:, :q], "missing_rest": missing[:, q:], "genotypes": cells[:, 1:],
+        inside = np.asarray(np.isfinite(columns).all(axis=1))
+        unit, (i, j) = np.where(inside[:, None], columns, 0.0), self._pairs
+        w = np.concatenate([inside[:, None].astype(np.float64), unit], axis=1)
+        z, products = _on_two_grids(unit), _on_two_grids(*_exact_product(w[:, i], w[:, j]))
+        packed, cells = cohort.genotypes.packed, cohort.genotypes.counts(inside)
+        rows, some = np.arange(len(cells)), np.flatnonzero(cells[:, 3])
+        missing = np.zeros((len(cells), products.shape[1]), dtype=np.int64)
+        missing[some] = kernels.missing_imputed(packed, some, np.ones(len(some)), products)
+        halves = {
+            "products": np.split(products.sum(axis=0), 2),
+            "scores": np.split(kernels.product(packed, rows, cells, z), 2, axis=1),
+            "missing": np.split(missing, 2, axis=1),
+        }
+        return {
+            **{name: coarse for name, (coarse, _) in halves.items()},
+            **{f"{name}_rest": rest for name, (_, rest) in halves.items()},
+            "genotypes": cells[:, 1:],
             "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
-        }  # fmt: skip
-        return {name: np.ascontiguousarray(sums[name]) for name in fields}
+        }
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         people = int(sums["products"][0]) >> FRACTION_BITS
@@ -177,8 +179,8 @@ class MetaAnalysis:
         held = held_by_few(sums["holders"], len(total.sites))
         hidden = held | (sums["genotypes"] == WITHHELD).any(axis=1)
         sums = replaced(sums, BY_VARIANT, hidden, 0)
-        people, k = int(sums["products"][0]) >> FRACTION_BITS, len(self._columns)
-        if people < k + 2:
+        people, k = int(sums["products"][0]) >> FRACTION_BITS, len(self.covariates)
+        if people < k + 3:
             return self._answer(frame, people, "fewer people than parameters", hidden, held)
         # A mean may be large beside its deviation: what is left after it was taken off needs more digits than doubles.
         exact = {
@@ -186,31 +188,50 @@ class MetaAnalysis:
             + sums[f"{name}_rest"].astype(np.longdouble) * 2.0**-REST_BITS
             for name in MEASURED
         }
-        whole = _square(exact["products"][None], *self._pairs, k + 1)
-        mean = np.concatenate([[0], whole[0, 0, 1:] / people])
-        variance = np.concatenate([[1], np.diagonal(whole[0])[1:] / people - mean[1:] ** 2])
+        (i, j), wide = self._pairs, 1 + len(self._columns)
+        mean = exact["products"][:wide] / people
+        mean[0] = 0
+        variance = np.ones_like(mean)
+        variance[i[i == j]] = exact["products"][i == j] / people - mean[i[i == j]] ** 2
         if not (variance > LEAST_DEVIATION**2).all():
-            return self._answer(frame, people, "trait or a covariate does not vary", hidden, held)
+            return self._answer(frame, people, "a trait or a covariate does not vary", hidden, held)
         scale = np.sqrt(variance)
-        products = _standardised(whole, mean, scale)
-        if np.linalg.eigvalsh(products[0] / people)[0] < 1e-9:
-            return self._answer(frame, people, "trait and covariates explain one another", hidden, held)
+        # On a grid again, far below what a double's own rounding is worth.
+        unit = people * 2.0**-62
+        whole, apart = (
+            np.rint(_standardised(exact[name].reshape(-1, len(i)), mean, scale, i, j) / unit).astype(np.int64)
+            for name in ("products", "missing")
+        )
+        if not self._independent(whole[0] * unit / people):
+            return self._answer(frame, people, "traits and covariates explain one another", hidden, held)
         het, alt, missing = sums["genotypes"].T
         alleles, observed = het + 2 * alt, people - missing
-        apart = _standardised(_square(exact["missing"], *self._pairs, k + 1), mean, scale)
         scores = np.concatenate([alleles[:, None].astype(np.longdouble), exact["scores"]], axis=1)
         scores = ((scores - mean * alleles[:, None]) / scale).astype(np.float64)
-        beta, error = _regressions(products - apart, scores, (het + 4 * alt).astype(np.float64), observed)
-        span = frame.columns[self.trait]
-        unit = float(scale[-1]) * (span.maximum - span.minimum) / 2
-        degrees = observed - k - 1
+        some = np.flatnonzero(missing)
+        at = np.full(len(missing), -1)
+        at[some] = np.arange(len(some))
+        degrees = np.where(hidden, 0, observed - k - 2)
+        squares = (het + 4 * alt).astype(np.float64)
+        beta, error = kernels.regress(whole[0], apart[some], at, (i, j), unit, scores, squares, degrees, 1 + k)
+        spans = [frame.columns[name] for name in self.traits]
+        units = scale[1 + k :].astype(np.float64) * [(s.maximum - s.minimum) / 2 for s in spans]
         with np.errstate(invalid="ignore", divide="ignore"):
-            t = beta / error
-            columns = (
-                beta * unit, error * unit, t, 2 * special.stdtr(np.maximum(degrees, 1), -np.abs(t)),
-                alleles / (2 * observed), observed,
-            )  # fmt: skip
-        return self._answer(frame, people, "done", hidden, held, dict(zip(ESTIMATES, columns, strict=True)))
+            t, frequency = beta / error, alleles / (2 * observed)
+            p = 2 * special.stdtr(np.maximum(degrees, 1)[:, None], -np.abs(t))
+        estimates = {
+            name: dict(zip(ESTIMATES, (*columns, frequency, observed), strict=True))
+            for name, *columns in zip(self.traits, (beta * units).T, (error * units).T, t.T, p.T, strict=True)
+        }
+        return self._answer(frame, people, "done", hidden, held, estimates)
+
+    def _independent(self, products: NDArray[np.float64]) -> bool:
+        """Whether no trait follows from the covariates, nor one of these from the others; of mean products (q,)."""
+        (i, j), size = self._pairs, 1 + len(self.covariates)
+        whole = np.zeros((size + len(self.traits),) * 2)
+        whole[i, j] = whole[j, i] = products
+        sets = [[*range(size), number] for number in range(size, len(whole))]
+        return all(np.linalg.eigvalsh(whole[np.ix_(one, one)])[0] >= 1e-9 for one in sets)
 
     def _answer(
         self,
@@ -219,50 +240,44 @@ class MetaAnalysis:
         fit: str,
         withheld: NDArray[np.bool_],
         held_by_few: NDArray[np.bool_] | None = None,
-        columns: Mapping[str, NDArray[Any]] | None = None,
+        estimates: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     ) -> Answer:
-        """A site's table, with NaN where nothing is shown."""
+        """A site's tables, one for each trait, with NaN where nothing is shown."""
         assert frame.panel is not None
-        nothing = np.full(len(withheld), np.nan)
-        table: dict[str, Column] = {
-            **variant_columns(frame.panel),
-            **{name: np.where(withheld, np.nan, columns[name]) if columns else nothing for name in ESTIMATES},
-            "withheld": withheld,
-            "held_by_few": np.zeros_like(withheld) if held_by_few is None else held_by_few,
-        }
-        facts: dict[str, float | int | str] = {
-            "people": people, "fit": fit, "trait": self.trait, "covariates": ", ".join(self.covariates),
-            "variants": len(withheld),
-        }  # fmt: skip
-        return Answer({"associations": table}, facts, int(withheld.sum()))
+        variants, nothing = variant_columns(frame.panel), np.full(len(withheld), np.nan)
+        few = np.zeros_like(withheld) if held_by_few is None else held_by_few
+        tables: dict[str, Mapping[str, Column]] = {}
+        for trait in self.traits:
+            shown = {name: nothing for name in ESTIMATES}
+            if estimates is not None:
+                shown = {name: np.where(withheld, np.nan, values) for name, values in estimates[trait].items()}
+            tables[trait] = {**variants, **shown, "withheld": withheld, "held_by_few": few}
+        return Answer(tables, {**self._facts(people, frame), "fit": fit}, int(withheld.sum()))
+
+    def _facts(self, people: float, frame: Frame) -> dict[str, float | int | str]:
+        traits, covariates = ", ".join(self.traits), ", ".join(self.covariates)
+        return {"people": people, "traits": traits, "covariates": covariates, "variants": len(frame.panel or ())}
 
     def combine(self, answers: Mapping[str, Answer], frame: Frame) -> Answer:
         assert frame.panel is not None
-        tables = [answer.tables["associations"] for answer in answers.values()]
-        beta, error, frequency, n = (
-            np.stack([np.asarray(t[name], dtype=np.float64) for t in tables])
-            for name in ("beta", "standard_error", "effect_allele_frequency", "n")
-        )
-        able = np.isfinite(beta) & np.isfinite(error) & (error > 0)
-        sites = able.sum(axis=0)
-        people = np.where(able, n, 0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = combined(np.where(able, beta, 0.0), np.where(able, error, np.inf))
-            values["effect_allele_frequency"] = np.where(able, people * frequency, 0).sum(axis=0) / people.sum(axis=0)
-        values["n"] = people.sum(axis=0)
-        table: dict[str, Column] = {
-            **variant_columns(frame.panel),
-            **{name: np.where(sites < 2, np.nan, values[name]) for name in COMBINED},
-            "sites": sites,
-        }
-        facts: dict[str, float | int | str] = {
-            "people": sum(float(answer.facts["people"]) for answer in answers.values()),
-            "trait": self.trait,
-            "covariates": ", ".join(self.covariates),
-            "variants": len(frame.panel),
-            "combined": int((sites >= 2).sum()),
-        }
-        return Answer({"associations": table}, facts)
+        variants = variant_columns(frame.panel)
+        tables: dict[str, Mapping[str, Column]] = {}
+        for trait in self.traits:
+            parts = [answer.tables[trait] for answer in answers.values()]
+            beta, error, frequency, n = (
+                np.stack([np.asarray(part[name], dtype=np.float64) for part in parts])
+                for name in ("beta", "standard_error", "effect_allele_frequency", "n")
+            )
+            able = np.isfinite(beta) & np.isfinite(error) & (error > 0)
+            sites, people = able.sum(axis=0), np.where(able, n, 0.0)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values = combined(np.where(able, beta, 0.0), np.where(able, error, np.inf))
+                alleles = np.where(able, people * frequency, 0.0).sum(axis=0)
+                values |= {"effect_allele_frequency": alleles / people.sum(axis=0), "n": people.sum(axis=0)}
+            shown = {name: np.where(sites < 2, np.nan, values[name]) for name in COMBINED}
+            tables[trait] = {**variants, **shown, "sites": sites}
+        everybody = sum(float(answer.facts["people"]) for answer in answers.values())
+        return Answer(tables, self._facts(everybody, frame))
 
 
 def combined(beta: NDArray[np.float64], error: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -316,38 +331,31 @@ def _halves(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return high, values - high
 
 
-def _on_two_grids(values: NDArray[np.float64], beyond: NDArray[np.float64]) -> NDArray[np.int64]:
+def _on_two_grids(values: NDArray[np.float64], beyond: NDArray[np.float64] | float = 0.0) -> NDArray[np.int64]:
     """(N, 2 c) integers: (N, c) values on the coarse grid, and what they and `beyond` have below it on the fine one."""
     coarse = np.rint(values * 2.0**FRACTION_BITS)
     rest = np.rint(((values - coarse * 2.0**-FRACTION_BITS) + beyond) * 2.0**REST_BITS)
     return np.concatenate([coarse, rest], axis=1).astype(np.int64)
 
 
-def _square(vech: NDArray[Any], i: NDArray[np.int64], j: NDArray[np.int64], size: int) -> NDArray[Any]:
-    """(M, size, size) symmetric matrices from their upper triangles (M, q), in their own precision."""
-    out = np.empty((len(vech), size, size), dtype=vech.dtype)
-    out[:, i, j] = vech
-    out[:, j, i] = vech
+def _standardised(
+    products: NDArray[Any], mean: NDArray[Any], scale: NDArray[Any], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> NDArray[Any]:
+    """(M, q) the products of pairs of w, the intercept's with all first, as they are of (w - mean) / scale."""
+    first = products[:, : len(mean)]
+    moved = products - mean[i] * first[:, j] - mean[j] * first[:, i] + mean[i] * mean[j] * first[:, :1]
+    out: NDArray[Any] = moved / (scale[i] * scale[j])
     return out
 
 
-def _standardised(products: NDArray[Any], mean: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.float64]:
-    """(M, c, c) the products of w, of which the first is the intercept, as they are of (w - mean) / scale."""
-    first = products[:, 0]
-    moved = products - mean[:, None] * first[:, None, :] - mean * first[:, :, None]
-    moved += np.outer(mean, mean) * first[:, 0, None, None]
-    out: NDArray[np.float64] = (moved / np.outer(scale, scale)).astype(np.float64)
-    return out
-
-
-def draw_forest(answer: Answer, by_site: Mapping[str, Answer], axes: Any) -> str:
+def draw_forest(answer: Answer, by_site: Mapping[str, Answer], trait: str, axes: Any) -> str:
     """Draw each site's estimate of the variant with the smallest p, and the two combined; returns it in words."""
-    table = answer.tables["associations"]
+    table = answer.tables[trait]
     p = np.asarray(table["p_value"], dtype=np.float64)
     if not np.isfinite(p).any():
         return "Forest plot without a variant: fewer than two sites have an estimate of any."
     row = int(np.nanargmin(p))
-    lines = [(site, one.tables["associations"], "beta", "standard_error", "C0") for site, one in by_site.items()]
+    lines = [(site, one.tables[trait], "beta", "standard_error", "C0") for site, one in by_site.items()]
     lines += [("fixed", table, "beta", "standard_error", "C1")]
     lines += [("random", table, "beta_random", "standard_error_random", "C1")]
     for at, (_, own, estimate, error, colour) in enumerate(lines):

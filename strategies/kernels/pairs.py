@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from strategies.kernels.compiled import compiled, ones
 
 BYTES_AT_A_TIME = 1024
 """Of 4,096 people: their bits at a few hundred variants stay in the nearest caches."""
 
-_EVEN, _ODD = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA)
-_TWO, _FOUR, _SUM = np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
-_1, _2, _4, _56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+_EVEN, _ODD, _1 = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(1)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _ones(word: np.uint64) -> np.uint64:
-    """The number of set bits; the compiler knows the pattern and takes the processor's own instruction."""
-    word = word - ((word >> _1) & _EVEN)
-    word = (word & _TWO) + ((word >> _2) & _TWO)
-    return ((word + (word >> _4)) & _FOUR) * _SUM >> _56
-
-
-@njit(cache=True, nogil=True)
+@compiled
 def planes(packed: NDArray[np.uint8], first: int, last: int) -> NDArray[np.uint64]:
     """(M, 3, W) bits of the people in some bytes of each row: one alternate allele at least, two, none observed.
 
@@ -51,7 +42,7 @@ def planes(packed: NDArray[np.uint8], first: int, last: int) -> NDArray[np.uint6
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_products(
     bits: NDArray[np.uint64], one: NDArray[np.int64], other: NDArray[np.int64], out: NDArray[np.int64]
 ) -> None:
@@ -60,12 +51,12 @@ def add_products(
         a, b = bits[one[p]], bits[other[p]]
         total = np.uint64(0)
         for k in range(bits.shape[2]):
-            total += _ones(a[0, k] & b[0, k]) + _ones(a[0, k] & b[1, k])
-            total += _ones(a[1, k] & b[0, k]) + _ones(a[1, k] & b[1, k])
+            total += ones(a[0, k] & b[0, k]) + ones(a[0, k] & b[1, k])
+            total += ones(a[1, k] & b[0, k]) + ones(a[1, k] & b[1, k])
         out[p] += np.int64(total)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_observed(
     bits: NDArray[np.uint64], one: NDArray[np.int64], other: NDArray[np.int64], out: NDArray[np.int64]
 ) -> None:
@@ -75,11 +66,11 @@ def add_observed(
         a, b = bits[one[p]], bits[other[p]]
         without, a1, a2, b1, b2 = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
         for k in range(bits.shape[2]):
-            without += _ones(a[2, k] | b[2, k])
-            a1 += _ones(a[0, k] & ~b[2, k])
-            a2 += _ones(a[1, k] & ~b[2, k])
-            b1 += _ones(b[0, k] & ~a[2, k])
-            b2 += _ones(b[1, k] & ~a[2, k])
+            without += ones(a[2, k] | b[2, k])
+            a1 += ones(a[0, k] & ~b[2, k])
+            a2 += ones(a[1, k] & ~b[2, k])
+            b1 += ones(b[0, k] & ~a[2, k])
+            b2 += ones(b[1, k] & ~a[2, k])
         out[p, 0] += np.int64(without)
         out[p, 1] += np.int64(a1)
         out[p, 2] += np.int64(a2)

@@ -75,10 +75,7 @@ class Person:
 
 def starts(analysis: Analysis, frame: Frame, rng: np.random.Generator, random: int) -> list[Person]:
     """Every genotype the same, or as a carried vector points, with all values at one end, at the other, alternating,
-    missing; or at random."""
-def starts(frame: Frame, rng: np.random.Generator, random: int) -> list[Person]:
-    """Every genotype the same, with all values at one end, at the other, alternating, half a unit of a grid of 2^-40
-    beside the middle, missing; or at random."""
+    half a unit of a grid of 2^-40 beside the middle, missing; or at random."""
     assert frame.panel is not None
     m, spans = len(frame.panel), frame.columns
     low = {name: span.minimum for name, span in spans.items()}

@@ -81,7 +81,6 @@ def cohorts(variants: int) -> dict[str, Cohort]:
 
 PARAMETERS: dict[str, Any] = {
     "panel": "common",
-    "traits": ("trait",),
     "minimum_minor_alleles": 1,
     "minimum_missing": 1,
     "covariates": ("sex", "score"),
@@ -149,7 +148,7 @@ def begun(question: Any, frame: Frame) -> Any:
         return question
     p = np.random.default_rng(3).random(len(frame.panel or ()))
     p[::7] = np.nan
-    return question.after(Answer({"associations": {"p_value": p}}, {}), frame)
+    return question.after(Answer({"trait": {"p_value": p}}, {}), frame)
 
 
 def changes(page: type[Analysis]) -> list[dict[str, Any]]:
