@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fl_server.marks import SeenMarks
@@ -19,6 +19,8 @@ from strategies.analysis import (
     VARIANTS_PER_SLICE,
     Analysis,
     Answer,
+    Combining,
+    Following,
     Frame,
     Offering,
     Total,
@@ -99,8 +101,8 @@ class Statement:
 class Result:
     """One question's answer over all sites together, for each site where the question asks that, and its statement.
 
-    An exact answer for each site is instead of one over all, which then has no tables and no facts; its `withheld` is
-    the sum of the sites'.
+    An exact answer for each site is instead of one over all, which then has no tables and no facts, unless it is made
+    of the sites' own answers; its `withheld` is the sum of the sites'.
     """
 
     question: Question
@@ -137,6 +139,7 @@ class Conductor:
     progress: Callable[[Progress], None] = lambda _: None
     _absent: dict[str, str] = field(default_factory=dict)
     _projected: dict[str, set[str]] = field(default_factory=dict)
+    _answers: dict[str, Answer] = field(default_factory=dict)
     _at: Progress = field(default_factory=lambda: Progress("", 0, 0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -168,6 +171,7 @@ class Conductor:
         results = []
         for number, question in enumerate(self.study.questions, start=1):
             results.append(self._answer(number, question))
+            self._answers[question.name] = results[-1].answer
             if any(question in self.study.sources(later) for later in self.study.questions):
                 self._project(question, results[-1].answer)
         session.close()
@@ -217,7 +221,8 @@ class Conductor:
             minimum = self._minimum_cell(sites)
             sds = dict[str, float]()
             by_site = {s: self._final(analysis, Total(parts[s], (s,), {}, minimum), frame) for s in sites}
-            answer = Answer({}, {}, sum(one.withheld for one in by_site.values()))
+            made = analysis.combine(by_site, frame) if isinstance(analysis, Combining) else Answer({}, {})
+            answer = replace(made, withheld=sum(one.withheld for one in by_site.values()))
         else:
             self._can_be_answered(question, frame)
             sites, parts, analysis = self._sealed(question, frame, roster, refusing)
@@ -325,6 +330,8 @@ class Conductor:
         self, question: Question, frame: Frame, attempt: Attempt
     ) -> tuple[tuple[str, ...], Summary, Analysis, dict[str, str]]:
         analysis, earlier, recovered = question.analysis, list[Summary](), dict[str, str]()
+        if isinstance(analysis, Following) and analysis.follows:
+            analysis = analysis.after(self._answers[analysis.follows], frame)
         for number in range(1, question.analysis.rounds() + 1):
             cut = analysis.slices(frame)
             totals: list[Summary] = []

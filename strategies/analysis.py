@@ -141,6 +141,9 @@ NAMES_PANEL = {"names": "panel"}
 NAMES_COLUMN = {"names": "column"}
 """Metadata of a parameter that names one or more of the study's columns."""
 
+NAMES_QUESTION = {"names": "question"}
+"""Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""
+
 DERIVED = {"derived": True}
 """Metadata of a parameter that follows from earlier totals and that a study cannot set. A node computes it anew."""
 
@@ -271,6 +274,29 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     return type(one) is type(other) and bool(one == other)
+
+
+@runtime_checkable
+class Following(Analysis, Protocol):
+    """An analysis that may read an earlier question's answer, at the coordinator and nowhere else."""
+
+    @property
+    def follows(self) -> str:
+        """The earlier question's name, or nothing."""
+        ...
+
+    def after(self, answer: Answer, frame: Frame) -> Self:
+        """The question once that one is answered: arrays that stay at the coordinator are filled in."""
+        ...
+
+
+@runtime_checkable
+class Combining(Analysis, Protocol):
+    """An exact analysis that is always asked for each site, and makes an answer over all from the sites' own."""
+
+    def combine(self, answers: Mapping[str, Answer], frame: Frame) -> Answer:
+        """The answer over all sites; it depends on the sites' answers alone."""
+        ...
 
 
 @runtime_checkable

@@ -5,6 +5,8 @@ from __future__ import annotations
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.linkage import LinkageDisequilibrium
+from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
@@ -17,6 +19,8 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     LinearAssociation,
     PrincipalComponents,
     WholeGenomeRegression,
+    MetaAnalysis,
+    LinkageDisequilibrium,
     PrivateTraining,
 )
 

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from strategies.analysis import PROJECTED, Analysis, Frame, Offering, Range, names_of, parameters, plain
+from strategies.analysis import PROJECTED, Analysis, Combining, Frame, Offering, Range, names_of, parameters, plain
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
@@ -283,7 +283,7 @@ def _question(
         named = value if isinstance(value, tuple) else () if value is None else (value,)
         kind = f.metadata.get("names")
         known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
-        for name in named if kind else ():
+        for name in named if kind in ("panel", "column") else ():
             if name not in known_names and kind == "column" and "." in name:
                 raise UsageError(
                     f"{where}: a column with a dot is one that an earlier question offers; an exact question's column "
@@ -309,8 +309,8 @@ def _question(
         raise UsageError(
             f"{where}: an exact question spends no epsilon.", "epsilon, delta or family", "remove it or ask privately."
         )
-    if shape.by_site:
-        _can_be_by_site(analysis, where)
+    _comes_after(analysis, earlier, where)
+    _can_be_by_site(analysis, shape.by_site, where)
     if shape.honest_sites is not None and (budget is None or shape.by_site):
         raise UsageError(
             f"{where}: sites share noise where an answer is private and not by site.",
@@ -328,8 +328,24 @@ def _offers(question: Question, regime: Regime) -> tuple[str, ...]:
     return question.analysis.offers
 
 
-def _can_be_by_site(analysis: Analysis, where: str) -> None:
-    if not analysis.by_site:
+def _comes_after(analysis: Analysis, earlier: tuple[Question, ...], where: str) -> None:
+    panel = names_of(analysis, "panel")
+    able = [q.name for q in earlier if q.regime is Regime.EXACT and names_of(q.analysis, "panel") == panel]
+    for name in names_of(analysis, "question"):
+        if name.partition(".")[0] not in able:
+            raise UsageError(
+                f"{where}: it reads the answer of an earlier exact question about the same panel.",
+                f"{name!r:.80}; there are: {', '.join(able) or 'none'}",
+                "correct the name, or ask that question before.",
+            )
+
+
+def _can_be_by_site(analysis: Analysis, by_site: bool, where: str) -> None:
+    if isinstance(analysis, Combining) and not by_site:
+        raise UsageError(
+            f"{where}: this analysis is made of the sites' own answers.", "by_site = false", "set by_site = true."
+        )
+    if by_site and not analysis.by_site:
         able = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE if a.by_site)
         raise UsageError(
             f"{where}: these analyses can be answered for each site: {able}.",

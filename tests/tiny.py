@@ -74,6 +74,8 @@ POLICY: dict[str, Any] = {
         "allele_frequency": ["exact", "private"],
         "association": ["exact"],
         "pca": ["exact"],
+        "linkage": ["exact"],
+        "meta_analysis": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],
     },

@@ -75,13 +75,14 @@ class Person:
 
 def starts(analysis: Analysis, frame: Frame, rng: np.random.Generator, random: int) -> list[Person]:
     """Every genotype the same, or as a carried vector points, with all values at one end, at the other, alternating,
-    missing; or at random."""
+    half a unit of a grid of 2^-40 beside the middle, missing; or at random."""
     assert frame.panel is not None
     m, spans = len(frame.panel), frame.columns
     low = {name: span.minimum for name, span in spans.items()}
     high = {name: span.maximum for name, span in spans.items()}
     mixed = [{n: (low, high)[(i + k) % 2][n] for i, n in enumerate(spans)} for k in (0, 1)]
-    ends = [low, high, *mixed, dict.fromkeys(spans, np.nan)]
+    beside = {n: (s.minimum + s.maximum) / 2 + (s.maximum - s.minimum) / 2 * 2.0**-41 for n, s in spans.items()}
+    ends = [low, high, *mixed, beside, dict.fromkeys(spans, np.nan)]
     far = np.where(frame.panel.frequencies < 0.5, 2, 0).astype(np.uint8)  # the genotype farthest from what is expected
     rows = [*(np.full(m, code, dtype=np.uint8) for code in range(4)), far]
     for vectors in (array for array in carried(analysis).values() if array.ndim == 2 and len(array) == m):
