@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,7 @@ from strategies.protections.suppression import (
 )
 from strategies.study import Question, Study
 from strategies.wire import Answered, Reason, Unmasked, digest_of, unpack_arrays, unseal
-<<<<<<< HEAD
 from tests.laws import zoo
-=======
-from tests.laws.zoo import first
->>>>>>> ld
 from tests.tiny import (
     COUNTS,
     FREQUENCIES,
@@ -321,16 +317,9 @@ def test_a_node_gives_exact_parts_or_exact_totals_and_never_both(
 
 @pytest.mark.parametrize("page", [p for p in CATALOGUE if not p.by_site], ids=lambda p: p.__name__)
 def test_an_analysis_that_cannot_be_given_for_each_site_says_so(page: type[Analysis], tmp_path: Path) -> None:
-<<<<<<< HEAD
     budget = Budget(1.0, 1e-5) if page.regime is Regime.PRIVATE else None
     question, variants = Question("asked", zoo.first(page), budget, by_site=True), zoo.panel(23)
     asked = study(question, columns=zoo.RANGES, panels={"common": variants})
-=======
-    here = {"panel": "panel", "covariates": ("sex",)}
-    analysis = first(page, {k: v for k, v in here.items() if k in {f.name for f in fields(page)}})  # type: ignore[arg-type]
-    budget = Budget(3.0, 1e-5) if page.regime is Regime.PRIVATE else None
-    asked = study(Question("asked", analysis, budget, by_site=True))
->>>>>>> ld
     with pytest.raises(UsageError, match=r"can be answered for each site: allele_frequency \(exact\)"):
         Study.from_document(asked.document, {"common": variants.encode()})
 
