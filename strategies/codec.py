@@ -130,7 +130,7 @@ def _value(hint: Any, raw: Any, where: str) -> Any:
         if isinstance(raw, str) and raw in tuple(hint):
             return hint(raw)
         raise UsageError(f"{where} must be one of {', '.join(hint)}.", repr(raw)[:80], "use one of these.")
-    if hint is str and isinstance(raw, str) and not any("\ud800" <= c <= "\udfff" for c in raw):
+    if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
         return raw  # half of a surrogate pair, which JSON can spell, is no character
     if hasattr(hint, "__dataclass_fields__") and isinstance(raw, Mapping):
         return decode(hint, raw, where)
