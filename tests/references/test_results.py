@@ -488,7 +488,7 @@ def test_the_page_links_the_files_of_every_answer(page, folder):
         "counts/frequencies.tsv.gz",
         "counts/beacon.json.gz",
         "counts/gdi/allele-freq.GRCh37.vcf.gz",
-        "scan/associations.tsv.gz",
+        "scan/trait.tsv.gz",
         "model/model.safetensors",
     ):
         assert name in linked
