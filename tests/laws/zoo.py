@@ -89,7 +89,6 @@ PARAMETERS: dict[str, Any] = {
     "expected_people": 200,
     "split": "law",
     "components": 3,
-    "traits": ("trait", "high"),
     "chromosomes": ("21", "22"),
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
