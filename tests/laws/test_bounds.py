@@ -197,7 +197,7 @@ def test_somebody_alone_at_a_site_changes_all_that_the_site_says_of_itself(case:
     declared = {name: f for name, f in case.analysis.leaves(case.frame).items() if f.over == "sites"}
     for name, field in declared.items():
         lengths = []
-        for person in starts(case.frame, np.random.default_rng(1), 0):
+        for person in starts(case.analysis, case.frame, np.random.default_rng(1), 0):
             nobody = stretched(cohort(0, VARIANTS, 1), case.frame.columns)
             came, gone = (case.analysis.summarise(c, case.frame) for c in (person.among(nobody), nobody))
             lengths.append(float(np.linalg.norm(came[name] - gone[name])))

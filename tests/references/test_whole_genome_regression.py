@@ -214,7 +214,7 @@ def trial(seed: int, families: int, children: int, effect: float, traits: int = 
 
 
 def test_offsets_take_the_inflation_of_relatives_away() -> None:
-    """400 null variants: few enough for a normal run; `make proof` has 16,000."""
+    """400 null variants: few enough for a normal run; `make proof` has 9,600."""
     found = trial(3, families=120, children=3, effect=0.0, traits=10, each=40)
     plain, offset, mixed, dropped = found.rates(0.05)
     assert plain > 0.08
@@ -228,21 +228,23 @@ def test_offsets_take_the_inflation_of_relatives_away() -> None:
 @pytest.mark.proof
 @pytest.mark.parametrize(("families", "children"), [(150, 4), (250, 2)])
 def test_type_1_error_and_power_among_relatives(families: int, children: int) -> None:
-    """8,000 null variants and 100 with an effect, in people all of whom have a first-degree relative.
+    """4,800 null variants and 40 with an effect, in people all of whom have a first-degree relative.
 
-    Pooled REGENIE keeps its level among the UK Biobank's relatives and has more power than a regression of the
-    unrelated [Mbatchou et al. 2021, figure 3]. Here, too: its kind of offset keeps below the level, and with what it
-    falls short by (`calibration`) it is near it.
+    REGENIE is published to keep its level among relatives and to have more power than a regression of the unrelated
+    [Mbatchou et al. 2021]. Its kind of offset keeps below the level here, too, and with what it falls short by
+    (`calibration`) it is near it.
     """
-    null = [trial(seed, families, children, 0.0) for seed in range(5)]
+    null = [trial(seed, families, children, 0.0) for seed in range(3)]
     for level, most in ((0.05, 0.07), (0.001, 0.003)):
-        plain, offset, mixed, _ = np.mean([each.rates(level) for each in null], axis=0)
+        plain, offset, mixed, _ = rates = np.mean([each.rates(level) for each in null], axis=0)
+        print(families, children, level, rates)
         assert plain > 1.5 * level
         assert offset < 1.05 * level
         assert mixed < most
     assert np.mean([each.mixed.mean() for each in null]) == pytest.approx(1, abs=0.1)
-    power = [trial(100 + seed, families, children, 0.015) for seed in range(5)]
-    _, offset, mixed, dropped = np.mean([each.rates(0.001) for each in power], axis=0)
+    power = [trial(100 + seed, families, children, 0.015) for seed in range(2)]
+    _, offset, mixed, dropped = rates = np.mean([each.rates(0.001) for each in power], axis=0)
+    print(families, children, "power", rates)
     assert offset > dropped
     assert mixed >= offset
 
@@ -251,7 +253,7 @@ def test_a_later_question_reads_an_offset_that_never_left(tmp_path: Path) -> Non
     tiny = Tiny.of(write_sites(tmp_path / "data"), tmp_path / "nodes")
     regression = WholeGenomeRegression("panel", ("trait",), ("sex",), ("21", "22"), iterations=2)
     ridge = Question("wgr", regression)
-    adjusted = Question("adjusted", LinearAssociation("panel", "trait", ("sex", "wgr.trait_chr21")))
+    adjusted = Question("adjusted", LinearAssociation("panel", ("trait",), ("sex", "wgr.trait_chr21")))
     asked = study(ridge, adjusted)
     weights, association = (r.answer for r in tiny.conductor(asked, tmp_path / "run").run())
     offsets = regression.projection(weights, asked.frame(ridge))
@@ -262,7 +264,7 @@ def test_a_later_question_reads_an_offset_that_never_left(tmp_path: Path) -> Non
     cohorts = [data.cohort(regression.needs(), asked.frame(ridge)) for data in datasets if data is not None]
     columns = {name: np.concatenate([cohort.columns[name] for cohort in cohorts]) for name in ("trait", "sex")}
     x = np.column_stack([np.ones(len(predicted)), columns["sex"], predicted])
-    table, compared = association.tables["associations"], 0
+    (table,), compared = association.tables.values(), 0
     for row in np.flatnonzero(~(codes == MISSING).any(axis=1)):
         design = np.column_stack([codes[row], x])
         beta, rest, _, _ = np.linalg.lstsq(design, columns["trait"], rcond=None)
