@@ -20,7 +20,7 @@ from simulations.benchmarks.data import million
 from simulations.benchmarks.genotypes import OUT
 from simulations.run import conductor
 from simulations.sites import prepare
-from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel
 

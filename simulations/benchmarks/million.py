@@ -18,7 +18,7 @@ from simulations.benchmarks.data import Countries, million
 from simulations.benchmarks.genotypes import OUT, PLINK2, measured
 from simulations.run import conductor
 from simulations.sites import prepare
-from strategies.analyses.allele_frequency import GenotypeCounts
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel
 
