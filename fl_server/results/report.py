@@ -21,6 +21,8 @@ from fl_server.results.figures import Figure, Size, figure
 from strategies.analyses.allele_frequency import NoisedFrequency, draw_intervals
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts, draw_hardy_weinberg, draw_spectrum
+from strategies.analyses.linkage import LinkageDisequilibrium, draw_decay
+from strategies.analyses.meta_analysis import MetaAnalysis, draw_forest
 from strategies.analysis import Column, parameters
 from strategies.evidence import GENOME_WIDE, draw_manhattan, draw_quantiles, genomic_inflation
 from strategies.federation import Federation
@@ -470,7 +472,31 @@ def _any(result: Result) -> Section:
         columns = [np.asarray(c)[:TOP_ROWS].tolist() for c in table.values()]
         rows = tuple(tuple(str(v) for v in row) for row in zip(*columns, strict=True))
         tables.append(Table(f"First rows of {name}", tuple(table), rows, (False,) * len(table)))
-    return Section(_name(result.question), result.question.analysis.summary_in_words, (), tuple(tables))
+    draw = FIGURES.get(result.question.analysis.analysis)
+    figures = draw(result) if draw else ()
+    return Section(_name(result.question), result.question.analysis.summary_in_words, figures, tuple(tables))
+
+
+def _forest(result: Result) -> tuple[Figure, ...]:
+    name, caption = result.question.name, "The variant with the smallest p value: each site's beta, and both combined."
+    size = Size(352, 110 + 24 * (len(result.by_site) + 2))
+    draw = partial(draw_forest, result.answer, result.by_site)
+    return tuple(
+        figure(f"{name}-forest-{number}", f"{trait}. {caption}", partial(draw, trait), size)
+        for number, trait in enumerate(result.answer.tables)
+    )
+
+
+def _decay(result: Result) -> tuple[Figure, ...]:
+    caption = "r² of pairs of variants by distance, and its mean."
+    return (figure(f"{result.question.name}-decay", caption, partial(draw_decay, result.answer)),)
+
+
+FIGURES: Mapping[str, Callable[[Result], tuple[Figure, ...]]] = {
+    MetaAnalysis.analysis: _forest,
+    LinkageDisequilibrium.analysis: _decay,
+}
+"""What is drawn of analyses without a page of their own here."""
 
 
 SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {

@@ -246,6 +246,8 @@ def test_a_study_clumps_its_own_association(tiny: Tiny, quick_path: Path) -> Non
     read = fl_server.results.load(quick_path / "out")["clumps"]
     assert read.tables == ("pairs", "variants", "clumps", "members")
     assert read.table("clumps")["id"].to_list() == list(clumps["id"])
+    page = (quick_path / "out" / "report.html").read_text()
+    assert f'aria-label="r² of {len(want)} pairs of variants by their distance' in page
 
 
 def common(codes: NDArray[np.uint8]) -> list[int]:

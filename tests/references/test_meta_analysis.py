@@ -183,3 +183,6 @@ def test_a_study_asks_each_site_and_combines(make_tiny, quick_path: Path) -> Non
     read = fl_server.results.load(quick_path / "out")["meta"]
     assert read.table()["sites"].to_list() == table(result.answer)["sites"].tolist()
     assert len(read.by_site()) == 4 * len(read.table())
+    page = (quick_path / "out" / "report.html").read_text()
+    assert 'aria-label="Forest plot of 22:' in page
+    assert "at AT, BE, CY, DK and combined; I² = " in page
