@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import kernels, likelihood
+from strategies import likelihood
 from strategies.cohort import Genotypes
+from strategies.kernels.threads import side_by_side
 from strategies.likelihood import MOST_FACTOR, Columns, Floats, Grid, Reach
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
@@ -203,7 +203,8 @@ class Models:
         columns = Columns.of(null, x[:, :0] if adjusted else x, Grid(bits))
         base, inverses = null if adjusted else np.zeros(len(x)), symmetric(self.inverse)
 
-        def work(at: int) -> None:
+        def work(span: slice) -> None:
+            at = span.start
             codes = genotypes[rows[at] : rows[at] + 1].codes()[0, inside]
             mean = self.mean[at, 0]
             if adjusted:
@@ -218,14 +219,12 @@ class Models:
                 cases, null, base, self.sought[at], Grid(bits), self.anchor[at], inverses[at]
             )
 
-        with ThreadPoolExecutor(kernels.THREADS) as pool:
-            for _ in pool.map(work, range(len(self))):
-                pass
+        side_by_side(work, len(self), 1)
         return out
 
     # -- what follows ---------------------------------------------------------------------------------------------
 
-    def followed(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Following:
+    def followed(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Round:
         """The next round's models from the sums.
 
         Args:
@@ -235,7 +234,7 @@ class Models:
         """
         return (self._tilted if self.test is SecondTest.SPA else self._stepped)(values, search, scored)
 
-    def _stepped(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Following:
+    def _stepped(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Round:
         information = symmetric(values["information"])
         step = likelihood.newton(
             self.sought, search, values["score"], information, values["likelihood"], 1, self.test.penalised
@@ -251,9 +250,9 @@ class Models:
             anchor, inverse = np.where(better, self.sought, self.anchor), np.where(better, above, self.inverse)
             following = replace(following, anchor=anchor, inverse=inverse)
         rows = np.stack([beta, error, z, 2 * special.ndtr(-np.abs(z))], axis=1)
-        return Following(following, step.search, rows, step.done, step.lost & ~step.done)
+        return Round(following, step.search, rows, step.done, step.lost & ~step.done)
 
-    def _tilted(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Following:
+    def _tilted(self, values: Mapping[str, Floats], search: Floats, scored: Floats) -> Round:
         u, v = scored.T
         step = likelihood.saddle(self.sought, search, values["cumulants"], values["ends"], u)
         log_p = np.minimum(np.logaddexp(step.tail[:, 0], step.tail[:, 1]), 0.0)
@@ -261,11 +260,11 @@ class Models:
         able = np.isfinite(z) & (z != 0)
         rows = np.stack([u / v, np.abs(u / v / np.where(able, z, np.nan)), z, np.exp(log_p)], axis=1)
         following = replace(self, sought=step.at)
-        return Following(following, step.bracket, rows, step.done & able, step.done & ~able)
+        return Round(following, step.bracket, rows, step.done & able, step.done & ~able)
 
 
 @dataclass(frozen=True, eq=False)
-class Following:
+class Round:
     """H hits, one round on.
 
     Attributes:

@@ -65,7 +65,7 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
-from strategies.hits import Following, Models, SecondTest, bounded, products, symmetric
+from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
 from strategies.likelihood import Columns, Grid, Reach
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
@@ -121,7 +121,7 @@ class LogisticAssociation:
         hits: (H,) places of variants in the panel, ascending; for `hits`.
         models: (H, ...) what is asked about each: mean, coefficients or t, and what they are in terms of.
         cases: pooled number of cases.
-        means, missing: (M,) as `imputed`, and the pooled number of people without a genotype.
+        means, unobserved: (M,) as `imputed`, and the pooled number of people without a genotype.
         estimates: (M, 6) beta, standard error, z, p, whether it is the second test's, whether it converged.
         scored: (H, 2) U and V of the hits.
         search: (H, ...) or, of the null model, (1, ...) what the next step needs.
@@ -156,7 +156,7 @@ class LogisticAssociation:
     models: Floats = field(default_factory=_none, compare=False, metadata=CARRIED)
     cases: int = field(default=0, metadata=DERIVED)
     means: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
-    missing: NDArray[np.int64] = field(
+    unobserved: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(0, dtype=np.int64), compare=False, metadata=KEPT
     )
     estimates: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
@@ -422,7 +422,7 @@ class LogisticAssociation:
             people=people,
             cases=cases,
             means=means,
-            missing=missing,
+            unobserved=missing,
             estimates=np.full((len(means), 6), np.nan),
         )
         if not (means > 0).any():
@@ -484,7 +484,7 @@ class LogisticAssociation:
         hits, scored = on[small_p], np.stack([u, v], axis=1)
         return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)
 
-    def _settled(self, step: Following) -> LogisticAssociation:
+    def _settled(self, step: Round) -> LogisticAssociation:
         """The round after, of hits that are neither done nor lost; whatever is left at the end has no estimate."""
         estimates = self.estimates.copy()
         estimates[self.hits] = np.array([np.nan, np.nan, np.nan, np.nan, 1.0, 0.0])
@@ -507,7 +507,7 @@ class LogisticAssociation:
         estimates = self.estimates if whole else np.full((len(inside), 6), np.nan)
         frequency = self.means / 2
         if whole:  # what a few people without a genotype do to it would tell their number
-            coarse = small(self.missing, minimum_cell)
+            coarse = small(self.unobserved, minimum_cell)
             frequency = np.where(coarse, np.rint(frequency * self.people) / self.people, frequency)
         second, converged = estimates[:, 4] == 1, estimates[:, 5] == 1
         test = np.where(inside & whole, np.where(second, self.test.value, SecondTest.SCORE.value), "")
@@ -520,7 +520,7 @@ class LogisticAssociation:
             "cases": np.where(inside, float(self.cases), np.nan),
             "test": tuple(test.tolist()),
             "converged": converged,
-            "imputed": inside & (self.missing > 0 if whole else False),
+            "imputed": inside & (self.unobserved > 0 if whole else False),
             "withheld": ~inside,
             "held_by_few": self.means == FEW,
         }
@@ -534,4 +534,4 @@ class LogisticAssociation:
             "tested_twice": int(second.sum()),
             "not_converged": int((inside & ~converged).sum()),
         }
-        return Answer({"associations": table}, facts, int((~inside).sum()))
+        return Answer({self.trait: table}, facts, int((~inside).sum()))

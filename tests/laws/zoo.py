@@ -82,6 +82,8 @@ def cohorts(variants: int) -> dict[str, Cohort]:
 
 PARAMETERS: dict[str, Any] = {
     "panel": "common",
+    "trait": "trait",
+    "traits": ("trait",),
     "minimum_minor_alleles": 1,
     "minimum_missing": 1,
     "covariates": ("sex", "score"),

@@ -12,10 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 import statsmodels.api as sm
+import yaml
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from fl_client.readers.plink import Bed
+from fl_server import results
 from simulations.run import simulate
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analysis import Frame, Range
@@ -67,7 +69,7 @@ class People:
         """The answer's table."""
         question = LogisticAssociation("p", "case", COVARIATES, SecondTest(test), second_stage)
         self.answer = over_sites(replace(question, **change), self.parts(), self.frame)
-        return {name: np.asarray(column) for name, column in self.answer.tables["associations"].items()}
+        return {name: np.asarray(column) for name, column in self.answer.tables["case"].items()}
 
     def design(self, variant: int) -> Floats:
         """(N, 2 + K) genotype, a missing one as the mean, intercept, and covariates about as long as these."""
@@ -244,7 +246,7 @@ def test_tails_of_a_small_cohort_are_those_of_all_its_outcomes() -> None:
         made = Cohort(n, Genotypes.pack(genotype.astype(np.uint8)[None]), MappingProxyType({"case": hit}))
         cut = [made.take(np.arange(s, n, 3)) for s in range(3)]
         frame = Frame(Panel("GRCh37", (Variant("1", 1, "v", "A", "C"),)), RANGES)
-        table = over_sites(LogisticAssociation("p", "case", (), SecondTest.SPA, 1.0), cut, frame).tables["associations"]
+        table = over_sites(LogisticAssociation("p", "case", (), SecondTest.SPA, 1.0), cut, frame).tables["case"]
         u = float(genotype @ (hit - mu))
         x, w = np.ones((n, 1)), np.full(n, mu * (1 - mu))
         left = residual(genotype, x, w)
@@ -389,7 +391,7 @@ def demo(every: int) -> tuple[dict[str, NDArray[np.generic]], pl.DataFrame]:
     some = Panel(panel.assembly, panel.variants[::every])
     asked = replace(study, columns=columns, panels={"common": some}, questions=(Question("binary", page),))
     (result,) = simulate(asked, DEMO).results
-    table = {name: np.asarray(column) for name, column in result.answer.tables["associations"].items()}
+    table = {name: np.asarray(column) for name, column in result.answer.tables["GSTT1_high"].items()}
     return table, golden("pooled.GSTT1_high.glm.logistic.hybrid").gather_every(every)
 
 
@@ -415,6 +417,33 @@ def test_hits_of_the_demo_are_plinks() -> None:
 @pytest.mark.proof
 def test_all_hits_of_the_demo_are_plinks() -> None:
     compared(*demo(1), 100)
+
+
+def test_the_files_of_a_binary_trait_say_what_it_is(tmp_path: Path) -> None:
+    study = demo_study("gstt1")
+    panel = study.panels["common"]
+    page = LogisticAssociation("common", "GSTT1_high", ("sex",), SecondTest.SCORE)
+    asked = replace(
+        study,
+        columns={**study.columns, "GSTT1_high": Range(0.0, 1.0)},
+        panels={"common": Panel(panel.assembly, panel.variants[:40])},
+        questions=(Question("binary", page),),
+    )
+    outcome = simulate(asked, DEMO)
+    results.write(asked, outcome.federation, outcome.results, tmp_path / "out")
+    folder = tmp_path / "out" / "binary"
+    table = {name: np.asarray(c) for name, c in outcome.results[0].answer.tables["GSTT1_high"].items()}
+    rows = pl.read_csv(folder / "GSTT1_high.tsv.gz", separator="\t", null_values="#NA")
+    shown = np.isfinite(table["beta"])
+    assert rows["beta"].to_list() == table["beta"][shown].tolist()
+    assert rows["p_value"].to_list() == table["p_value"][shown].tolist()
+    (sample,) = yaml.safe_load((folder / "GSTT1_high.tsv.gz-meta.yaml").read_text())["samples"]
+    cases = int(table["cases"][shown][0])
+    assert sample["case_control_study"] is True
+    assert (sample["case_count"], sample["control_count"]) == (cases, 358 - cases)
+    kept = pl.read_parquet(folder / "GSTT1_high.parquet")
+    assert kept["cases"].dtype == pl.Int64
+    assert set(kept["test"].to_list()) <= {"score", "", None}
 
 
 def _saige() -> tuple[People, list[int], dict[int, list[str]]]:
@@ -458,7 +487,7 @@ def test_saiges_published_scores_differ_by_its_random_effect_alone() -> None:
         LogisticAssociation("p", "case", ("age", "sex"), SecondTest.SCORE, minimum_minor_alleles=1),
         people.parts(),
         people.frame,
-    ).tables["associations"]
+    ).tables["case"]
     theirs = np.array([float(published[p][10]) for p in positions])
     ours = np.asarray(got["beta"]) / np.asarray(got["standard_error"]) ** 2
     stem = "sparseGRM_relatednessCutoff_0.125_1000_randomMarkersUsed.sparseGRM.mtx"
