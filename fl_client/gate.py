@@ -43,7 +43,19 @@ from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
 from fl_client.summing import Summing
 from strategies import accounting
-from strategies.analysis import Analysis, Frame, Needs, Offering, Total, alike, carries, names_of, parameters, stated
+from strategies.analysis import (
+    Analysis,
+    Frame,
+    Needs,
+    Offering,
+    Span,
+    Total,
+    alike,
+    carries,
+    names_of,
+    parameters,
+    stated,
+)
 from strategies.codec import canonical
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
@@ -93,7 +105,7 @@ class Admitted:
     question: Question
     analysis: Analysis
     frame: Frame
-    span: slice
+    span: Span
     session: Session
     agreement: Agreement | None
 

@@ -85,17 +85,25 @@ class Range:
         return np.clip((values - (self.minimum + self.maximum) / 2) / ((self.maximum - self.minimum) / 2), -1, 1)
 
 
+Span = slice | NDArray[np.int64]
+"""Variants of a panel that are asked for together: a stretch of it, or those at some places, ascending."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What is public around a question: the panel (or the slice of it that is asked, and which number its first variant
-    has in the panel) and the columns' ranges."""
+    has in the panel) and the columns' ranges. Where variants are chosen one by one, `places` are their numbers."""
 
     panel: Panel | None = None
     columns: Mapping[str, Range] = field(default_factory=dict)
     start: int = 0
+    places: NDArray[np.int64] | None = field(default=None, compare=False)
 
-    def __getitem__(self, span: slice) -> Frame:
-        return Frame(None if self.panel is None else self.panel[span], self.columns, self.start + (span.start or 0))
+    def __getitem__(self, span: Span) -> Frame:
+        panel = None if self.panel is None else self.panel[span]
+        if not isinstance(span, slice):
+            return Frame(panel, self.columns, self.start, span)
+        return Frame(panel, self.columns, self.start + (span.start or 0))
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ class Analysis(Protocol):
         """The fraction of the question's loss that this round spends; 0 in the exact regime."""
         ...
 
-    def slices(self, frame: Frame) -> tuple[slice, ...]:
+    def slices(self, frame: Frame) -> tuple[Span, ...]:
         """How this round is cut."""
         ...
 

@@ -6,6 +6,7 @@ from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.linkage import LinkageDisequilibrium
+from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
@@ -17,6 +18,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     GenotypeCounts,
     NoisedFrequency,
     LinearAssociation,
+    LogisticAssociation,
     PrincipalComponents,
     WholeGenomeRegression,
     MetaAnalysis,

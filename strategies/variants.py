@@ -102,8 +102,9 @@ class Panel:
     def __len__(self) -> int:
         return len(self.variants)
 
-    def __getitem__(self, span: slice) -> Panel:
-        return Panel(self.assembly, self.variants[span], self.lifts)
+    def __getitem__(self, span: slice | NDArray[np.int64]) -> Panel:
+        variants = self.variants[span] if isinstance(span, slice) else tuple(self.variants[j] for j in span)
+        return Panel(self.assembly, variants, self.lifts)
 
     @property
     def frequencies(self) -> NDArray[np.float64]:

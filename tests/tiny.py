@@ -73,6 +73,7 @@ POLICY: dict[str, Any] = {
     "analyses": {
         "allele_frequency": ["exact", "private"],
         "association": ["exact"],
+        "association_binary": ["exact"],
         "pca": ["exact"],
         "linkage": ["exact"],
         "meta_analysis": ["exact"],

@@ -33,6 +33,7 @@ from fl_server.results import beacon, bgzf, crate, gdi, gwas_ssf, model_card, po
 from fl_server.results.attack import Attacks, MeasuredAttack
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analysis import Answer, Column
 from strategies.errors import UsageError
 from strategies.federation import Federation
@@ -44,7 +45,7 @@ FORMAT = "genosum results 1"
 
 THREADS = 2
 
-COUNTS = frozenset({"hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "missing", "ac", "an", "n"})
+COUNTS = frozenset({"hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "missing", "ac", "an", "n", "cases"})
 """Columns of exact answers that count: integers on disk, null where withheld."""
 
 ROWS_AT_A_TIME = 200_000
@@ -117,7 +118,9 @@ def _files(
         yield f"{name}.parquet", [_parquet(rows)]
         if isinstance(question.analysis, GenotypeCounts):
             yield f"{name}.tsv.gz", bgzf.blocks(_text(rows))
-    if isinstance(question.analysis, LinearAssociation) and math.isfinite(float(answer.facts["people"])):
+    if isinstance(question.analysis, LinearAssociation | LogisticAssociation) and math.isfinite(
+        float(answer.facts["people"])
+    ):
         with ThreadPoolExecutor(THREADS) as pool:  # what takes its time, compression, runs beside the interpreter
             for files in pool.map(partial(_summary_statistics, study, federation, result, today), answer.tables):
                 yield from files.items()
@@ -162,7 +165,7 @@ def _summary_statistics(
 ) -> dict[str, list[bytes]]:
     """A trait's association in the GWAS Catalog's format."""
     analysis, file_name = result.question.analysis, f"{trait}.tsv.gz"
-    assert isinstance(analysis, LinearAssociation)
+    assert isinstance(analysis, LinearAssociation | LogisticAssociation)
     rows = gwas_ssf.frame(result.answer.tables[trait])
     data = b"".join(bgzf.blocks([gwas_ssf.text(rows)]))
     meta = gwas_ssf.sidecar(
@@ -177,6 +180,7 @@ def _summary_statistics(
         f"Genosum {package_version()}",
         today,
         bool(result.statement.synthetic),
+        int(result.answer.facts["cases"]) if isinstance(analysis, LogisticAssociation) else None,
     )
     return {file_name: [data], f"{file_name}-meta.yaml": [meta]}
 

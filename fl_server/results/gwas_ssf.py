@@ -85,6 +85,7 @@ def sidecar(
     software: str,
     today: datetime.date,
     synthetic: bool = False,
+    cases: int | None = None,
 ) -> bytes:
     """The YAML file about a data file.
 
@@ -99,12 +100,18 @@ def sidecar(
         software: name and version.
         today: the day on which this is written.
         synthetic: whether the people are made up.
+        cases: of a binary trait.
 
     Ancestry and genotyping technology are not known to a coordinator: they are `NR`, the Catalog's "not reported".
     """
-    notes = f"Linear regression over sites in {', '.join(countries)} together; only sums left a site."
+    kind = "Linear" if cases is None else "Logistic"
+    notes = f"{kind} regression over sites in {', '.join(countries)} together; only sums left a site."
     if synthetic:
         notes += " Synthetic data: nobody stands behind them."
+    sample: dict[str, Any] = {"sample_size": people, "sample_ancestry_category": ["NR"]}
+    sample["case_control_study"] = cases is not None
+    if cases is not None:
+        sample |= {"case_count": cases, "control_count": people - cases}
     document: dict[str, Any] = {
         "date_metadata_last_modified": today,
         "author_notes": notes,
@@ -112,7 +119,7 @@ def sidecar(
         "genome_assembly": assembly,
         "coordinate_system": "1-based",
         "genotyping_technology": ["NR"],
-        "samples": [{"sample_size": people, "sample_ancestry_category": ["NR"], "case_control_study": False}],
+        "samples": [sample],
         "sex": "NR",
         "data_file_name": file_name,
         "file_type": "GWAS-SSF v1.0",

@@ -13,6 +13,7 @@ from strategies.analyses.association import Missing, Standardise
 from strategies.analysis import Analysis, Answer, Following, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import Cohort, Genotypes
+from strategies.hits import SecondTest
 from strategies.variants import Panel, Variant
 
 RANGES = {"trait": Range(-3.0, 5.0), "high": Range(0.0, 1.0), "sex": Range(1.0, 2.0), "score": Range(0.0, 10.0)}
@@ -81,6 +82,8 @@ def cohorts(variants: int) -> dict[str, Cohort]:
 
 PARAMETERS: dict[str, Any] = {
     "panel": "common",
+    "trait": "trait",
+    "traits": ("trait",),
     "minimum_minor_alleles": 1,
     "minimum_missing": 1,
     "covariates": ("sex", "score"),
@@ -90,6 +93,9 @@ PARAMETERS: dict[str, Any] = {
     "components": 3,
     "chromosomes": ("21", "22"),
     "variants_in_band": 6,
+    "test": SecondTest.FIRTH,
+    "second_stage": 1.0,
+    "most_hits": 4,
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -108,6 +114,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
     {"standardise": Standardise.SITE},
+    {"test": SecondTest.FIRTH_APPROXIMATE},
+    {"test": SecondTest.SPA},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""
