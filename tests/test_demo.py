@@ -42,7 +42,7 @@ def test_every_question_has_its_folder_and_formats(demo: Path) -> None:
     }
     for folder, files in want.items():
         assert all((demo / folder / file).stat().st_size > 0 for file in files), folder
-    assert {p.name for p in demo.iterdir()} == {*want, "report.html", "study.json"}
+    assert {p.name for p in demo.iterdir()} == {*want, "report.html", "ro-crate-metadata.json", "study.json"}
 
 
 def test_answers_are_read_in_two_lines(demo: Path) -> None:

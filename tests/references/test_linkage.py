@@ -22,7 +22,6 @@ import pytest
 from numpy.typing import NDArray
 
 import fl_server.results
-from fl_client.readers.plink import Bed
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analysis import Answer, Frame
@@ -30,6 +29,7 @@ from strategies.clumps import clumped
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.study import Question
 from strategies.variants import Panel, Variant
+from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, golden, pooled
 from tests.references.test_principal_components import over_sites
 from tests.tiny import LINEAR, Tiny, genotypes, study
@@ -130,14 +130,12 @@ def test_r2_is_plinks(demo: tuple[Panel, NDArray[np.uint8]]) -> None:
 @pytest.mark.skipif(not SAIGE.exists(), reason="the shared data folder is not there")
 def test_products_are_saiges() -> None:
     """SAIGE's matrices G G' of three genes, over the first 5,000 people of its example: each integer that it prints."""
-    bed = Bed.open(SAIGE / "input" / "genotype_100markers.bed")
-    keys = sorted(bed.rows, key=lambda key: bed.rows[key])
-    codes = bed.codes(np.array([bed.rows[key] for key in keys]))[:, :5000]
+    keys, _, codes = whole_bed(SAIGE / "input" / "genotype_100markers.bed")
     at = {key[1]: j for j, key in enumerate(keys)}
     panel = Panel("GRCh37", tuple(Variant(c, p, f"rs{p}", r, a) for c, p, r, a in keys))
     role = np.full(len(panel), 13, dtype=np.int64)
     asked = replace(LinkageDisequilibrium("p", variants_in_band=100), taken=1, people=5000, role=role)
-    parts = [asked.summarise(part, Frame(panel)) for part in split(codes, 3)]
+    parts = [asked.summarise(part, Frame(panel)) for part in split(codes[:, :5000], 3)]
     products = np.sum([part["products"] for part in parts], axis=0)
     got = {(a, b): p for (a, b), p in zip(asked._pairs(panel).tolist(), products.tolist(), strict=True)}
     info = pl.read_csv(SAIGE / "output" / "LDmat.marker_info.txt", separator="\t")

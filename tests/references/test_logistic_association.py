@@ -16,7 +16,6 @@ import yaml
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from fl_client.readers.plink import Bed
 from fl_server import results
 from simulations.run import simulate
 from strategies.analyses.logistic_association import LogisticAssociation
@@ -26,6 +25,7 @@ from strategies.errors import UsageError
 from strategies.hits import SecondTest
 from strategies.study import Question
 from strategies.variants import Panel, Variant
+from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, demo_study, golden
 from tests.references.test_principal_components import over_sites
 
@@ -448,31 +448,30 @@ def test_the_files_of_a_binary_trait_say_what_it_is(tmp_path: Path) -> None:
 
 def _saige() -> tuple[People, list[int], dict[int, list[str]]]:
     """SAIGE's example people at four sites, the positions of its variants, and its published rows."""
-    lines = [
-        line.split() for line in (SAIGE / "input" / "pheno_1000samples.txt_withdosages_withBothTraitTypes.txt").open()
-    ]
+    phenotypes = SAIGE / "input" / "pheno_1000samples.txt_withdosages_withBothTraitTypes.txt"
+    lines = [line.split() for line in phenotypes.read_text().splitlines()]
     head, rows = lines[0], lines[1:]
-    bed = Bed.open(SAIGE / "input" / "genotype_100markers.bed")
-    at = {person: i for i, person in enumerate(bed.people)}
-    keys = list(bed.rows)
+    keys, samples, codes = whole_bed(SAIGE / "input" / "genotype_100markers.bed")
+    at = {person: i for i, person in enumerate(samples)}
     published = {}
-    for line in (SAIGE / "output" / "genotype_100markers_marker_bgen_sparseGRMforNull_no_vr.txt").open():
+    output = SAIGE / "output" / "genotype_100markers_marker_bgen_sparseGRMforNull_no_vr.txt"
+    for line in output.read_text().splitlines():
         words = line.split()
         if words[0] != "CHR":
             published[int(words[1])] = words
-    keys = [key for key in keys if key[1] in published]
+    markers = [row for row, key in enumerate(keys) if key[1] in published]
     made = People(4, np.array([0.5, 0.5]), 1, 0.0)
-    made.codes = bed.codes(np.array([bed.rows[key] for key in keys]))[:, [at[row[head.index("IID")]] for row in rows]]
+    made.codes = codes[np.ix_(markers, [at[row[head.index("IID")]] for row in rows])]
     made.y = np.array([float(row[head.index("y_binary")]) for row in rows])
     x = np.array([[float(row[head.index(name)]) for name in ("x1", "x2")] for row in rows])
     made.x = np.column_stack([np.clip(50 + 5 * x[:, 0], 20, 90), np.zeros(len(x)), 1 + x[:, 1]])
     made.sites = np.arange(len(rows)) % 4
-    return made, [key[1] for key in keys], published
+    return made, [keys[row][1] for row in markers], published
 
 
 def _relatedness(name: str) -> Floats:
     out = np.zeros((1000, 1000))
-    for line in list((SAIGE / "output" / name).open())[2:]:
+    for line in (SAIGE / "output" / name).read_text().splitlines()[2:]:
         i, j, value = line.split()
         out[int(i) - 1, int(j) - 1] = out[int(j) - 1, int(i) - 1] = float(value)
     return out

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fl_client.readers.plink import Bed
 from simulations.run import simulate
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.principal_components import PrincipalComponents
@@ -19,6 +18,7 @@ from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.study import Question
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import add
+from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, TRAIT, demo_study, pooled
 
 PHASE_1 = Path(__file__).parents[3] / "shared" / "data" / "1kg_phase1" / "1kg_phase1_v3_b37_thinned.bed"
@@ -56,11 +56,7 @@ def over_sites(question: Analysis, parts: list[Cohort], frame: Frame) -> Answer:
 
 @pytest.mark.skipif(not PHASE_1.exists(), reason="the shared data folder is not there")
 def test_components_of_1000_genomes_are_those_of_the_pooled_people() -> None:
-    bed = Bed.open(PHASE_1)
-    keys = list(bed.index)
-    packed = np.zeros((len(keys), -(-len(bed.people) // 4)), dtype=np.uint8)
-    bed.fill(bed.index.rows, np.zeros(len(keys), dtype=bool), None, packed)
-    codes = Genotypes(packed, len(bed.people)).codes()
+    keys, _, codes = whole_bed(PHASE_1)
     frame = Frame(Panel("GRCh37", tuple(Variant(c, p, ".", r, a) for c, p, r, a in keys)))
     site = np.random.default_rng(5).choice(4, codes.shape[1], p=(0.1, 0.2, 0.3, 0.4))
     parts = [Cohort(int((site == s).sum()), Genotypes.pack(codes[:, site == s])) for s in range(4)]
