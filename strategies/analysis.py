@@ -152,6 +152,12 @@ NAMES_COLUMN = {"names": "column"}
 NAMES_QUESTION = {"names": "question"}
 """Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""
 
+
+def stating(metadata: Mapping[str, str], column: str) -> dict[str, str]:
+    """The metadata of a parameter that names a panel which has to state an optional column."""
+    return {**metadata, "states": column}
+
+
 DERIVED = {"derived": True}
 """Metadata of a parameter that follows from earlier totals and that a study cannot set. A node computes it anew."""
 

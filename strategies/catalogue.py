@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.discrimination import Discrimination
+from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
+from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -23,6 +28,11 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     WholeGenomeRegression,
     MetaAnalysis,
     LinkageDisequilibrium,
+    PolygenicScore,
+    ScoreDistribution,
+    ExplainedVariance,
+    Discrimination,
+    RareVariants,
     PrivateTraining,
 )
 

@@ -297,6 +297,13 @@ def _question(
                     f"{f.name} = {name!r:.60}",
                     "declare it there.",
                 )
+        states = f.metadata.get("states")
+        if states is not None and states not in panels[value].states:
+            raise UsageError(
+                f"{where}: {shape.analysis} reads a panel that states {states}.",
+                f"panel {value!r:.60} does not",
+                f"add a column {states} to it.",
+            )
     budget = None
     if shape.regime is Regime.PRIVATE:
         if shape.epsilon is None or shape.delta is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from operator import eq
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,14 @@ ASSEMBLIES = ("GRCh37", "GRCh38")
 CHROMOSOMES = (*(str(c) for c in range(1, 23)), "X", "Y", "MT")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
-FREQUENCY = "FREQUENCY"
+EITHER_WAY = (*HEADER[:3], "OTHER", "EFFECT")
+"""The header of a panel that does not say which allele is the genome's reference, as scores do not."""
+
+FREQUENCY, WEIGHT, GENE = "FREQUENCY", "WEIGHT", "GENE"
+MOST_WEIGHT = 2.0**20
+MOST_GENES = 20
+"""Of one variant."""
+
 MOST_VARIANTS = 5_000_000
 
 _SAME = {"M": "MT", "23": "X", "24": "Y", "25": "X", "XY": "X", "PAR1": "X", "PAR2": "X", "26": "MT"}
@@ -58,6 +66,8 @@ class Variant(NamedTuple):
     Attributes:
         frequency: a *published* alternate allele frequency, if one is known.
         lifted: its position in the other build, if that is known.
+        weight: what one copy of the alternate allele adds to a score, or counts for in a test of genes, if stated.
+        genes: names of the genes that it is tested with.
     """
 
     chromosome: str
@@ -67,6 +77,8 @@ class Variant(NamedTuple):
     alternate: str
     frequency: float | None = None
     lifted: int | None = None
+    weight: float | None = None
+    genes: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -89,6 +101,10 @@ class Panel:
         assembly: the build in which every variant has its position.
         variants: M of them.
         lifts: whether positions in the other build stand in the panel, too; a variant may lack one.
+        oriented: whether reference alleles are the genome's. Where they are not, the alternate one is what is counted,
+            and a palindromic variant is taken on the forward strand, either way round.
+        states: which of `WEIGHT` and `GENE` stand in it; a variant may lack either.
+        set_aside: reason -> lines of the file it was read from that are none of its variants.
 
     >>> panel = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A"),))
     >>> Panel.decode(panel.encode(), "GRCh37", "here") == panel
@@ -98,18 +114,26 @@ class Panel:
     assembly: str
     variants: tuple[Variant, ...]
     lifts: bool = False
+    oriented: bool = True
+    states: frozenset[str] = frozenset()
+    set_aside: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.variants)
 
     def __getitem__(self, span: slice | NDArray[np.int64]) -> Panel:
         variants = self.variants[span] if isinstance(span, slice) else tuple(self.variants[j] for j in span)
-        return Panel(self.assembly, variants, self.lifts)
+        return Panel(self.assembly, variants, self.lifts, self.oriented, self.states)
 
     @property
     def frequencies(self) -> NDArray[np.float64]:
         """(M,) published alternate allele frequencies; 0.5, the least favourable value, where none is given."""
         return np.array([0.5 if v.frequency is None else v.frequency for v in self.variants])
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(M,) weight of an alternate allele; 0 where none is given."""
+        return np.array([v.weight or 0.0 for v in self.variants])
 
     @property
     def assemblies(self) -> tuple[str, ...]:
@@ -125,14 +149,17 @@ class Panel:
 
     def encode(self) -> bytes:
         """The panel as a tab-separated text; equal panels give equal bytes."""
-        lifted = (f"POS_{other_assembly(self.assembly)}",) if self.lifts else ()
-        out = ["\t".join((*HEADER, FREQUENCY, *lifted))]
+        cells: dict[str, Callable[[Variant], str]] = {FREQUENCY: lambda v: _cell(v.frequency)}
+        if self.lifts:
+            cells[f"POS_{other_assembly(self.assembly)}"] = lambda v: _cell(v.lifted)
+        if WEIGHT in self.states:
+            cells[WEIGHT] = lambda v: _cell(v.weight)
+        if GENE in self.states:
+            cells[GENE] = lambda v: ",".join(v.genes) or "."
+        out = ["\t".join((*(HEADER if self.oriented else EITHER_WAY), *cells))]
         for v in self.variants:
-            frequency = "." if v.frequency is None else repr(v.frequency)
-            line = f"{v.chromosome}\t{v.position}\t{v.identifier}\t{v.reference}\t{v.alternate}\t{frequency}"
-            if self.lifts:
-                line += "\t." if v.lifted is None else f"\t{v.lifted}"
-            out.append(line)
+            more = "\t".join([cell(v) for cell in cells.values()])
+            out.append(f"{v.chromosome}\t{v.position}\t{v.identifier}\t{v.reference}\t{v.alternate}\t{more}")
         return ("\n".join(out) + "\n").encode()
 
     @staticmethod
@@ -147,10 +174,14 @@ class Panel:
                 f"A panel's assembly must be one of {', '.join(ASSEMBLIES)}.", f"{assembly!r}", "correct `assembly`."
             )
         lines = text.decode("utf-8", errors="strict").splitlines()
-        optional = (FREQUENCY, f"POS_{other_assembly(assembly)}")
+        optional = (FREQUENCY, lifted := f"POS_{other_assembly(assembly)}", WEIGHT, GENE)
         header = tuple(lines[0].split("\t")) if lines else ()
         more = header[len(HEADER) :]
-        if header[: len(HEADER)] != HEADER or not set(more) <= set(optional) or len(set(more)) != len(more):
+        if (
+            header[: len(HEADER)] not in (HEADER, EITHER_WAY)
+            or not set(more) <= set(optional)
+            or len(set(more)) != len(more)
+        ):
             raise UsageError(
                 f"A panel of {assembly} starts with {' '.join(HEADER)} and, if wanted, {', '.join(optional)}.",
                 f"{where}: {' '.join(header)[:80]!r}",
@@ -163,18 +194,22 @@ class Panel:
         variants = _variants(lines, header, where)
         if not variants:
             raise UsageError("A panel holds at least one variant.", f"{where}: none", "add one line per variant.")
-        return Panel(assembly, variants, optional[1] in header)
+        return Panel(assembly, variants, lifted in header, "ALT" in header, frozenset(header) & {WEIGHT, GENE})
 
     @staticmethod
     def read(path: Path, assembly: str) -> Panel:
-        """Read a panel from a plain or gzipped file.
+        """Read a panel, or a scoring file of the PGS Catalog, from a plain or gzipped file.
 
         Raises:
             UsageError: if the file is missing, unreadable or malformed.
         """
+        from strategies import scoring_file  # noqa: PLC0415  (which makes panels)
+
         try:
             raw = path.read_bytes()
             text = gzip.decompress(raw) if path.suffix == ".gz" else raw
+            if scoring_file.is_one(text):
+                return scoring_file.panel(text, assembly, path.name)
             return Panel.decode(text, assembly, path.name)
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise UsageError(
@@ -192,25 +227,36 @@ def _variants(lines: list[str], header: tuple[str, ...], where: str) -> tuple[Va
             raise ValueError("columns")
         cells = "\t".join(lines).split("\t") if lines else []
         columns = {name: cells[k :: len(header)] for k, name in enumerate(header)}
-        names, positions, identifiers, references, alternates = (columns.pop(name) for name in HEADER)
+        names, positions, identifiers, references, alternates = (columns.pop(name) for name in header[: len(HEADER)])
         known = {name: chromosome(name) for name in set(names)}
         alleles = set(references) | set(alternates)
         if None in known.values() or not all(map(_spelt, alleles)) or any(map(eq, references, alternates)):
             raise ValueError("words")
         chromosomes, places = [known[name] or "" for name in names], list(map(_position, positions))
-        frequencies = [None if cell == "." else _frequency(cell) for cell in columns.pop(FREQUENCY, ["."] * len(lines))]
-        lifted = [None if cell == "." else _position(cell) for cell in columns.popitem()[1]] if columns else None
+        nothing = ["."] * len(lines)
+        frequencies = _optional(columns.pop(FREQUENCY, nothing), _frequency)
+        weights = _optional(columns.pop(WEIGHT, nothing), weight)
+        genes = [names or () for names in _optional(columns.pop(GENE, nothing), _genes)]
+        lifted = _optional(columns.popitem()[1] if columns else nothing, _position)
     except ValueError:
         number, problem = next((n, p) for n, line in enumerate(lines, start=2) if (p := _problem(line, header)))
         raise UsageError(
             "A panel's line holds chromosome, position, identifier, two different alleles of A, C, G, T and, if the "
-            "header has them, a frequency from 0 to 1 or '.' and a position in the other build or '.'.",
+            "header has them, a frequency from 0 to 1, a position in the other build, a weight and names of genes with "
+            "commas between, each of these or '.'.",
             f"{where}, line {number}: {problem}",
             "correct the line; example: 22<tab>24334948<tab>rs1<tab>G<tab>A",
         ) from None
     _distinct(chromosomes, places, references, alternates, where)
-    rest = (identifiers, references, alternates, frequencies, lifted or [None] * len(lines))
+    rest = (identifiers, references, alternates, frequencies, lifted, weights, genes)
     return tuple(map(Variant._make, zip(chromosomes, places, *rest, strict=True)))
+
+
+T = TypeVar("T")
+
+
+def _optional(cells: list[str], read: Callable[[str], T]) -> list[T | None]:
+    return [None if cell == "." else read(cell) for cell in cells]
 
 
 def _distinct(
@@ -251,6 +297,30 @@ def _frequency(cell: str) -> float:
     raise ValueError("a frequency")
 
 
+def weight(cell: str) -> float:
+    """A weight from text.
+
+    Raises:
+        ValueError: if it is none, or its absolute value is above 2^20.
+    """
+    value = float(cell)
+    if abs(value) <= MOST_WEIGHT:
+        return value
+    raise ValueError("a weight")
+
+
+def _genes(cell: str) -> tuple[str, ...]:
+    names = tuple(cell.split(","))
+    spelt = all(0 < len(name) <= 40 and name.isascii() and name.isprintable() for name in names)
+    if spelt and len(set(names)) == len(names) <= MOST_GENES:
+        return names
+    raise ValueError("genes")
+
+
+def _cell(value: float | None) -> str:
+    return "." if value is None else repr(value)
+
+
 def _problem(line: str, header: tuple[str, ...]) -> str | None:
     """What is wrong with a panel's line, or None."""
     cells = line.split("\t")
@@ -260,12 +330,16 @@ def _problem(line: str, header: tuple[str, ...]) -> str | None:
         return f"chromosome {cells[0][:12]!r}"
     if not (_spelt(cells[3]) and _spelt(cells[4])) or cells[3] == cells[4]:
         return f"alleles {cells[3][:12]!r} and {cells[4][:12]!r}"
+    readers: dict[str, tuple[str, Callable[[str], object]]] = {
+        FREQUENCY: ("frequency", _frequency),
+        WEIGHT: ("weight", weight),
+        GENE: ("genes", _genes),
+    }
     for name, cell in zip(header, cells, strict=True):
-        try:
-            if name == "POS" or (name.startswith("POS_") and cell != "."):
-                _position(cell)
-            elif name == FREQUENCY and cell != ".":
-                _frequency(cell)
-        except ValueError:
-            return f"{'frequency' if name == FREQUENCY else 'position'} {cell[:12]!r}"
+        what, read = readers.get(name, ("position", _position))
+        if name == "POS" or (name not in header[: len(HEADER)] and cell != "."):
+            try:
+                read(cell)
+            except ValueError:
+                return f"{what} {cell[:12]!r}"
     return None

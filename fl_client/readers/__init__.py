@@ -338,7 +338,7 @@ class Dataset:
                 here = self.sequence.letters(variant.chromosome, position, position + longest - 1)
                 out[j] = 0 if here.startswith(variant.reference) else 2 if here.startswith(variant.alternate) else 3
             elif len(variant.reference) == len(variant.alternate) == 1 and panel.assembly == self.config.assembly:
-                out[j] = 0
+                out[j] = 0 if panel.oriented else 3
         return out
 
     def assert_unchanged(self) -> None:

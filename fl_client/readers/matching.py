@@ -8,10 +8,11 @@ A site's entry stands for a panel's variant at the same place (chromosome, and p
 4. flipped and swapped.
 
 Of 2 to 4 exactly one must hold. A palindromic variant (A/T, C/G) matches as written alone: swapped, it looks as if it
-were flipped, so it is absent. Alleles of several letters are not flipped, and swapped only where the site gives a
-reference genome and that has one of the two alleles and not both: in a run of T, A/AT is an insertion and AT/A another
-variant, a deletion. With a genome both sides are also compared in their left-most, shortest spelling, the spelling as
-written first; if two of the site's entries come to the same one, neither stands for it.
+were flipped, so it is absent; in a panel that does not say which allele is the reference, it is swapped. Alleles of
+several letters are not flipped, and swapped only where the site gives a reference genome and that has one of the two
+alleles and not both: in a run of T, A/AT is an insertion and AT/A another variant, a deletion. With a genome both sides
+are also compared in their left-most, shortest spelling, the spelling as written first; if two of the site's entries
+come to the same one, neither stands for it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
     numbers = np.array([place(v.chromosome, 0) for v in panel.variants], dtype=np.int64)
     places = np.where(positions > 0, numbers + positions, -1)
     alleles = [(v.reference, v.alternate) for v in panel.variants]
-    rows, how = _oriented(index, places, alleles, sequence)
+    rows, how = _oriented(index, places, alleles, sequence, panel.oriented)
     if sequence is not None:
         left = np.flatnonzero((how == How.ABSENT) & (places >= 0))
         spelt = [
@@ -117,7 +118,7 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
         shortest = np.array([numbers[j] + s[0] for j, s in zip(left, spelt, strict=True)], dtype=np.int64)
         for other in (index, realigned):
             if other is not None and len(left):
-                found, way = _oriented(other, shortest, [s[1:] for s in spelt], sequence)
+                found, way = _oriented(other, shortest, [s[1:] for s in spelt], sequence, panel.oriented)
                 new = (how[left] == How.ABSENT) & (way != How.ABSENT)
                 rows[left[new]], how[left[new]] = found[new], way[new]
     how[places < 0] = How.NO_POSITION
@@ -125,7 +126,11 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
 
 
 def _oriented(
-    index: Index, places: NDArray[np.int64], alleles: list[tuple[str, str]], sequence: Sequence | None
+    index: Index,
+    places: NDArray[np.int64],
+    alleles: list[tuple[str, str]],
+    sequence: Sequence | None,
+    reference_known: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """(M,) rows and ways of variants that are looked for in every orientation."""
     known = index.alleles
@@ -140,8 +145,10 @@ def _oriented(
         r, a = reference.translate(COMPLEMENT), alternate.translate(COMPLEMENT)
         flips = single and r != alternate
         swapped = known.get((alternate, reference), -1)
-        if swapped >= 0 and not (flips if single else _one_is_there(sequence, int(places[j]), reference, alternate)):
-            swapped = -1
+        turns = (
+            flips or not reference_known if single else _one_is_there(sequence, int(places[j]), reference, alternate)
+        )
+        swapped = swapped if turns else -1
         turned[How.SWAPPED].append(swapped)
         turned[How.FLIPPED].append(known.get((r, a), -1) if flips else -1)
         turned[How.FLIPPED_AND_SWAPPED].append(known.get((a, r), -1) if flips else -1)

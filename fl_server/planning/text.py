@@ -55,7 +55,11 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     ranges = study.frame(question).columns
     reads = [f"{name} {_span(ranges[name])}" for name in columns]
     panels = dict.fromkeys(step.panel for step in steps if step.panel)
-    reads += [f"{len(study.panels[name]):,} variants of panel {name}" for name in panels]
+    for name in panels:
+        aside = ", ".join(f"{n:,} {reason}" for reason, n in study.panels[name].set_aside.items())
+        reads.append(
+            f"{len(study.panels[name]):,} variants of panel {name}{f' (lines set aside: {aside})' * bool(aside)}"
+        )
     out = _wrapped("   reads   ", "; ".join(reads))
     out += _wrapped("   leaves  ", analysis.summary_in_words)
     for rounds, step in _alike(steps):

@@ -16,8 +16,15 @@ from strategies.cohort import Cohort, Genotypes
 from strategies.hits import SecondTest
 from strategies.variants import Panel, Variant
 
-RANGES = {"trait": Range(-3.0, 5.0), "high": Range(0.0, 1.0), "sex": Range(1.0, 2.0), "score": Range(0.0, 10.0)}
+RANGES = {
+    "trait": Range(-3.0, 5.0),
+    "high": Range(0.0, 1.0),
+    "sex": Range(1.0, 2.0),
+    "score": Range(0.0, 10.0),
+    "risk": Range(-6.0, 6.0),
+}
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
+WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
 
 
 PLACES = (("22", 100), ("X", 5_000_000), ("Y", 5_000_000), ("X", 2_000_000), ("MT", 100), ("X", 154_000_000))
@@ -26,8 +33,18 @@ PLACES = (("22", 100), ("X", 5_000_000), ("Y", 5_000_000), ("X", 2_000_000), ("M
 
 def panel(variants: int, places: tuple[tuple[str, int], ...] = PLACES[:1]) -> Panel:
     at = [places[j % len(places)] for j in range(variants)]
-    rows = (Variant(c, p + j, f"v{j}", "A", "C", FREQUENCIES[j % len(FREQUENCIES)]) for j, (c, p) in enumerate(at))
-    return Panel("GRCh37", tuple(rows))
+    rows = (
+        Variant(c, p + j, f"v{j}", "A", "C", FREQUENCIES[j % 7], weight=WEIGHTS[j % 5], genes=genes_of(j))
+        for j, (c, p) in enumerate(at)
+    )
+    return Panel("GRCh37", tuple(rows), states=frozenset({"WEIGHT", "GENE"}))
+
+
+def genes_of(number: int) -> tuple[str, ...]:
+    """Genes of five variants that share their last with the next; every tenth variant is in none, so that a panel can
+    be cut there."""
+    ten, place = divmod(number, 10)
+    return tuple(f"gene{ten}{name}" for name, first in (("a", 0), ("b", 4)) if first <= place <= first + 4)
 
 
 def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohort:
@@ -39,6 +56,7 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
         "high": rng.integers(0, 2, people).astype(float),
         "sex": rng.integers(1, 3, people).astype(float),
         "score": rng.uniform(0, 10, people),
+        "risk": RANGES["risk"].clamp(rng.normal(0.3, 1.5, people)),
     }
     for values in columns.values():
         values[rng.random(people) < missing / 2] = np.nan
@@ -96,6 +114,9 @@ PARAMETERS: dict[str, Any] = {
     "test": SecondTest.FIRTH,
     "second_stage": 1.0,
     "most_hits": 4,
+    "predictor": "risk",
+    "bins": 12,
+    "maximum_frequency": 0.5,
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 

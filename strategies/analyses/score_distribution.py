@@ -1,0 +1,188 @@
+"""The distribution of a score over people: a histogram on a public grid, its mean and deviation, by group if asked.
+
+A standardised score of an earlier question is the same for all countries, so the same grid serves for all of them: the
+countries' own histograms are asked for by site, where each site withholds its own small cells. People beyond the grid
+count in its end bins. A small cell is withheld, and others with it, so that none follows from those shown; where a
+group's number of people is small, its mean and deviation are withheld, too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategies.analysis import NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.cohort import Cohort
+from strategies.errors import UsageError
+from strategies.privacy import Regime
+from strategies.protections.suppression import WITHHELD, hidden_cells, replaced
+from strategies.summary import Field, Summary
+
+MOMENT_BITS = 32
+MOST_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class ScoreDistribution:
+    """How many people have a score in each bin of a public grid.
+
+    Attributes:
+        predictor: name of the score: a column, or one that an earlier question offers.
+        by: name of a column whose codes, the whole numbers of its range, are groups that are told apart. A value in
+            between counts as the nearest code. At most 20 groups; people without a value are left out.
+        lowest, highest, bins: the grid.
+    """
+
+    analysis: ClassVar[str] = "score_distribution"
+    regime: ClassVar[Regime] = Regime.EXACT
+    by_site: ClassVar[bool] = True
+    summary_in_words: ClassVar[str] = (
+        "numbers of people in each bin of the score and group, and each group's sums of the score and of its square"
+    )
+
+    predictor: str = field(metadata=NAMES_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_COLUMN)
+    lowest: float = -4.0
+    highest: float = 4.0
+    bins: int = 40
+
+    def __post_init__(self) -> None:
+        if self.predictor == self.by:
+            raise ValueError("predictor and by must be different columns.")
+        if not (self.lowest < self.highest and math.isfinite(self.highest - self.lowest)):
+            raise ValueError("lowest must be below highest.")
+        if not 2 <= self.bins <= 200:
+            raise ValueError("bins must be from 2 to 200.")
+
+    def needs(self) -> Needs:
+        return Needs(columns=(self.predictor, *((self.by,) if self.by else ())))
+
+    def rounds(self) -> int:
+        return 1
+
+    def fraction(self) -> float:
+        return 0.0
+
+    def slices(self, frame: Frame) -> tuple[slice, ...]:
+        return WHOLE
+
+    def _groups(self, frame: Frame) -> NDArray[np.int64]:
+        """(G,) codes of the groups.
+
+        Raises:
+            UsageError: if the column's range is none of codes, or of too many.
+        """
+        if self.by is None:
+            return np.zeros(1, dtype=np.int64)
+        span = frame.columns[self.by]
+        low, high = math.ceil(span.minimum), math.floor(span.maximum)
+        if (low, high) != (span.minimum, span.maximum) or high - low >= MOST_GROUPS:
+            raise UsageError(
+                f"Groups are the whole numbers of a column's public range, at most {MOST_GROUPS} of them.",
+                f"the range of {self.by!r} is [{span.minimum:g}, {span.maximum:g}]",
+                f"declare the lowest and highest code, for example {self.by} = [1, 4], in the study's [columns].",
+            )
+        return np.arange(low, high + 1)
+
+    def leaves(self, frame: Frame) -> dict[str, Field]:
+        groups = len(self._groups(frame))
+        return {
+            "people": Field((), "people", 1, 1),
+            "groups": Field((groups,), "people in each group", 1, 1),
+            "histogram": Field((groups, self.bins), "people in each group and bin", 1, 1),
+            # A value lies in [-1, 1], in units of half the range, and so does its square.
+            "moments": Field((groups, 2), "sums of the score and of its square", 2, 2**0.5, MOMENT_BITS),
+        }
+
+    def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        inside = cohort.complete
+        values, groups, fields = cohort.columns[self.predictor][inside], self._groups(frame), self.leaves(frame)
+        at = np.zeros(len(values), dtype=np.int64)
+        if self.by is not None:
+            at = np.rint(cohort.columns[self.by][inside]).astype(np.int64) - groups[0]
+        step = (self.highest - self.lowest) / self.bins
+        bins = np.clip(np.floor((values - self.lowest) / step), 0, self.bins - 1).astype(np.int64)
+        histogram = np.zeros(fields["histogram"].shape, dtype=np.int64)
+        np.add.at(histogram, (at, bins), 1)
+        unit = frame.columns[self.predictor].unit(values)
+        moments = np.zeros(fields["moments"].shape, dtype=np.int64)
+        np.add.at(moments, at, fields["moments"].integers(np.stack([unit, unit**2], axis=1)))
+        return {
+            "people": np.array(len(values), dtype=np.int64),
+            "groups": histogram.sum(axis=1),
+            "histogram": histogram,
+            "moments": moments,
+        }
+
+    def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
+        histogram = sums["histogram"]
+        if (histogram == WITHHELD).any():  # it was done before
+            return sums
+        hidden = hidden_cells({("group", "bin"): histogram}, minimum_cell)
+        if hidden[()].any():
+            return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
+        out = replaced(sums, ("histogram",), hidden["bin", "group"].T, WITHHELD)
+        return replaced(out, ("groups", "moments"), hidden["group",], WITHHELD)
+
+    def conclude(self, total: Total, frame: Frame) -> Answer:
+        sums = self.withhold(total.sums, total.minimum_cell)
+        groups, shown = self._groups(frame), sums["groups"] != WITHHELD
+        edges = np.linspace(self.lowest, self.highest, self.bins + 1)
+        histogram = sums["histogram"].ravel()
+        withheld = histogram == WITHHELD
+        table: dict[str, Column] = {
+            **({self.by: np.repeat(groups, self.bins)} if self.by else {}),
+            "low": np.tile(edges[:-1], len(groups)),
+            "high": np.tile(edges[1:], len(groups)),
+            "people": np.where(withheld, np.nan, histogram),
+            "withheld": withheld,
+        }
+        moments = self.leaves(frame)["moments"].values(np.where(shown[:, None], sums["moments"], 0))
+        facts: dict[str, float | int | str] = {"people": _told(sums["people"])}
+        whole = moments.sum(axis=0) if shown.all() else np.full(2, np.nan)
+        facts |= self._moments(float(facts["people"]), whole, frame, "")
+        for value, people, sum_ in zip(groups, sums["groups"], moments, strict=True) if self.by else ():
+            name = f"_{self.by}_{value}"
+            facts[f"people{name}"] = _told(people)
+            facts |= self._moments(_told(people), sum_, frame, name)
+        return Answer({"distribution": table}, facts, int(withheld.sum()))
+
+    def _moments(self, people: float, sums: NDArray[np.float64], frame: Frame, name: str) -> dict[str, float]:
+        """Mean and standard deviation of so many people, in the score's own unit."""
+        span = frame.columns[self.predictor]
+        half = (span.maximum - span.minimum) / 2
+        mean, square = sums / people if people > 0 else np.full(2, np.nan)
+        return {
+            f"mean{name}": (span.maximum + span.minimum) / 2 + half * float(mean),
+            f"standard_deviation{name}": half * math.sqrt(max(float(square - mean**2), 0.0))
+            if people > 0
+            else math.nan,
+        }
+
+
+def _told(people: NDArray[np.int64]) -> float:
+    return math.nan if people == WITHHELD else int(people)
+
+
+def draw_distribution(answer: Answer, axes: Any) -> str:
+    """Draw the share of people in each bin, group by group; returns the figure in words."""
+    table = answer.tables["distribution"]
+    people, low = np.asarray(table["people"], dtype=np.float64), np.asarray(table["low"])
+    name = next(iter(table))
+    groups = np.asarray(table[name]) if name != "low" else np.zeros(len(low))
+    for number, group in enumerate(np.unique(groups)):
+        rows = groups == group
+        share = people[rows] / np.nansum(people[rows])
+        label = f"{name} {group:g}" if name != "low" else None
+        axes.stairs(
+            np.nan_to_num(share), [*low[rows], np.asarray(table["high"])[rows][-1]], color=f"C{number}", label=label
+        )
+    if name != "low":
+        axes.legend(frameon=False)
+    axes.set_xlabel("score")
+    axes.set_ylabel("share of people")
+    return f"Distribution of a score over {answer.facts['people']:,} people; {answer.withheld} bins are withheld."
