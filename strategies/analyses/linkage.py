@@ -21,14 +21,15 @@ people whose weights are u(a) + v(b) + w a b, and no others. The ones that no pe
 two variants' own counts and of twelve more: for each path of five cells from corner to corner of the table, neighbours
 all, the one that weighs those by 0 (a path is where the optimum of a transport problem with costs ab lies [3]). A pair
 is withheld if one of the twelve is from 1 to the minimum less 1, so few people would be known to lie beside the path;
-if fewer than the minimum carry either allele of either variant, or lack either genotype; or if somebody has both
-genotypes at fewer than three sites. What is asked is what can be known of a pair's cells from its own sums; not what
-follows from several pairs together, nor which genotypes those people have who lack the other one.
+if fewer than the minimum carry either allele of either variant; or if somebody has both genotypes at fewer than three
+sites. A variant takes part only if nobody, or at least the minimum, lacks its genotype. What is asked is what can be
+known of a pair's cells from its own sums; not what follows from several pairs together, nor which genotypes those
+people have who lack the other one.
 
 One site's part of a total stays hidden by secure summing. NaN: a variant that does not vary among the n people. Places
 of which not everybody has two copies (X but for its pseudo-autosomal regions, Y, MT) do not take part.
 
-[1] Weir: Inferences about linkage disequilibrium, Biometrics 35 (1979), equation 9: the composite measure.
+[1] Weir: Inferences about linkage disequilibrium, Biometrics 35 (1979): the composite measure.
 [2] Purcell et al.: PLINK, AJHG 81 (2007), and the manual of PLINK 1.9, `--clump`.
 [3] Hoffman: On simple linear programming problems, Proc. Symp. Pure Math. 7 (1963): Monge arrays.
 """
@@ -263,7 +264,6 @@ class LinkageDisequilibrium:
         few: NDArray[np.bool_] = sums["products"] == WITHHELD
         n, one, other = self._margins(sums, few)
         product = np.where(few, 0, sums["products"])
-        few = few | small(self.people - n, minimum_cell)
         for cells in (one, other):
             few |= (n - cells[:, 2] < minimum_cell) | (n - cells[:, 0] < minimum_cell)
         for row, column, weight in BESIDE_A_PATH:

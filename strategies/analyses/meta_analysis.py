@@ -7,7 +7,7 @@ sums of each site alone its beta_s and standard error e_s follow. With w_s = 1 /
     Q        sum w_s (beta_s - beta)^2, chi-square with S - 1 degrees of freedom where the sites' effects are the same
     I2       max(0, (Q - (S - 1)) / Q)
     random   the same with w*_s = 1 / (e_s^2 + tau^2),
-             tau^2 = max(0, (Q - (S - 1)) / (sum w_s - sum w_s^2 / sum w_s)) [1, equations 8 and 9]
+             tau^2 = max(0, (Q - (S - 1)) / (sum w_s - sum w_s^2 / sum w_s)) [1]
 
 It stands beside the joint fit of `association` and is not equal to it: covariates have effects of their own at each
 site, each site has a mean of its own, and a variant that is rare at a site has no estimate there. Choose it where sites
@@ -20,7 +20,7 @@ of fewer than the minimum, is missing. The coordinator sees each site's sums of 
 NaN: at a site, a variant that covariates explain, or a site where trait or covariates do not vary, explain one another,
 or are known of too few people (its facts say which); over the sites, a variant that fewer than two have an estimate of.
 
-[1] DerSimonian, Laird: Meta-analysis in clinical trials, Controlled Clinical Trials 7 (1986).
+[1] DerSimonian, Laird: Meta-analysis in clinical trials, Controlled Clinical Trials 7 (1986): the weighted estimate by moments, cut at 0.
 [2] Higgins, Thompson: Quantifying heterogeneity in a meta-analysis, Statistics in Medicine 21 (2002): I2.
 """
 

@@ -128,6 +128,17 @@ def test_a_pair_that_two_sites_see_together_is_withheld() -> None:
     assert np.isnan(tabled["r"]).all()
 
 
+def test_few_carriers_among_those_with_both_genotypes_are_withheld() -> None:
+    """Forty carry the one variant, but only three of them have a genotype at the other: all the same."""
+    codes = np.random.default_rng(5).binomial(2, 0.5, (2, 600)).astype(np.uint8)
+    codes[0] = 0
+    codes[0, :40] = 1
+    codes[1, :37], codes[1, 37:40] = MISSING, 2
+    tabled = answered(codes, 5)[1].tables["pairs"]
+    assert tabled["withheld"].tolist() == [True]
+    assert not tabled["held_by_few"].any()
+
+
 def test_rare_variants_are_in_no_pair_that_is_asked() -> None:
     """A rare variant's sums of products would be its carriers' genotypes: nodes are not asked for them."""
     codes = np.random.default_rng(4).binomial(2, 0.4, (6, 600)).astype(np.uint8)

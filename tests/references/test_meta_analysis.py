@@ -98,7 +98,7 @@ def test_combinations_are_statsmodels(sites: tuple[Frame, dict]) -> None:
             assert np.isnan([got[c][j] for c in got if c not in ("position", "sites")]).all()
             continue
         want = combine_effects(beta[there, j], error[there, j] ** 2, method_re="chi2")  # DerSimonian and Laird's
-        positive = want.tau2 > 0  # it does not cut a negative one, as equation 8 does
+        positive = want.tau2 > 0  # it does not cut a negative one, as DerSimonian and Laird do
         cut[positive] += 1
         homogeneous = want.test_homogeneity()
         pairs = {
