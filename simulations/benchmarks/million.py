@@ -38,11 +38,11 @@ def counted(data: Countries, panels: Sequence[Panel]) -> list[dict[str, float]]:
         started = time.perf_counter()
         workspace = prepare(data.folder, Path(folder) / "nodes")
         for number, panel in enumerate(panels):
-            begun = time.perf_counter()
+            begun, busy = time.perf_counter(), time.process_time()
             (result,) = conductor(study(panel), workspace, Path(folder) / f"run{number}").run()
-            seconds = time.perf_counter() - begun
+            seconds, cpu = time.perf_counter() - begun, time.process_time() - busy
             sent = sum(result.statement.bytes_left.values())
-            out.append({"variants": len(panel), "seconds": seconds, "bytes": sent, "from_start_s": begun - started})
+            out.append({"variants": len(panel), "seconds": seconds, "cpu_s": cpu, "bytes": sent, "from_start_s": begun - started})
     return out
 
 
