@@ -42,7 +42,15 @@ def counted(data: Countries, panels: Sequence[Panel]) -> list[dict[str, float]]:
             (result,) = conductor(study(panel), workspace, Path(folder) / f"run{number}").run()
             seconds, cpu = time.perf_counter() - begun, time.process_time() - busy
             sent = sum(result.statement.bytes_left.values())
-            out.append({"variants": len(panel), "seconds": seconds, "cpu_s": cpu, "bytes": sent, "from_start_s": begun - started})
+            out.append(
+                {
+                    "variants": len(panel),
+                    "seconds": seconds,
+                    "cpu_s": cpu,
+                    "bytes": sent,
+                    "from_start_s": begun - started,
+                }
+            )
     return out
 
 
