@@ -175,7 +175,7 @@ class RareVariants:
 
     def slices(self, frame: Frame) -> tuple[slice, ...]:
         assert frame.panel is not None
-        return by_genes(frame) if self.taken else by_variants(frame)
+        return by_genes(frame.panel) if self.taken else by_variants(frame)
 
     def _genes(self, frame: Frame) -> list[tuple[list[int], list[int]]]:
         """Of each gene of a slice, the places of its variants that stand alone, and of those that are collapsed.

@@ -240,14 +240,18 @@ def test_the_bounds_hold_in_far_ranges_and_at_frequencies_on_the_edge(page: type
 
 
 def forged(page: type[Analysis], change: dict[str, Any], rng: np.random.Generator, wanted: int) -> Iterator[Any]:
-    """Later rounds that no people lead to: each field of each earlier total is multiplied by anything at all."""
+    """Later rounds that no people lead to: fields of each earlier total are multiplied by anything at all."""
     frame, found = frame_for(change, VARIANTS), 0
     people = cohort(120, VARIANTS, 3)
     for _ in range(20 * wanted):
         analysis = first(page, change)
         for number in range(1, int(rng.integers(1, analysis.rounds() + 1))):
             honest = analysis.summarise(people, frame)
-            factors = {name: rng.choice([-1, 1], p=[0.2, 0.8]) * 2.0 ** rng.uniform(-30, 40) for name in honest}
+            left = rng.choice([0.2, 0.5, 0.9])
+            factors = {
+                name: 1.0 if rng.random() < left else rng.choice([-1, 1], p=[0.2, 0.8]) * 2.0 ** rng.uniform(-30, 40)
+                for name in honest
+            }
             lied = {n: np.clip(h * factors[n], -(2.0**62), 2.0**62).astype(np.int64) for n, h in honest.items()}
             try:
                 following = analysis.conclude(Total(lied, ("a", "b", "c")), frame)
