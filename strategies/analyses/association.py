@@ -144,9 +144,20 @@ class LinearAssociation:
         """Fraction bits of round 2, as fine as the ring allows.
 
         Standardised columns have sum z^2 = N over all sites, so by Cauchy and Schwarz no sum of products exceeds N and
-        no genotype sum 2 N. With 2^5 sites and the node's limit of 2^62 / sites, f = 56 - log2 N bits fit.
+        no genotype sum 2 N. With 2^5 sites and the node's limit of 2^62 / sites, f = 56 - log2 N bits fit; with site
+        effects one less, since two people may then lie 2 N^1/2 apart.
         """
-        return 56 - self.people.bit_length()
+        return 56 - self.people.bit_length() - self.site_effects
+
+    @property
+    def _reach(self) -> float:
+        """The farthest that anybody can lie from the mean, in deviations, if N people have that mean and deviation.
+
+        With site effects, values are held there before they are centred: were products held after it, one person far
+        out would move those of all others at her site. Only a forged first round, or somebody added to the people that
+        it is of, lies beyond.
+        """
+        return float(2.0 ** (self.people.bit_length() / 2))
 
     @property
     def _columns(self) -> tuple[str, ...]:
@@ -243,9 +254,9 @@ class LinearAssociation:
             whole = np.full(len(i), 2.0 * self.people + 1)
             return whole, np.full(len(scale), 2 * whole[0])
         if self.site_effects:
-            most = 2 / scale
+            most = 2 * np.minimum(1 / scale, self._reach)
             product = most[i] * most[j] + (1 + self.people * (1 + most[i] + most[j])) * grid
-            return np.minimum(product, held), 2 * np.minimum(most + (1 + self.people) * grid, held)
+            return product, 2 * (most + (1 + self.people) * grid)
         most = np.concatenate([[1.0], np.maximum(np.abs(1 - centre), np.abs(1 + centre)) / scale])
         return np.minimum(most[i] * most[j] + grid, held), 2 * np.minimum(most[1:] + grid, held)
 
@@ -296,6 +307,8 @@ class LinearAssociation:
         Means and deviations of a site are of integers on the grid, so they do not depend on the order of its people.
         """
         out: NDArray[np.float64] = (columns - np.array(self.centre)) / np.array(self.scale)
+        if self.site_effects:
+            out = np.clip(out, -self._reach, self._reach)
         if len(out) and self._within:
             z = grid.integers(out)
             out = (z - z.sum(axis=0) / len(z)) * 2.0**-grid.fraction_bits

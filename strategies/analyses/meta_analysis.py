@@ -20,7 +20,8 @@ of fewer than the minimum, is missing. The coordinator sees each site's sums of 
 NaN: at a site, a variant that covariates explain, or a site where trait or covariates do not vary, explain one another,
 or are known of too few people (its facts say which); over the sites, a variant that fewer than two have an estimate of.
 
-[1] DerSimonian, Laird: Meta-analysis in clinical trials, Controlled Clinical Trials 7 (1986): the weighted estimate by moments, cut at 0.
+[1] DerSimonian, Laird: Meta-analysis in clinical trials, Controlled Clinical Trials 7 (1986): the weighted estimate by
+    moments, cut at 0.
 [2] Higgins, Thompson: Quantifying heterogeneity in a meta-analysis, Statistics in Medicine 21 (2002): I2.
 """
 
