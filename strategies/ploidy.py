@@ -8,10 +8,14 @@ pseudo-autosomal regions, somebody whose sex is unknown counts as missing here a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.cohort import Genotypes
+from strategies.analysis import Range
+from strategies.cohort import Cohort, Genotypes
+from strategies.errors import UsageError
 from strategies.variants import Panel
 
 PSEUDO_AUTOSOMAL = {
@@ -49,6 +53,41 @@ def copies(panel: Panel) -> NDArray[np.uint8]:
         if any(first <= position <= last for first, last in PSEUDO_AUTOSOMAL[panel.assembly]):
             kind[row] = TWO
     return kind
+
+
+def check_sex(panel: Panel, name: str, column: str | None, spans: Mapping[str, Range], males_alone: bool) -> None:
+    """Hold a question to naming its column of sexes where its panel has variants of which not all have two copies.
+
+    Args:
+        panel, name: the panel, or a slice of it, and its name.
+        column: name of the column of sexes, if the question names one.
+        spans: the columns' ranges.
+        males_alone: whether variants on Y can be asked about.
+
+    Raises:
+        UsageError: if it does not, if the column's range is not that of sexes, or for variants on Y.
+    """
+    kind = copies(panel)
+    if column is not None and (spans[column].minimum, spans[column].maximum) not in ((MALE, FEMALE), (0, FEMALE)):
+        raise UsageError(
+            "A column of sexes holds 1 for male and 2 for female, and may hold 0 for unknown.",
+            f"the range of {column!r} is [{spans[column].minimum:g}, {spans[column].maximum:g}]",
+            f"declare {column} = [1, 2] or [0, 2] in the study's [columns].",
+        )
+    if column is None and kind.any():
+        raise UsageError(
+            "Variants on X outside its pseudo-autosomal regions, on Y and on MT are read by sex.",
+            f"{np.count_nonzero(kind)} of panel {name!r}, the first is {panel.variants[int(np.argmax(kind > 0))]}, "
+            "and no column of sexes",
+            'add sex = "COLUMN" to the question (1 male, 2 female), or leave them out of the panel.',
+        )
+    if not males_alone and (kind == MALES).any():
+        raise UsageError(
+            "A regression is over everybody, and females have no genotype on Y.",
+            f"{np.count_nonzero(kind == MALES)} of panel {name!r}, the first is "
+            f"{panel.variants[int(np.argmax(kind == MALES))]}",
+            "leave variants on Y out of the panel.",
+        )
 
 
 def counts_by_group(
@@ -112,6 +151,38 @@ def counts_by_copies(
         female[:, :, 3] += unknown.sum(axis=2)
         out[rows, :, :4] = np.where((kind[rows] == BY_SEX)[:, None, None], female, 0)
     return out
+
+
+def read_by_sex(cohort: Cohort, panel: Panel, column: str | None) -> Genotypes:
+    """A cohort's genotypes, where a heterozygous one of somebody with one copy is missing, and on X all of somebody whose
+    sex is unknown. One copy stays coded 0 or 2, as PLINK's files have it and `plink2 --glm` takes X.
+
+    Args:
+        cohort: M variants by N people.
+        panel: of M variants, none of them on Y.
+        column: name of the column of sexes; None where everybody has two copies of each.
+
+    >>> from strategies.variants import Variant
+    >>> panel = Panel("GRCh37", tuple(Variant(c, 5_000_000, ".", "A", "C") for c in ("22", "X")))
+    >>> codes = np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2]], dtype=np.uint8)
+    >>> cohort = Cohort(5, Genotypes.pack(codes), {"sex": np.array([1.0, 1, 2, 1, 0])})
+    >>> read_by_sex(cohort, panel, "sex").codes().tolist()
+    [[0, 1, 1, 2, 2], [0, 3, 1, 2, 3]]
+    """
+    assert cohort.genotypes is not None
+    if column is None:
+        return cohort.genotypes
+    kind, sex = copies(panel), cohort.columns[column]
+    everybody, men, unknown = (
+        Genotypes.pack(who.astype(np.uint8)[None]).packed[0]
+        for who in (np.ones(len(cohort), dtype=bool), sex == MALE, (sex != MALE) & (sex != FEMALE))
+    )
+    packed = cohort.genotypes.packed.copy() if kind.any() else cohort.genotypes.packed
+    for row in np.flatnonzero(kind):
+        cells, by_sex = packed[row], kind[row] == BY_SEX
+        heterozygous = cells & ~(cells >> 1) & (men if by_sex else everybody)
+        packed[row] = cells | heterozygous << 1 | (unknown * np.uint8(3) if by_sex else np.uint8(0))
+    return Genotypes(packed, len(cohort))
 
 
 def _one_copy(counted: NDArray[np.int64]) -> NDArray[np.int64]:

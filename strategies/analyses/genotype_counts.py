@@ -26,11 +26,10 @@ from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
-from strategies.ploidy import CELLS, FEMALE, MALE, copies, counts_by_copies, counts_by_group
+from strategies.ploidy import CELLS, check_sex, copies, counts_by_copies, counts_by_group
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
 from strategies.summary import Field, Summary
-from strategies.variants import Panel
 
 LABEL = re.compile(r"(?!Total$)[A-Za-z0-9_-]{1,40}")
 """A name of a group."""
@@ -138,28 +137,9 @@ class GenotypeCounts:
             )
         return labels
 
-    def _check_sex(self, panel: Panel, frame: Frame) -> None:
-        if self.sex is not None:
-            span = frame.columns[self.sex]
-            if (span.minimum, span.maximum) not in ((MALE, FEMALE), (0, FEMALE)):
-                raise UsageError(
-                    "A column of sexes holds 1 for male and 2 for female, and may hold 0 for unknown.",
-                    f"the range of {self.sex!r} is [{span.minimum:g}, {span.maximum:g}]",
-                    f"declare {self.sex} = [1, 2] or [0, 2] in the study's [columns].",
-                )
-            return
-        kind = copies(panel)
-        if kind.any():
-            first = panel.variants[int(np.flatnonzero(kind)[0])]
-            raise UsageError(
-                "Variants on X outside its pseudo-autosomal regions, on Y and on MT are counted by sex.",
-                f"{np.count_nonzero(kind)} of panel {self.panel!r}, the first is {first}, and no column of sexes",
-                'add sex = "COLUMN" to the question (1 male, 2 female), or leave them out of the panel.',
-            )
-
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None
-        self._check_sex(frame.panel, frame)
+        check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=True)
         m, groups = len(frame.panel), len(self.groups(frame))
         # A person is in one of a variant's cells at most: one entry per variant changes, by one.
         words = "people with 0, 1, 2 or no observed alternate alleles"

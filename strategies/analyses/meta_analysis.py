@@ -41,6 +41,7 @@ from strategies.analyses.allele_frequency import NORMAL_95, variant_columns
 from strategies.analyses.association import ESTIMATES, LEAST_DEVIATION, MOST_TRAITS
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
+from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -67,6 +68,8 @@ class MetaAnalysis:
         traits: names of the quantitative columns; a person counts who has all of them and all covariates.
         covariates: names of further columns; an intercept is always there.
         minimum_minor_alleles: least number of minor alleles at a site, among its people with traits and covariates.
+        sex: name of the column of sexes, which variants on X outside its pseudo-autosomal regions and on MT need. One
+            copy counts as two, as PLINK 2 takes it.
     """
 
     analysis: ClassVar[str] = "meta_analysis"
@@ -78,6 +81,7 @@ class MetaAnalysis:
     traits: tuple[str, ...] = field(metadata=NAMES_COLUMN)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
     minimum_minor_alleles: int = 20
+    sex: str | None = field(default=None, metadata=NAMES_COLUMN)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.traits) <= MOST_TRAITS:
@@ -101,7 +105,8 @@ class MetaAnalysis:
         return rows, columns
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=self.panel)
+        sex = () if self.sex is None else (self.sex,)
+        return Needs(columns=tuple(dict.fromkeys((*self._columns, *sex))), panel=self.panel)
 
     def rounds(self) -> int:
         return 1
@@ -114,6 +119,7 @@ class MetaAnalysis:
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None
+        check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=False)
         m, k, q, f = len(frame.panel), len(self._columns), len(self._pairs[0]), FRACTION_BITS
         cells, sites = "people with 1, 2 or no observed alternate alleles", "sites that hold the variant"
         scores, missing = "alternate alleles times covariates and traits", "products of people without genotype"
@@ -138,13 +144,13 @@ class MetaAnalysis:
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
+        assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside = np.asarray(np.isfinite(columns).all(axis=1))
+        inside, genotypes = cohort.complete, read_by_sex(cohort, frame.panel, self.sex)
         unit, (i, j) = np.where(inside[:, None], columns, 0.0), self._pairs
         w = np.concatenate([inside[:, None].astype(np.float64), unit], axis=1)
         z, products = _on_two_grids(unit), _on_two_grids(*_exact_product(w[:, i], w[:, j]))
-        packed, cells = cohort.genotypes.packed, cohort.genotypes.counts(inside)
+        packed, cells = genotypes.packed, genotypes.counts(inside)
         rows, some = np.arange(len(cells)), np.flatnonzero(cells[:, 3])
         missing = np.zeros((len(cells), products.shape[1]), dtype=np.int64)
         missing[some] = kernels.missing_imputed(packed, some, np.ones(len(some)), products)

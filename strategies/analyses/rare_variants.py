@@ -47,6 +47,7 @@ from strategies.analysis import (
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.kernel_tests import burden, skat, skat_o
+from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -116,6 +117,8 @@ class RareVariants:
         trait: name of the quantitative column.
         covariates: names of further columns; an intercept is always there.
         maximum_frequency: of the alternate allele; a variant with more is left out.
+        sex: name of the column of sexes, which variants on X outside its pseudo-autosomal regions and on MT need. One
+            copy counts as two, and somebody who would be heterozygous with it as a non-carrier.
         taken: rounds taken so far.
         people: the pooled number of people with trait and covariates.
         roles: (M,) OUT, ALONE or COLLAPSED.
@@ -139,6 +142,7 @@ class RareVariants:
     trait: str = field(metadata=NAMES_COLUMN)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
     maximum_frequency: float = 0.01
+    sex: str | None = field(default=None, metadata=NAMES_COLUMN)
     taken: int = field(default=0, metadata=DERIVED)
     people: int = field(default=0, metadata=DERIVED)
     roles: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), compare=False, metadata=CARRIED)
@@ -165,7 +169,8 @@ class RareVariants:
         return (*self.covariates, self.trait)
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=self.panel)
+        sex = () if self.sex is None else (self.sex,)
+        return Needs(columns=tuple(dict.fromkeys((*self._columns, *sex))), panel=self.panel)
 
     def rounds(self) -> int:
         return 3
@@ -208,6 +213,7 @@ class RareVariants:
     def leaves(self, frame: Frame) -> dict[str, Field]:
         panel, columns = frame.panel, len(self._columns) + 1
         assert panel is not None
+        check_sex(panel, self.panel, self.sex, frame.columns, males_alone=False)
         m, people = len(panel), Field((), "people with trait and covariates", 1, 1)
         if not self.taken:
             q = columns * (columns + 1) // 2
@@ -247,12 +253,13 @@ class RareVariants:
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
-        assert cohort.genotypes is not None
         there, fields = np.flatnonzero(cohort.complete), self.leaves(frame)
         people = np.array(len(there), dtype=np.int64)
         units = [frame.columns[name].unit(cohort.columns[name][there]) for name in self._columns]
         rows = np.stack([np.ones(len(there)), *units], axis=1)
-        genotypes = cohort.genotypes if len(there) == len(cohort) else cohort.genotypes.take(there)
+        genotypes = read_by_sex(cohort, frame.panel, self.sex)
+        if len(there) < len(cohort):
+            genotypes = genotypes.take(there)
         if not self.taken:
             i, j = np.triu_indices(rows.shape[1])
             cells = genotypes.counts()

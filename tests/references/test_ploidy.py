@@ -14,9 +14,11 @@ import pytest
 from simulations.populations import write_bed
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
+from strategies.ploidy import read_by_sex
 from strategies.privacy import Budget
 from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel, Variant
@@ -101,6 +103,22 @@ def test_everybody_is_in_the_cell_where_a_geneticist_puts_her(assembly: str, siz
     assert np.array_equal(got["holders"], seen.any(axis=1))
 
 
+@pytest.mark.parametrize("assembly", list(ENDS))
+def test_a_regression_reads_what_a_geneticist_would(assembly: str) -> None:
+    of = panel(assembly)
+    on = of[np.flatnonzero([v.chromosome != "Y" for v in of.variants])]
+    cohort = people(on, 131, 4, unknown=True)
+    codes = cohort.genotypes.codes()
+    got = read_by_sex(cohort, on, "sex").codes()
+    for j, variant in enumerate(on.variants):
+        for i, sex in enumerate(cohort.columns["sex"]):
+            cell = carried(variant, assembly, sex, int(codes[j, i]))
+            assert got[j, i] == {4: 0, 5: 2, 6: 3}.get(cell, cell)
+    assert (got != codes).any()
+    autosomes = replace(cohort, genotypes=cohort.genotypes[:2])
+    assert read_by_sex(autosomes, on[:2], None) is autosomes.genotypes
+
+
 def test_groups_without_a_column_of_sexes_add_up_to_the_plain_counts() -> None:
     of = panel("GRCh37")[:2]
     cohort = people(panel("GRCh37"), 200, 3)
@@ -180,13 +198,19 @@ SEXES, GROUPS = {"sex": (1, 2)}, {"sex": (1, 2), "group": (3, 5)}
     ("asked", "columns", "words"),
     [
         (question(), {}, r'8 of panel .all., the first is X:2699521:C:A.*\n.*add sex = "COLUMN"'),
-        (question(by="group"), {"group": (3, 5)}, "are counted by sex"),
+        (question(by="group"), {"group": (3, 5)}, "are read by sex"),
         (question(sex="sex"), {"sex": (0, 1)}, r"declare sex = \[1, 2\] or \[0, 2\]"),
         (question(by="sex", sex="sex", labels=("F",)), SEXES, "as many labels as groups"),
         (question(by="group", sex="sex"), {"sex": (1, 2), "group": (3, 5.5)}, r"range of 'group' is \[3, 5.5\]"),
         (question(by="group", sex="sex"), {"sex": (1, 2), "group": (1, 21)}, "at most 20 of them"),
         (question(by="group", sex="sex"), {"sex": (1, 2), "group": (0, 1e300)}, "at most 20 of them"),
         (Question("q", NoisedFrequency("all"), Budget(1.0, 1e-5)), {}, "everybody carries two copies"),
+        (Question("q", MetaAnalysis("all", ("group",))), {"group": (3, 5)}, "are read by sex"),
+        (
+            Question("q", MetaAnalysis("all", ("group",), sex="sex")),
+            GROUPS,
+            r"(?s)no genotype on Y.*2 of.*Y:3000000:C:A",
+        ),
     ],
 )
 def test_what_cannot_be_counted_is_said_when_the_study_is_read(
