@@ -154,8 +154,8 @@ def counts_by_copies(
 
 
 def read_by_sex(cohort: Cohort, panel: Panel, column: str | None) -> Genotypes:
-    """A cohort's genotypes, where a heterozygous one of somebody with one copy is missing, and on X all of somebody whose
-    sex is unknown. One copy stays coded 0 or 2, as PLINK's files have it and `plink2 --glm` takes X.
+    """A cohort's genotypes, where a heterozygous one of somebody with one copy is missing, and on X all of somebody
+    whose sex is unknown. One copy stays coded 0 or 2, as PLINK's files have it and `plink2 --glm` takes X.
 
     Args:
         cohort: M variants by N people.

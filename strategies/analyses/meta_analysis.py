@@ -146,7 +146,8 @@ class MetaAnalysis:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside, genotypes = cohort.complete, read_by_sex(cohort, frame.panel, self.sex)
+        inside = np.asarray(np.isfinite([cohort.columns[name] for name in self.needs().columns]).all(axis=0))
+        genotypes = read_by_sex(cohort, frame.panel, self.sex)
         unit, (i, j) = np.where(inside[:, None], columns, 0.0), self._pairs
         w = np.concatenate([inside[:, None].astype(np.float64), unit], axis=1)
         z, products = _on_two_grids(unit), _on_two_grids(*_exact_product(w[:, i], w[:, j]))

@@ -200,7 +200,8 @@ def rounds(
 
 def frame_for(change: Mapping[str, Any], variants: int) -> Frame:
     """What is public around a question with these parameters."""
-    return Frame(panel(variants, PLACES if "sex" in change else PLACES[:1]), RANGES)
+    places = PLACES if "by" in change else tuple(place for place in PLACES if place[0] != "Y")
+    return Frame(panel(variants, places if "sex" in change else PLACES[:1]), RANGES)
 
 
 def cases(variants: int = 23) -> list[Case]:
