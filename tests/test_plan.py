@@ -16,7 +16,11 @@ from fl_server import cli
 from fl_server.planning import forecast, text
 from fl_server.planning.sites import Site, sites
 from fl_server.planning.steps import steps
-from strategies.privacy import Budget, Loss
+from strategies.analysis import Analysis
+from strategies.catalogue import CATALOGUE
+from strategies.privacy import Budget, Loss, Regime
+from strategies.study import Question
+from tests.laws.zoo import begun, changes, cohort, first, frame_for, rounds
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, PEOPLE, TRAINING, GateLink, Tiny, study
 
 Said = pytest.CaptureFixture[str]
@@ -88,7 +92,7 @@ Small
            round 2: scores, 2 x 2: alternate alleles times covariates and traits
            round 2: missing, 2 x 6: products of people without genotype
    costs   no epsilon: the exact total, for the permit holder, not for publication
-   takes   4 exchanges in 2 rounds; about 3 kB from each site
+   takes   4 exchanges in at most 2 rounds; about 3 kB from each site
    expect  for 6,000 people at p < 5e-08, in standard deviations of the trait given covariates
            minor allele  SE of beta  80 % from  variance  power 0.05  0.1   0.2   0.5   1
            0.01          0.0920      0.582      0.67 %    0.00        0.00  0.00  0.49  1.00
@@ -167,6 +171,20 @@ def test_exchanges_and_bytes_are_those_of_a_run(made: forecast.Plan, tiny: Tiny,
         assert sum(r.statement.bytes_left[site] for r in results) == pytest.approx(made.bytes, rel=0.2), site
     for result, planned in zip(results, made.forecasts, strict=True):
         assert dict(planned.steps[-1].noise) == dict(result.statement.noise)
+
+
+@pytest.mark.parametrize("page", CATALOGUE, ids=[p.__name__ for p in CATALOGUE])
+def test_every_array_that_a_round_sends_is_in_the_plan(page: type[Analysis]) -> None:
+    """The numbers of rounds and of a test's hits are those of made-up people; which arrays leave is not."""
+    for change in changes(page):
+        frame = frame_for(change, 23)
+        analysis = begun(first(page, change), frame)
+        budget = None if page.regime is Regime.EXACT else Budget(3.0, 1e-5)
+        asked = Question("q", analysis, budget)
+        made = replace(study(asked), columns=frame.columns, panels={"common": frame.panel, "panel": frame.panel})
+        foretold = {name for step in steps(made, asked) for name in step.fields}
+        for later in rounds(page, cohort(300, 23, 9), frame, change):
+            assert set(later.leaves(frame)) <= foretold, f"{page.__name__} {change}"
 
 
 def test_what_is_left_at_a_node(tiny: Tiny) -> None:

@@ -59,18 +59,14 @@ class Step:
 
 def steps(study: Study, question: Question) -> tuple[Step, ...]:
     """The rounds that a question takes, at most `question.analysis.rounds()`."""
-    frame, analysis = study.frame(question), question.analysis
-    out: list[Step] = []
-    if carries(type(analysis)):  # its later rounds ask alike, until the answer is good enough
-        later = _following(analysis, frame)
-        again = [_step(question, later, frame)] * (analysis.rounds() - 1) if later else []
-        return (_step(question, analysis, frame), *again)
-    while True:
-        out.append(_step(question, analysis, frame))
-        following = _following(analysis, frame)
-        if following is None or len(out) == question.analysis.rounds():
-            return tuple(out)
+    frame, analysis, most = study.frame(question), question.analysis, question.analysis.rounds()
+    out = [_step(question, analysis, frame)]
+    while len(out) < most and (following := _following(analysis, frame)) is not None:
         analysis = following
+        out.append(_step(question, analysis, frame))
+    if len(out) > 1 and carries(type(analysis)):  # its last rounds ask alike until the answer is good enough
+        out += out[-1:] * (most - len(out))
+    return tuple(out)
 
 
 def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:

@@ -83,7 +83,8 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     else:
         out += _wrapped("   costs   ", "no epsilon: the exact total, for the permit holder, not for publication")
     count, most = sum(step.exchanges for step in steps), question.analysis.rounds()
-    rounds = "" if most == 1 else f" in {most} rounds" if len(steps) == most else f", or more: up to {most} rounds"
+    fewer = "" if len(steps) == most else f" in {len(steps)} rounds, or more: at most {most}"
+    rounds = "" if most == 1 else fewer or f" in at most {most} rounds"
     size = sum(step.bytes for step in steps)
     out += _wrapped("   takes   ", f"{count} exchange{'s' * (count > 1)}{rounds}; about {_size(size)} from each site")
     return out + _expected(forecast.expected, people)
