@@ -153,6 +153,11 @@ NAMES_QUESTION = {"names": "question"}
 """Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""
 
 
+NAMES_OFFERING = {"names": "offering"}
+"""Metadata of a parameter that names an earlier exact question with the same columns, all of whose offered columns the
+analysis may read."""
+
+
 def stating(metadata: Mapping[str, str], column: str) -> dict[str, str]:
     """The metadata of a parameter that names a panel which has to state an optional column."""
     return {**metadata, "states": column}
@@ -221,11 +226,11 @@ class Analysis(Protocol):
         ...
 
 
-def by_variants(frame: Frame) -> tuple[slice, ...]:
+def by_variants(frame: Frame, most: int = VARIANTS_PER_SLICE) -> tuple[slice, ...]:
     """Cut a panel into slices of a constant number of variants."""
     panel = frame.panel
     assert panel is not None
-    return tuple(slice(a, min(a + VARIANTS_PER_SLICE, len(panel))) for a in range(0, len(panel), VARIANTS_PER_SLICE))
+    return tuple(slice(a, min(a + most, len(panel))) for a in range(0, len(panel), most))
 
 
 WHOLE = (slice(None),)
@@ -335,7 +340,8 @@ PROJECTED = Range(-32.0, 32.0)
 
 
 def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:
-    """The study's panels or columns (`kind` is "panel" or "column") that a question's parameters name."""
+    """The study's panels, columns or questions that a question's parameters name: `kind` is "panel", "column",
+    "question" or "offering"."""
     out: list[str] = []
     for f in fields(analysis):  # type: ignore[arg-type]
         if f.metadata.get("names") == kind:

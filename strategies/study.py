@@ -129,12 +129,16 @@ class Study:
     def frame(self, question: Question) -> Frame:
         """What is public around a question."""
         names = names_of(question.analysis, "panel")
-        projected = {name: PROJECTED for name in names_of(question.analysis, "column") if "." in name}
-        return Frame(self.panels[names[0]] if names else None, {**self.columns, **projected})
+        named = [name for name in names_of(question.analysis, "column") if "." in name]
+        for source in self.sources(question):
+            if source.name in names_of(question.analysis, "offering") and isinstance(source.analysis, Offering):
+                named += [f"{source.name}.{column}" for column in source.analysis.offers]
+        return Frame(self.panels[names[0]] if names else None, {**self.columns, **dict.fromkeys(named, PROJECTED)})
 
     def sources(self, question: Question) -> tuple[Question, ...]:
         """The earlier questions whose offered columns a question reads."""
         names = {name.split(".")[0] for name in names_of(question.analysis, "column") if "." in name}
+        names |= set(names_of(question.analysis, "offering"))
         return tuple(q for q in self.questions if q.name in names)
 
     def question(self, name: str) -> Question | None:
@@ -317,6 +321,7 @@ def _question(
             f"{where}: an exact question spends no epsilon.", "epsilon, delta or family", "remove it or ask privately."
         )
     _comes_after(analysis, earlier, where)
+    _has_its_offset(analysis, earlier, where)
     _can_be_by_site(analysis, shape.by_site, where)
     if shape.honest_sites is not None and (budget is None or shape.by_site):
         raise UsageError(
@@ -344,6 +349,24 @@ def _comes_after(analysis: Analysis, earlier: tuple[Question, ...], where: str) 
                 f"{where}: it reads the answer of an earlier exact question about the same panel.",
                 f"{name!r:.80}; there are: {', '.join(able) or 'none'}",
                 "correct the name, or ask that question before.",
+            )
+
+
+def _has_its_offset(analysis: Analysis, earlier: tuple[Question, ...], where: str) -> None:
+    able = {q.name: q for q in earlier if q.regime is Regime.EXACT and isinstance(q.analysis, Offering)}
+    for name in names_of(analysis, "offering"):
+        if name not in able:
+            raise UsageError(
+                f"{where}: an offset is what an earlier exact question offers.",
+                f"{name!r:.60}; there are: {', '.join(able) or 'none'}",
+                "correct the name, or ask that question before.",
+            )
+        here, there = (set(names_of(a, "column")) for a in (analysis, able[name].analysis))
+        if here != there:
+            raise UsageError(
+                f"{where}: an offset is of the same traits and covariates, and so of the same people.",
+                f"not in both: {', '.join(sorted(here ^ there))}",
+                f"name the same columns here and in {name!r:.60}.",
             )
 
 

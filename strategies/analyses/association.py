@@ -18,15 +18,27 @@ has an intercept of its own: g, X and y are centred at the site over the people 
 leaves is no site's mean nor an indicator of a site, but products of deviations. One that only one site adds to, and all
 of them if no other site holds the variant, would be that site's; secure summing and the minimum of sites hide them.
 
+With `dosages`, g lies between 0 and 2: the expected number of alternate alleles where files have imputed genotypes, the
+genotype where they have that alone. Numbers of people go by the genotype that is nearest.
+
+With `offset`, the trait less the prediction of all other chromosomes takes the trait's place [3, step 2], one for each
+chromosome of the panel, so that related people may stay in. The prediction was fitted to the very people whom it is
+subtracted for: it takes part of a variant's own effect too, and leaves residuals that are short. So beta is divided by
+the `shrinkage` and t multiplied by the root of the `calibration` which the earlier answer states for the trait [4]: t
+squared is then on average what a mixed model's is. Without effects anywhere else both are near 1.
+
 A variant whose pooled number of observed genotypes, of missing ones (`less`), or of people with the minor allele lies
 below the minimum cell is withheld. Where few people have traits and covariates, their number and the whole answer are
 withheld before round 2.
 
 NaN, and no estimate: a variant that the covariates explain, covariates that explain one another among the people with a
-genotype, fewer people than parameters. Not for related people or strong population structure beyond the covariates.
+genotype, fewer people than parameters. Without an offset not for related people, nor for strong population structure
+beyond the covariates.
 
 [1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.2: partitioned normal equations.
 [2] Lovell: Seasonal adjustment of economic time series, JASA 58 (1963): the theorem of Frisch and Waugh.
+[3] Mbatchou et al.: Computationally efficient whole-genome regression, Nature Genetics 53 (2021).
+[4] Svishcheva et al.: Rapid variance components-based method, Nature Genetics 44 (2012), equations 5 to 7.
 """
 
 from __future__ import annotations
@@ -35,7 +47,7 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -43,21 +55,42 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies import kernels
+from strategies.alleles import DOSAGE_BITS, Alleles
 from strategies.analyses.allele_frequency import variant_columns
-from strategies.analysis import DERIVED, NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
+from strategies.analysis import (
+    DERIVED,
+    KEPT,
+    NAMES_COLUMN,
+    NAMES_OFFERING,
+    NAMES_PANEL,
+    VARIANTS_PER_SLICE,
+    Answer,
+    Column,
+    Frame,
+    Needs,
+    Total,
+    by_variants,
+)
 from strategies.cohort import Cohort
+from strategies.design import LEAST_DEVIATION, MOST_SQUARE, Design, Standardise, norms
 from strategies.errors import GenosumError, UsageError
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
-from strategies.summary import MOST_CONTRIBUTION, Field, Summary
-
-LEAST_DEVIATION = 1e-4
-"""A column's pooled standard deviation in units of half its range; below this the sums lose their precision."""
+from strategies.summary import Field, Summary
+from strategies.tested import Form, Tested
 
 MOST_TRAITS = 100
 
-BY_VARIANT = ("genotypes", "scores", "squares")
+Floats = NDArray[np.float64]
+
+DOSED_PER_SLICE = 1024
+"""Variants of a slice where dosages are read: each takes as many bytes as eight genotypes."""
+
+BY_VARIANT = ("genotypes", "alleles", "scores", "squares")
 """The sums of round 2 that have a row for each variant that goes on."""
+
+ADJUSTMENTS = ("shrinkage", "calibration")
+"""What an offset's answer states of each trait."""
 
 ESTIMATES = ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")
 """What the answer says about a variant."""
@@ -68,24 +101,6 @@ class Missing(StrEnum):
 
     COMPLETE_CASE = "complete_case"
     MEAN_IMPUTED = "mean_imputed"
-
-
-class Standardise(StrEnum):
-    """Whose mean and deviation a column is measured in: all people's, where beta is in the trait's own unit, or each
-    site's own, which is another quantity: beta is then in deviations of the trait within the sites."""
-
-    POOLED = "pooled"
-    SITE = "site"
-
-
-class Form(IntEnum):
-    """How a variant goes on after the counts; as a digit it travels with round 2."""
-
-    FEW = 0
-    RARE = 1
-    WHOLE = 2
-    LESS = 3
-    IMPUTED = 4
 
 
 @dataclass(frozen=True)
@@ -103,11 +118,16 @@ class LinearAssociation:
             people in the regression but the first.
         minimum_minor_alleles: a variant goes on with at least so many copies of the rarer allele among those people.
         minimum_missing: fewer people without a genotype than this are given its mean, whatever `missing` says.
+        dosages: whether expected numbers of alternate alleles are read; at a site whose files have none, genotypes are.
+        offset: name of an earlier whole-genome regression of these traits and covariates, whose prediction without a
+            variant's chromosome is subtracted from each trait.
         people: the pooled number of people with traits and covariates; 0 in round 1, derived from its totals.
         centre, scale: pooled mean and deviation of (covariates, traits) after mapping each range to [-1, 1]; likewise.
         forms: each variant's form, a digit; likewise.
         imputed: the mean number of alternate alleles at each variant whose form is `imputed`, as base64 of their
             float64, which is a hundred times faster read than as many numbers; likewise.
+        chromosomes: C of the panel, where there is an offset; likewise.
+        adjustments: (2, P) shrinkage and calibration, which stay at the coordinator.
     """
 
     analysis: ClassVar[str] = "association"
@@ -123,11 +143,15 @@ class LinearAssociation:
     site_effects: bool = False
     minimum_minor_alleles: int = 20
     minimum_missing: int = 20
+    dosages: bool = False
+    offset: str | None = field(default=None, metadata=NAMES_OFFERING)
     people: int = field(default=0, metadata=DERIVED)
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
     forms: str = field(default="", metadata=DERIVED)
     imputed: str = field(default="", metadata=DERIVED)
+    chromosomes: tuple[str, ...] = field(default=(), metadata=DERIVED)
+    adjustments: Floats = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=KEPT)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.traits) <= MOST_TRAITS:
@@ -136,61 +160,75 @@ class LinearAssociation:
             raise ValueError("traits and covariates must be different columns.")
         if self.minimum_minor_alleles < 1 or self.minimum_missing < 1:
             raise ValueError("minimum_minor_alleles and minimum_missing must be at least 1.")
+        if self.offset is not None and self.standardise is Standardise.SITE:
+            raise ValueError("an offset is in the trait's pooled deviations: standardise must be pooled.")
 
     MOMENT_BITS: ClassVar[int] = 32
 
     @property
-    def _bits(self) -> int:
-        """Fraction bits of round 2, as fine as the ring allows.
+    def follows(self) -> str:
+        """The earlier question whose predictions are subtracted, or nothing."""
+        return self.offset or ""
 
-        Standardised columns have sum z^2 = N over all sites, so by Cauchy and Schwarz no sum of products exceeds N and
-        no genotype sum 2 N. With 2^5 sites and the node's limit of 2^62 / sites, f = 56 - log2 N bits fit; with site
-        effects one less, since two people may then lie 2 N^1/2 apart.
+    def after(self, answer: Answer, frame: Frame) -> LinearAssociation:
+        """The question once that one is answered.
+
+        Raises:
+            UsageError: if the answer has no predictions of a trait.
         """
-        return 56 - self.people.bit_length() - self.site_effects
-
-    @property
-    def _reach(self) -> float:
-        """The farthest that anybody can lie from the mean, in deviations, if N people have that mean and deviation.
-
-        With site effects, values are held there before they are centred: were products held after it, one person far
-        out would move those of all others at her site. Only a forged first round, or somebody added to the people that
-        it is of, lies beyond.
-        """
-        return float(2.0 ** (self.people.bit_length() / 2))
+        stated = [[answer.facts.get(f"{what}_{t}", math.nan) for t in self.traits] for what in ADJUSTMENTS]
+        numbers = np.array(stated, dtype=np.float64)
+        if not (np.isfinite(numbers) & (numbers > 0)).all():
+            raise UsageError(
+                "An offset comes from a regression that found variants to predict its traits from.",
+                f"{self.offset!r} has predictions of none, or not of all",
+                "ask it of more people or variants, or leave the offset out.",
+            )
+        return replace(self, adjustments=numbers)
 
     @property
     def _columns(self) -> tuple[str, ...]:
         return (*self.covariates, *self.traits)
 
     @property
-    def _size(self) -> int:
-        """Covariates, with the intercept unless it is a site's own."""
-        return len(self.covariates) + (not self.site_effects)
+    def _offsets(self) -> tuple[str, ...]:
+        """(C P) names of the columns that are subtracted, chromosome by chromosome."""
+        return tuple(f"{self.offset}.{trait}_chr{c}" for c in self.chromosomes for trait in self.traits)
 
-    @property
-    def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Index pairs (i <= j) of the products of w that a regression reads: traits meet covariates and themselves."""
-        k, wide = self._size, self._size + len(self.traits)
-        pairs = [(i, j) for i in range(k) for j in range(i, wide)] + [(j, j) for j in range(k, wide)]
-        rows, columns = np.array(pairs, dtype=np.int64).T
-        return rows, columns
+    def _design(self, frame: Frame) -> Design:
+        ends = [frame.columns[name] for name in self._offsets]
+        return Design(
+            self.people,
+            np.array(self.centre),
+            np.array(self.scale),
+            len(self.covariates),
+            len(self.traits),
+            max(1, len(self.chromosomes)),
+            max((max(abs(e.minimum), abs(e.maximum)) for e in ends), default=0.0),
+            self.standardise,
+            self.site_effects,
+        )
 
-    def _forms(self, frame: Frame) -> NDArray[np.int64]:
-        """(M,) the forms of a slice's variants."""
+    def _with_offsets(self, frame: Frame) -> None:
+        """Assert that there is a prediction of each trait without each of the panel's chromosomes."""
         assert frame.panel is not None
-        digits = self.forms[frame.start : frame.start + len(frame.panel)]
-        return np.frombuffer(digits.encode(), dtype=np.uint8).astype(np.int64) - ord("0")
+        if self.offset is None:
+            return
+        there = dict.fromkeys(v.chromosome for v in frame.panel.variants)
+        wanted = [f"{trait}_chr{name}" for trait in self.traits for name in there]
+        without = [name for name in wanted if f"{self.offset}.{name}" not in frame.columns]
+        if without:
+            raise UsageError(
+                "An offset has a prediction of each trait without each chromosome of the panel.",
+                f"{self.offset!r} does not offer {', '.join(without[:5])}",
+                "name the traits, and the chromosomes even of other variants, in the whole-genome regression.",
+            )
 
-    def _imputed(self, frame: Frame) -> NDArray[np.float64]:
-        """The mean number of alternate alleles at each imputed variant of a slice."""
-        before = self.forms.count(str(Form.IMPUTED.value), 0, frame.start)
-        count = int(np.count_nonzero(self._forms(frame) == Form.IMPUTED))
-        means = np.frombuffer(base64.b64decode(self.imputed), dtype="<f8")[before : before + count]
-        return np.asarray(np.clip(np.nan_to_num(means), 0.0, 2.0))
+    def _tested(self, frame: Frame) -> Tested:
+        return Tested.of(self.forms, self.imputed, self.chromosomes, frame)
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=self.panel)
+        return Needs(columns=(*self._columns, *self._offsets), panel=self.panel, dosages=self.dosages)
 
     def rounds(self) -> int:
         return 2
@@ -199,160 +237,91 @@ class LinearAssociation:
         return 0.0
 
     def slices(self, frame: Frame) -> tuple[slice, ...]:
-        return by_variants(frame)
+        return by_variants(frame, DOSED_PER_SLICE if self.dosages else VARIANTS_PER_SLICE)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None
         k, m = len(self._columns), len(frame.panel)
         if not self.centre:
+            self._with_offsets(frame)
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
                 "people": Field((), "people with traits and covariates", 1, 1),
                 "sums": Field((k,), "sums of columns in units of half their range", k, k**0.5, self.MOMENT_BITS),
                 "squares": Field((k,), "sums of squares of the same", k, k**0.5, self.MOMENT_BITS),
-                **_counted(m),
+                **self._counted(m),
                 **_held(m),
             }
-        forms, (i, _), f = self._forms(frame), self._pairs, self._bits
-        m, less = int(np.count_nonzero(forms >= Form.WHOLE)), int(np.count_nonzero(forms == Form.LESS))
-        product, value = self._changes()
-        apart = product * (1 + self._within)  # two scatters change, of all people and of those with a genotype
-        over: Literal["people", "within"] = "within" if self._within else "people"
-        q, missing = len(i), "products of people without genotype"
+        tested, design = self._tested(frame), self._design(frame)
+        m, less = len(tested.on), len(tested.less)
+        product, value = design.changes()
+        every, f = design.changes(design.blocks)[0], design.bits
+        apart = product * (1 + design.within)  # two scatters change, of all people and of those with a genotype
+        over: Literal["people", "within"] = "within" if design.within else "people"
+        missing = "products of people without genotype"
         fields = {
-            "products": Field((q,), "products of intercept, covariates and traits", *_norms(product), f, over=over),
-            **_counted(m),
-            "scores": Field(
-                (m, k), "alternate alleles times covariates and traits", *_norms(value, m), f, True, over=over
+            "products": Field(
+                (len(every),), "products of intercept, covariates and traits", *norms(every), f, over=over
             ),
-            "missing": Field((less, q), missing, *_norms(apart, less), f, True, over=over),
+            **self._counted(m),
+            "scores": Field(
+                (m, k), "alternate alleles times covariates and traits", *norms(value, m), f, True, over=over
+            ),
+            "missing": Field((less, len(product)), missing, *norms(apart, less), f, True, over=over),
         }
         if self.site_effects:
-            bits, words = self._bits - 1, "squared deviations of alleles from their mean at the site"
+            bits, words = f - 1, "squared deviations of alleles from their mean at the site"
             fields |= {
-                "squares": Field((m,), words, *_norms(np.array([4 + 2.0**-bits]), m), bits, True, over=over),
+                "squares": Field((m,), words, *norms(np.array([4 + 2.0**-bits]), m), bits, True, over=over),
                 **_held(m),
                 "sites": Field((), "sites with people", 1, 1, over="sites"),
             }
+        elif self.dosages:
+            fields["squares"] = Field((m,), "squared dosages", 4 * m, 4 * m**0.5, 2 * DOSAGE_BITS, True)
         return fields
 
-    @property
-    def _within(self) -> bool:
-        """Whether what leaves adds over sites alone: a person moves the mean or the deviation of all at her site."""
-        return self.site_effects or self.standardise is Standardise.SITE
-
-    def _changes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The most by which a person changes each pair's product, and alleles times a column, from the ranges' ends.
-
-        Of deviations from a site's mean, a person at distance d adds at most d_i d_j, and each is rounded anew. Of n
-        people in the site's own deviations, no sum of products exceeds n, and n is at most `people`.
-        """
-        (i, j), grid = self._pairs, 2.0**-self._bits
-        centre, scale = np.array(self.centre), np.array(self.scale)
-        held = MOST_CONTRIBUTION * grid  # only a forged first round leads beyond
-        if self.standardise is Standardise.SITE:
-            whole = np.full(len(i), 2.0 * self.people + 1)
-            return whole, np.full(len(scale), 2 * whole[0])
-        if self.site_effects:
-            most = 2 * np.minimum(1 / scale, self._reach)
-            product = most[i] * most[j] + (1 + self.people * (1 + most[i] + most[j])) * grid
-            return product, 2 * (most + (1 + self.people) * grid)
-        most = np.concatenate([[1.0], np.maximum(np.abs(1 - centre), np.abs(1 + centre)) / scale])
-        return np.minimum(most[i] * most[j] + grid, held), 2 * np.minimum(most[1:] + grid, held)
+    def _counted(self, variants: int) -> dict[str, Field]:
+        words = "people with 1, 2 or no observed alternate alleles"
+        counts = {"genotypes": Field((variants, 3), words, variants, variants**0.5, per_variant=True)}
+        if not self.dosages:
+            return counts
+        alleles = Field((variants,), "sums of dosages", 2 * variants, 2 * variants**0.5, DOSAGE_BITS, True)
+        return {**counts, "alleles": alleles}
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside = np.asarray(np.isfinite(columns).all(axis=1))
+        offsets = np.zeros((len(cohort), len(self._offsets)))
+        for number, name in enumerate(self._offsets):
+            offsets[:, number] = frame.columns[name].clamp(cohort.columns[name])
+        inside = np.asarray(np.isfinite(columns).all(axis=1) & np.isfinite(offsets).all(axis=1))
         fields, people = self.leaves(frame), int(np.count_nonzero(inside))
-        cells = cohort.genotypes.counts(inside)
-        held = np.any(cells[:, :3], axis=1).astype(np.int64)
+        alleles = Alleles.of(cohort, inside, self.dosages)
+        held = np.any(alleles.cells[:, :3], axis=1).astype(np.int64)
+        counted = {"genotypes": alleles.cells[:, 1:]} | ({"alleles": alleles.sums} if self.dosages else {})
         if not self.centre:
             return {
                 "people": np.array(people, dtype=np.int64),
                 "sums": fields["sums"].integers(columns[inside]).sum(axis=0),
                 "squares": fields["squares"].integers(columns[inside] ** 2).sum(axis=0),
-                "genotypes": cells[:, 1:],
+                **counted,
                 "holders": held,
             }
-        forms, packed, f = self._forms(frame), cohort.genotypes.packed, self._bits
-        on, less, imputed = (np.flatnonzero(c) for c in (forms > Form.RARE, forms == Form.LESS, forms == Form.IMPUTED))
-        grid = fields["scores"]
-        w = np.zeros((len(cohort), 1 + columns.shape[1]))
-        w[inside, 0], w[inside, 1:] = 1.0, self._standardised(columns[inside], grid)
-        z = grid.integers(w[:, 1:])
-        size, (i, j) = 1 + len(self.covariates), self._pairs
-        scores = kernels.product(packed, on, cells[on], z)
-        scores[np.searchsorted(on, imputed)] += kernels.missing_imputed(packed, imputed, self._imputed(frame), z)
-        products, missing = kernels.products(w, size, f), kernels.missing_products(packed, less, w, size, f)
-        first = int(self.site_effects)  # without the intercept
+        tested, design, grid = self._tested(frame), self._design(frame), fields["scores"]
+        w = np.zeros((len(cohort), 1 + len(self.covariates) + design.blocks * design.traits))
+        w[inside, 0], w[inside, 1:] = 1.0, design.measured(columns[inside], offsets[inside], grid)
         out = {
-            "products": _paired(products[None], size, i + first, j + first)[0],
-            "genotypes": cells[on, 1:],
-            "scores": scores,
-            "missing": _paired(missing, size, i + first, j + first),
+            "products": design.products(w),
+            **{name: values[tested.on] for name, values in counted.items()},
+            **tested.sums(alleles, w, design, grid),
         }
         if not self.site_effects:
-            return out
+            missing = design.paired(out["missing"])
+            return {**out, "missing": missing, **({"squares": alleles.squares[tested.on]} if self.dosages else {})}
         return {
             **out,
-            **self._centred(out, cells[on], people, z.sum(axis=0), missing[:, 0], frame),
-            "holders": held[on],
+            **tested.centred(out, alleles, people, grid.integers(w[:, 1:]).sum(axis=0), design),
+            "holders": held[tested.on],
             "sites": np.array(people > 0, dtype=np.int64),
-        }
-
-    def _standardised(self, columns: NDArray[np.float64], grid: Field) -> NDArray[np.float64]:
-        """(N, k) complete people's values of covariates and traits, centred and scaled as the question says.
-
-        Means and deviations of a site are of integers on the grid, so they do not depend on the order of its people.
-        """
-        out: NDArray[np.float64] = (columns - np.array(self.centre)) / np.array(self.scale)
-        if self.site_effects:
-            out = np.clip(out, -self._reach, self._reach)
-        if len(out) and self._within:
-            z = grid.integers(out)
-            out = (z - z.sum(axis=0) / len(z)) * 2.0**-grid.fraction_bits
-        if len(out) and self.standardise is Standardise.SITE:
-            squares = grid.integers(out**2).sum(axis=0) * 2.0**-grid.fraction_bits / len(out)
-            able = squares > LEAST_DEVIATION**2
-            out = np.where(able, out / np.sqrt(np.where(able, squares, 1.0)), 0.0)
-        return out
-
-    def _centred(
-        self,
-        sums: Summary,
-        cells: NDArray[np.int64],
-        people: int,
-        total: NDArray[np.int64],
-        missing: NDArray[np.int64],
-        frame: Frame,
-    ) -> Summary:
-        """The site's sums with genotypes, and the columns of those who count for a variant, measured from their means.
-
-        Args:
-            sums: as they are without.
-            cells: (m, 4) genotype counts.
-            people: n, of the site.
-            total, missing: the columns' sums over its people, (k,), and with the intercept first over those without a
-                genotype, (less, 1 + k).
-        """
-        forms, grid = self._forms(frame), 2.0**-self._bits
-        forms = forms[forms > Form.RARE]
-        alleles, squared = cells[:, 1] + 2.0 * cells[:, 2], cells[:, 1] + 4.0 * cells[:, 2]
-        given, counted = forms == Form.IMPUTED, np.maximum(people - cells[:, 3], 1)
-        mean, without = self._imputed(frame), cells[forms == Form.IMPUTED, 3]
-        alleles[given] += mean * without
-        squared[given] += mean**2 * without
-        counted[given] = max(people, 1)
-        columns = np.broadcast_to(total, (len(cells), len(total))).copy()
-        columns[forms == Form.LESS] -= missing[:, 1:]
-        left, (i, j) = columns[forms == Form.LESS].astype(np.float64), self._pairs
-        apart = left[:, i] * left[:, j] * grid / counted[forms == Form.LESS, None]
-        squares = (squared - alleles**2 / counted) * 2.0 ** (self._bits - 1)
-        return {
-            "scores": sums["scores"] - _whole(alleles[:, None] * columns / counted[:, None]),
-            "missing": sums["missing"] + _whole(apart),
-            "squares": _whole(squares),
         }
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
@@ -379,19 +348,20 @@ class LinearAssociation:
         if not self.centre:
             if sums["people"] == WITHHELD:
                 return self._answer(frame, math.nan, np.zeros(len(frame.panel), dtype=np.int64), {})
-            return self._second_round(sums, {name: fields[name].values(sums[name]) for name in ("sums", "squares")})
-        forms, k, unit = self._forms(frame), len(self.covariates), 2.0**-self._bits
-        on = forms[forms > Form.RARE]
+            return self._second_round(
+                sums, {name: fields[name].values(sums[name]) for name in ("sums", "squares")}, frame
+            )
+        tested, design, k = self._tested(frame), self._design(frame), len(self.covariates)
+        forms, on = tested.forms, tested.forms[tested.on]
         hidden = (sums["genotypes"] == WITHHELD).any(axis=1)
         sums = replaced(sums, [n for n in BY_VARIANT if n in sums], hidden, 0)
         sums = replaced(sums, ("missing",), hidden[on == Form.LESS], 0)
-        self._checked(fields["products"].values(sums["products"]))
-        het, alt, missing = sums["genotypes"].T
-        observed, alleles, squares = self.people - missing, het + 2.0 * alt, het + 4.0 * alt
+        self._checked(fields["products"].values(sums["products"]), design)
+        observed, alleles, squares = self._alleles(sums)
         given, n = on == Form.IMPUTED, np.where(on == Form.IMPUTED, self.people, observed)
-        mean, without = self._imputed(frame), missing[on == Form.IMPUTED]
+        mean, without = tested.means, self.people - observed[on == Form.IMPUTED]
         frequency = alleles / np.maximum(2 * observed, 1)
-        coarse = given & small(missing, total.minimum_cell)
+        coarse = given & small(self.people - observed, total.minimum_cell)
         frequency[coarse] = np.rint(frequency[coarse] * self.people) / self.people
         alleles[given] += mean * without
         squares[given] += mean**2 * without
@@ -403,13 +373,28 @@ class LinearAssociation:
             scores = np.concatenate([alleles[:, None], scores], axis=1)
         at = np.where(on == Form.LESS, np.cumsum(on == Form.LESS) - 1, -1)
         degrees[hidden] = 0
-        beta, error = kernels.regress(
-            sums["products"], sums["missing"], at, self._pairs, unit, scores, squares, degrees, self._size
-        )
+        beta, error = (np.empty((len(on), design.traits)) for _ in range(2))
+        blocks = tested.blocks[tested.on]
+        for block in np.unique(blocks):
+            mine = blocks == block
+            beta[mine], error[mine] = kernels.regress(
+                design.of_block(sums["products"], int(block)),
+                sums["missing"],
+                at[mine],
+                design.pairs(),
+                2.0**-design.bits,
+                scores[mine],
+                squares[mine],
+                degrees[mine],
+                design.size,
+            )
         spans = [frame.columns[name] for name in self.traits]
         units = np.array(self.scale[k:]) * [(s.maximum - s.minimum) / 2 for s in spans]
         if self.standardise is Standardise.SITE:
             units = np.ones(len(spans))
+        if len(self.adjustments):
+            shrinkage, calibration = self.adjustments
+            beta, error = beta / shrinkage, error / (shrinkage * np.sqrt(calibration))
         with np.errstate(invalid="ignore", divide="ignore"):
             t = beta / error
             p = 2 * special.stdtr(np.maximum(degrees, 1)[:, None], -np.abs(t))
@@ -418,16 +403,25 @@ class LinearAssociation:
             name: dict(zip(ESTIMATES, (*columns, frequency * hide, n * hide), strict=True))
             for name, *columns in zip(self.traits, (beta * units).T, (error * units).T, t.T, p.T, strict=True)
         }
-        whole = np.zeros(len(forms), dtype=bool)
-        whole[forms > Form.RARE] = hidden
-        return self._answer(frame, self.people, forms, estimates, whole)
+        every = np.zeros(len(forms), dtype=bool)
+        every[tested.on] = hidden
+        return self._answer(frame, self.people, forms, estimates, every)
+
+    def _alleles(self, sums: Summary) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """(m,) how many people have a genotype, and the sums of their alleles and of these squared."""
+        het, alt, missing = sums["genotypes"].T
+        observed = np.asarray(self.people - missing, dtype=np.int64)
+        if not self.dosages:
+            return observed, het + 2.0 * alt, het + 4.0 * alt
+        alleles, squares = (sums[name].astype(np.float64) for name in ("alleles", "squares"))
+        return observed, alleles * 2.0**-DOSAGE_BITS, squares * 2.0 ** (-2 * DOSAGE_BITS)
 
     def _answer(
         self,
         frame: Frame,
         people: float,
         forms: NDArray[np.int64],
-        estimates: Mapping[str, Mapping[str, NDArray[np.float64]]],
+        estimates: Mapping[str, Mapping[str, Floats]],
         hidden: NDArray[np.bool_] | None = None,
     ) -> Answer:
         """Each trait's table with NaN in the rows that are withheld; `estimates` is empty if all are."""
@@ -455,32 +449,43 @@ class LinearAssociation:
             "rare": int(flags["rare"].sum()),
             "imputed": int(flags["imputed"].sum()),
         }
+        if self.offset is not None:
+            facts["offset"] = self.offset
+            for what, values in zip(ADJUSTMENTS, self.adjustments, strict=False):
+                facts |= {f"{what}_{trait}": float(v) for trait, v in zip(self.traits, values, strict=True)}
         return Answer(tables, facts, int(withheld.sum()))
 
-    def _checked(self, products: NDArray[np.float64]) -> None:
+    def _checked(self, products: Floats, design: Design) -> None:
         """Assert that the second round's products are those of the first round's people, and no column follows from
         others."""
-        (i, j), size = self._pairs, self._size
-        whole = np.zeros((size + len(self.traits),) * 2)
-        whole[i, j] = whole[j, i] = products / max(self.people, 1)
-        squares = np.diagonal(whole)
-        low = -1.0 if self._within else 0.1
-        if self.people < 1 or not ((squares > low) & (squares < 1.9)).all():
+        (i, j), size, traits = design.pairs(design.blocks), design.size, len(self.traits)
+        mean = np.zeros((size + design.blocks * traits,) * 2)
+        mean[i, j] = mean[j, i] = products / max(self.people, 1)
+        squares, low = np.diagonal(mean), -1.0 if design.within else 0.1
+        responses, most = squares[size:], MOST_SQUARE if self.offset else 1.9
+        if (
+            self.people < 1
+            or not ((squares[:size] > low) & (squares[:size] < 1.9)).all()
+            or not ((responses > (-1.0 if self.offset else low)) & (responses < most)).all()
+        ):
             raise GenosumError(
-                "Columns standardised by round 1 have a mean square of 1 in round 2.",
+                "Columns standardised by round 1 have a mean square of 1 in round 2"
+                f"{f', a trait less its offset one below {MOST_SQUARE:g}' if self.offset else ''}.",
                 "sums that do not agree",
-                "run the study again; if it stays so, a site's data changed in between.",
+                "run the study again; if it stays so, a site's data changed in between"
+                f"{', or the predictions are larger than the trait' if self.offset else ''}.",
             )
-        for number, trait in enumerate(self.traits, start=size):
+        for number, trait in enumerate(self.traits * design.blocks, start=size):
             here = [*range(size), number]
-            if np.linalg.eigvalsh(whole[np.ix_(here, here)])[0] < 1e-9:
+            if np.linalg.eigvalsh(mean[np.ix_(here, here)])[0] < 1e-9:
                 raise UsageError(
                     "Covariates must not explain one another or a trait, with site effects within the sites.",
                     f"{', '.join((*self.covariates, trait))} are linearly dependent",
                     "drop what follows from the others.",
                 )
 
-    def _second_round(self, sums: Summary, values: dict[str, NDArray[np.float64]]) -> LinearAssociation:
+    def _second_round(self, sums: Summary, values: dict[str, Floats], frame: Frame) -> LinearAssociation:
+        assert frame.panel is not None
         people = int(sums["people"])
         if people < len(self.covariates) + 3:
             raise UsageError(
@@ -499,6 +504,8 @@ class LinearAssociation:
             )
         het, alt, missing = sums["genotypes"].T
         observed, alleles = people - missing, het + 2 * alt
+        if self.dosages:
+            alleles = sums["alleles"] * 2.0**-DOSAGE_BITS
         minor = np.minimum(alleles, 2 * observed - alleles)
         less = (missing >= self.minimum_missing) & (self.missing is Missing.COMPLETE_CASE)
         forms = np.where(missing == 0, Form.WHOLE, np.where(less, Form.LESS, Form.IMPUTED))
@@ -508,6 +515,7 @@ class LinearAssociation:
         return replace(
             self,
             people=people,
+            chromosomes=tuple(dict.fromkeys(v.chromosome for v in frame.panel.variants)) if self.offset else (),
             centre=tuple(mean.tolist()),
             scale=tuple(np.sqrt(variance).tolist()),
             forms=(forms + ord("0")).astype(np.uint8).tobytes().decode(),
@@ -515,27 +523,6 @@ class LinearAssociation:
         )
 
 
-def _counted(variants: int) -> dict[str, Field]:
-    words = "people with 1, 2 or no observed alternate alleles"
-    return {"genotypes": Field((variants, 3), words, variants, variants**0.5, per_variant=True)}
-
-
 def _held(variants: int) -> dict[str, Field]:
     words = "sites that hold the variant"
     return {"holders": Field((variants,), words, variants, variants**0.5, per_variant=True, over="sites")}
-
-
-def _norms(entries: NDArray[np.float64], times: int = 1) -> tuple[float, float]:
-    """L1 and L2 of an array that has these entries so many times."""
-    return times * float(entries.sum()), times**0.5 * float(np.sqrt((entries**2).sum()))
-
-
-def _whole(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The nearest integers, held where a ring element may be; only forged totals lead there."""
-    held: NDArray[np.int64] = np.clip(np.rint(values), -MOST_CONTRIBUTION, MOST_CONTRIBUTION).astype(np.int64)
-    return held
-
-
-def _paired(sums: NDArray[np.int64], size: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(R, q) the products of pairs of columns out of (R, size + 1, C), as `kernels.products` gives them."""
-    return sums[:, np.minimum(i, size), j]

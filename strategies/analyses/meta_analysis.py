@@ -38,9 +38,10 @@ from scipy import special
 
 from strategies import kernels
 from strategies.analyses.allele_frequency import NORMAL_95, variant_columns
-from strategies.analyses.association import ESTIMATES, LEAST_DEVIATION, MOST_TRAITS
+from strategies.analyses.association import ESTIMATES, MOST_TRAITS
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
+from strategies.design import LEAST_DEVIATION
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small

@@ -38,6 +38,13 @@ def _statistics() -> ModuleType:
 
 
 @cache
+def _dosages() -> ModuleType:
+    from strategies.kernels import dosages  # noqa: PLC0415  (likewise)
+
+    return dosages
+
+
+@cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS)
 
@@ -124,6 +131,23 @@ def missing_imputed(
     filled, packed = _filled(columns), np.ascontiguousarray(packed)
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
     _in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
+    return out[:, : columns.shape[1]]
+
+
+def dosage_powers(dosages: NDArray[np.uint16], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(M, 2) sums of (M, N) dosages, and of their squares, of those who have one among `inside` (N,)."""
+    out = np.zeros((len(dosages), 2), dtype=np.int64)
+    _in_pieces(lambda s: _dosages().powers(dosages[s], inside, out[s]), len(dosages))
+    return out
+
+
+def dosage_product(
+    dosages: NDArray[np.uint16], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(R, C) alleles, 0 where missing, of some rows of (M, N) dosages times (N, C) integers, each product rounded."""
+    filled = _filled(columns)[: len(columns)]
+    out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
+    _in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: s
     """
     whole = cohorts(VARIANTS)[name]
     columns = {column: whole.columns[column] for column in case.analysis.needs().columns}  # what the gate opens
-    people = Cohort(len(whole), whole.genotypes, columns)
+    people = Cohort(len(whole), whole.genotypes, columns, dosages=whole.dosages)
     everybody = case.analysis.summarise(people, case.frame)
     changes = []
     for person in range(len(people)):
@@ -109,7 +109,8 @@ def test_slices_join_to_the_whole(case: Case) -> None:
     parts = []
     for span in spans:
         assert people.genotypes is not None
-        cut = type(people)(people.people, people.genotypes[span], people.columns)
+        assert people.dosages is not None
+        cut = replace(people, genotypes=people.genotypes[span], dosages=people.dosages[span])
         parts.append(case.analysis.summarise(cut, case.frame[span]))
     joined = join(parts, case.analysis.leaves(case.frame))
     assert all(np.array_equal(whole[f], joined[f]) for f in whole)

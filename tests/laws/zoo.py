@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from strategies.analyses.association import Missing, Standardise
-from strategies.analysis import Analysis, Answer, Following, Frame, Range, Total
+from strategies.analyses.association import Missing
+from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
-from strategies.cohort import Cohort, Genotypes
+from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
+from strategies.design import Standardise
 from strategies.hits import SecondTest
 from strategies.variants import Panel, Variant
 
@@ -22,6 +23,8 @@ RANGES = {
     "sex": Range(1.0, 2.0),
     "score": Range(0.0, 10.0),
     "risk": Range(-6.0, 6.0),
+    "wgr.trait_chr21": PROJECTED,
+    "wgr.trait_chr22": PROJECTED,
 }
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
@@ -29,6 +32,9 @@ WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
 
 PLACES = (("22", 100), ("X", 5_000_000), ("Y", 5_000_000), ("X", 2_000_000), ("MT", 100), ("X", 154_000_000))
 """An autosome; X, Y, a pseudo-autosomal region of X, MT, X again."""
+
+TWO = (("21", 100), ("22", 100))
+"""Chromosomes that have an offset each."""
 
 
 def panel(variants: int, places: tuple[tuple[str, int], ...] = PLACES[:1]) -> Panel:
@@ -60,7 +66,24 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
     }
     for values in columns.values():
         values[rng.random(people) < missing / 2] = np.nan
-    return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns))
+    for chromosome in (21, 22):
+        values = rng.normal(0, 0.5, people)
+        values[rng.random(people) < missing / 4] = np.nan
+        columns[f"wgr.trait_chr{chromosome}"] = values
+    return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosed(codes, rng))
+
+
+def dosed(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(M, N) dosages near to genotypes, some in the middle between two, and some where the genotype is missing."""
+    away = rng.choice([0.0, 0.01, 0.1, 0.5], codes.shape, p=[0.5, 0.3, 0.1, 0.1]) * rng.uniform(0, 1, codes.shape)
+    copies = np.where(codes == 2, 2 - away, np.where((codes == 0) | (codes == 3), away, 1 + away))
+    none = (codes == 3) & (rng.random(codes.shape) < 0.7)
+    return np.where(none, NO_DOSAGE, np.rint(copies * COPY)).astype(np.uint16)
+
+
+def whole(codes: np.ndarray) -> np.ndarray:
+    """(M, N) genotypes as dosages."""
+    return np.where(codes == 3, NO_DOSAGE, codes.astype(np.uint16) * COPY).astype(np.uint16)
 
 
 def extreme_people(variants: int) -> Cohort:
@@ -83,7 +106,8 @@ def extreme_people(variants: int) -> Cohort:
         return float(getattr(span, end))
 
     table = {name: np.array([value(name, end, i) for i, end in enumerate(columns)]) for i, name in enumerate(RANGES)}
-    return Cohort(len(rows), Genotypes.pack(np.stack(rows, axis=1)), MappingProxyType(table))
+    codes = np.stack(rows, axis=1)
+    return Cohort(len(rows), Genotypes.pack(codes), MappingProxyType(table), dosages=whole(codes))
 
 
 def cohorts(variants: int) -> dict[str, Cohort]:
@@ -135,6 +159,10 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
     {"standardise": Standardise.SITE},
+    {"dosages": True, "covariates": ("sex",), "minimum_missing": 5},
+    {"dosages": True, "site_effects": True, "minimum_missing": 5},
+    {"offset": "wgr", "minimum_missing": 31},
+    {"offset": "wgr", "site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"test": SecondTest.FIRTH_APPROXIMATE},
     {"test": SecondTest.SPA},
 )
@@ -171,9 +199,12 @@ def first(page: type[Analysis], change: Mapping[str, Any] | None = None) -> Any:
 
 
 def begun(question: Any, frame: Frame) -> Any:
-    """The question after the earlier one whose answer it reads, if it does: an association with p values at random."""
+    """The question after the earlier one whose answer it reads, if it does: an association with p values at random, or
+    a whole-genome regression."""
     if not (isinstance(question, Following) and question.follows):
         return question
+    if names_of(question, "offering"):
+        return question.after(Answer({}, {"shrinkage_trait": 0.8, "calibration_trait": 1.2}), frame)
     p = np.random.default_rng(3).random(len(frame.panel or ()))
     p[::7] = np.nan
     return question.after(Answer({"trait": {"p_value": p}}, {}), frame)
@@ -201,7 +232,9 @@ def rounds(
 def frame_for(change: Mapping[str, Any], variants: int) -> Frame:
     """What is public around a question with these parameters."""
     places = PLACES if "by" in change else tuple(place for place in PLACES if place[0] != "Y")
-    return Frame(panel(variants, places if "sex" in change else PLACES[:1]), RANGES)
+    if "offset" in change:
+        places = TWO
+    return Frame(panel(variants, places if {"sex", "offset"} & set(change) else PLACES[:1]), RANGES)
 
 
 def cases(variants: int = 23) -> list[Case]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strategies.analyses.association import Form, LinearAssociation, Missing, Standardise
+from strategies.analyses.association import LinearAssociation, Missing
 from strategies.analysis import Answer, Frame, Total
 from strategies.cohort import Cohort
+from strategies.design import Standardise
+from strategies.tested import Form
 from tests.laws.zoo import RANGES, add, cohort, panel
 
 VARIANTS, SITES = 40, ("a", "b", "c", "d")
