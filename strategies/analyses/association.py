@@ -126,7 +126,7 @@ class LinearAssociation:
         forms: each variant's form, a digit; likewise.
         imputed: the mean number of alternate alleles at each variant whose form is `imputed`, as base64 of their
             float64, which is a hundred times faster read than as many numbers; likewise.
-        chromosomes: C of the panel, where there is an offset; likewise.
+        left_out: the C chromosomes of the panel, without each of which an offset predicts; likewise.
         adjustments: (2, P) shrinkage and calibration, which stay at the coordinator.
     """
 
@@ -150,7 +150,7 @@ class LinearAssociation:
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
     forms: str = field(default="", metadata=DERIVED)
     imputed: str = field(default="", metadata=DERIVED)
-    chromosomes: tuple[str, ...] = field(default=(), metadata=DERIVED)
+    left_out: tuple[str, ...] = field(default=(), metadata=DERIVED)
     adjustments: Floats = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=KEPT)
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class LinearAssociation:
     @property
     def _offsets(self) -> tuple[str, ...]:
         """(C P) names of the columns that are subtracted, chromosome by chromosome."""
-        return tuple(f"{self.offset}.{trait}_chr{c}" for c in self.chromosomes for trait in self.traits)
+        return tuple(f"{self.offset}.{trait}_chr{c}" for c in self.left_out for trait in self.traits)
 
     def _design(self, frame: Frame) -> Design:
         ends = [frame.columns[name] for name in self._offsets]
@@ -203,7 +203,7 @@ class LinearAssociation:
             np.array(self.scale),
             len(self.covariates),
             len(self.traits),
-            max(1, len(self.chromosomes)),
+            max(1, len(self.left_out)),
             max((max(abs(e.minimum), abs(e.maximum)) for e in ends), default=0.0),
             self.standardise,
             self.site_effects,
@@ -225,7 +225,7 @@ class LinearAssociation:
             )
 
     def _tested(self, frame: Frame) -> Tested:
-        return Tested.of(self.forms, self.imputed, self.chromosomes, frame)
+        return Tested.of(self.forms, self.imputed, self.left_out, frame)
 
     def needs(self) -> Needs:
         return Needs(columns=(*self._columns, *self._offsets), panel=self.panel, dosages=self.dosages)
@@ -515,7 +515,7 @@ class LinearAssociation:
         return replace(
             self,
             people=people,
-            chromosomes=tuple(dict.fromkeys(v.chromosome for v in frame.panel.variants)) if self.offset else (),
+            left_out=tuple(dict.fromkeys(v.chromosome for v in frame.panel.variants)) if self.offset else (),
             centre=tuple(mean.tolist()),
             scale=tuple(np.sqrt(variance).tolist()),
             forms=(forms + ord("0")).astype(np.uint8).tobytes().decode(),
