@@ -218,7 +218,7 @@ def test_glows_published_tests_with_its_own_predictions_are_reproduced(adjusted:
         # b^2 g'g = t^2 RSS / df, of our residual sum of squares and, with what covariates explain, of Glow's.
         rss = own @ own * df / (df + t**2)
         theirs = t * np.sqrt(rss / (rss + y @ y - own @ own))
-        assert theirs == pytest.approx(want, rel=1e-8, abs=1e-10)
+        assert theirs == pytest.approx(want, rel=1e-8, abs=1e-8)
         apart = max(apart, abs(t - want))
     assert (apart > 0.01) == adjusted
 

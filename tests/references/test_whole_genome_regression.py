@@ -15,7 +15,7 @@ from scipy import stats
 
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
-from strategies.analysis import Answer, Frame, Range, Total
+from strategies.analysis import PROJECTED, Answer, Frame, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.study import Question
 from strategies.variants import Panel, Variant
@@ -151,10 +151,10 @@ def test_heritability_and_calibration_are_those_of_all_eigenvalues(
 
 @dataclass(frozen=True)
 class Trial:
-    """Squared t of variants in regressions of several traits, over the traits.
+    """Squared t of variants that `association` gives, over several traits.
 
     Attributes:
-        plain, offset, mixed: of all people; with the offset; and that divided by what it falls short.
+        plain, offset, mixed: of all people; with the offset alone; and with it, as it is answered: calibrated.
         dropped: of the founders alone.
     """
 
@@ -163,18 +163,16 @@ class Trial:
     mixed: NDArray[np.float64]
     dropped: NDArray[np.float64]
 
+    def inflations(self) -> list[float]:
+        """Lambda of each: the median in units of the median without any effect."""
+        each = (self.plain, self.offset, self.mixed, self.dropped)
+        return [float(np.median(t) / stats.chi2.median(1)) for t in each]
+
     def rates(self, level: float) -> list[float]:
         """How often each is beyond a level."""
         return [
             float((stats.f.sf(t, 1, 1000) < level).mean()) for t in (self.plain, self.offset, self.mixed, self.dropped)
         ]
-
-
-def squared_t(z: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each variant's slope beside an intercept."""
-    z, y = z - z.mean(axis=1, keepdims=True), y - y.mean()
-    share = (z @ y) ** 2 / ((z * z).sum(axis=1) * (y @ y))
-    return share * (len(y) - 2) / (1 - share)
 
 
 def trial(seed: int, families: int, children: int, effect: float, traits: int = 20, each: int = 80) -> Trial:
@@ -200,16 +198,21 @@ def trial(seed: int, families: int, children: int, effect: float, traits: int = 
     question = WholeGenomeRegression("panel", tuple(names), (), tuple(str(c) for c in range(1, chromosomes + 1)))
     answer = over_sites(question, split(people.codes, columns, people.family % 4), place)
     offsets = question.projection(answer, place)
-    made = people.codes - offsets.centre[:, None]
-    plain, offset, mixed, dropped = [], [], [], []
-    for t, name in enumerate(names):
-        rows = z[tested[t]]
-        y = columns[name] / float(answer.facts[f"deviation_{name}"])
-        predicted = made.T @ offsets.weights[:, offsets.names.index(f"{name}_chr{1 + t % chromosomes}")]
-        plain.append(squared_t(rows, y))
-        offset.append(squared_t(rows, y - predicted))
-        mixed.append(offset[-1] * float(answer.facts[f"calibration_{name}"]))
-        dropped.append(squared_t(rows[:, people.founder], y[people.founder]))
+    made = (people.codes - offsets.centre[:, None]).T @ offsets.weights
+    offered = {f"wgr.{name}": made[:, number] for number, name in enumerate(offsets.names)}
+    place = Frame(place.panel, {**ranges, **dict.fromkeys(offered, PROJECTED)})
+    asked = LinearAssociation("panel", tuple(names), minimum_minor_alleles=1)
+    with_offset = replace(asked, offset="wgr").after(answer, place)
+
+    def squared_t(question: LinearAssociation, of: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+        values = {name: column[of] for name, column in (columns | offered).items()}
+        tables = over_sites(question, split(people.codes[:, of], values, people.family[of] % 4), place).tables
+        return [np.asarray(tables[name]["t"])[rows] ** 2 for name, rows in zip(names, tested, strict=True)]
+
+    everybody = np.ones(n, dtype=bool)
+    plain, mixed = squared_t(asked, everybody), squared_t(with_offset, everybody)
+    dropped = squared_t(asked, people.founder)
+    offset = [t / float(answer.facts[f"calibration_{name}"]) for t, name in zip(mixed, names, strict=True)]
     return Trial(*(np.concatenate(parts) for parts in (plain, offset, mixed, dropped)))
 
 
@@ -223,6 +226,7 @@ def test_offsets_take_the_inflation_of_relatives_away() -> None:
     assert found.plain.mean() > 1.25
     assert found.offset.mean() < 0.95
     assert found.mixed.mean() == pytest.approx(1, abs=0.15)
+    print(found.inflations())
 
 
 @pytest.mark.proof
@@ -242,6 +246,10 @@ def test_type_1_error_and_power_among_relatives(families: int, children: int) ->
         assert offset < 1.05 * level
         assert mixed < most
     assert np.mean([each.mixed.mean() for each in null]) == pytest.approx(1, abs=0.1)
+    inflated, _, calibrated, _ = inflations = np.mean([each.inflations() for each in null], axis=0)
+    print(families, children, "lambda", inflations)
+    assert inflated > 1.2
+    assert calibrated == pytest.approx(1, abs=0.1)
     power = [trial(100 + seed, families, children, 0.015) for seed in range(2)]
     _, offset, mixed, dropped = rates = np.mean([each.rates(0.001) for each in power], axis=0)
     print(families, children, "power", rates)
