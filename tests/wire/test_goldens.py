@@ -40,13 +40,13 @@ STUDY_DOCUMENT = (
     b'"panels":{"panel":{"sha256":"bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"}},'
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","by":null,"by_site":false,"labels":[],'
     b'"name":"counts","panel":"panel","regime":"exact","sex":null},{"analysis":"association","by_site":false,'
-    b'"covariates":["sex"],"minimum_minor_alleles":1,"minimum_missing":1,"missing":"complete_case","name":"linear",'
-    b'"panel":"panel","regime":"exact","site_effects":false,"standardise":"pooled","traits":["trait"]},'
+    b'"covariates":["sex"],"dosages":false,"minimum_minor_alleles":1,"minimum_missing":1,"missing":"complete_case",'
+    b'"name":"linear","offset":null,"panel":"panel","regime":"exact","site_effects":false,"standardise":"pooled","traits":["trait"]},'
     b'{"analysis":"allele_frequency","by_site":false,"clip":null,'
     b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
     b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "61ae489d4b7a724c8bff6640d578bc9c48214dc7f2b102a153d603a5dcc5ed74"
+STUDY_DIGEST = "20c43065c2b071b0cf949ae90ed600d8480e401f00c41e09001258431143092b"
 PANEL_DIGEST = "bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
