@@ -226,9 +226,9 @@ class Analysis(Protocol):
         ...
 
 
-def by_variants(frame: Frame, most: int = VARIANTS_PER_SLICE) -> tuple[slice, ...]:
-    """Cut a panel into slices of a constant number of variants."""
-    panel = frame.panel
+def by_variants(frame: Frame, smaller: int = 1) -> tuple[slice, ...]:
+    """Cut a panel into slices of a constant number of variants, or of a constant part of it."""
+    panel, most = frame.panel, VARIANTS_PER_SLICE // smaller
     assert panel is not None
     return tuple(slice(a, min(a + most, len(panel))) for a in range(0, len(panel), most))
 

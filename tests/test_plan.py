@@ -54,7 +54,7 @@ covariates = ["sex"]
 PRINTED = """\
 Small
   for scientific_research, GRCh37, from at least 3 sites, SHA-256
-  a67f3266aa9ddb123fa7ce471df6a27cc24a6dcf9208484085cf07ee8e250ded
+  6e5c28e66b604308ab1a05ad1539679e802c57f78e0feef4f0e22fce2d5ebe07
 
 1. frequencies: allele_frequency, private
    reads   2 variants of panel two

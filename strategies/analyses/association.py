@@ -63,7 +63,6 @@ from strategies.analysis import (
     NAMES_COLUMN,
     NAMES_OFFERING,
     NAMES_PANEL,
-    VARIANTS_PER_SLICE,
     Answer,
     Column,
     Frame,
@@ -83,8 +82,8 @@ MOST_TRAITS = 100
 
 Floats = NDArray[np.float64]
 
-DOSED_PER_SLICE = 1024
-"""Variants of a slice where dosages are read: each takes as many bytes as eight genotypes."""
+SMALLER = 4
+"""The part of a slice's variants that is asked at once where dosages are read: each is as large as eight genotypes."""
 
 BY_VARIANT = ("genotypes", "alleles", "scores", "squares")
 """The sums of round 2 that have a row for each variant that goes on."""
@@ -237,7 +236,7 @@ class LinearAssociation:
         return 0.0
 
     def slices(self, frame: Frame) -> tuple[slice, ...]:
-        return by_variants(frame, DOSED_PER_SLICE if self.dosages else VARIANTS_PER_SLICE)
+        return by_variants(frame, SMALLER if self.dosages else 1)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None

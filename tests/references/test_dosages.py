@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fl_client.readers import Dataset, DatasetConfig
-from strategies.analyses.association import DOSED_PER_SLICE, LinearAssociation
-from strategies.analysis import Answer, Frame, Range
+from strategies.analyses.association import LinearAssociation
+from strategies.analysis import VARIANTS_PER_SLICE, Answer, Frame, Range
 from strategies.cohort import COPY, NO_DOSAGE
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import panel
@@ -141,7 +141,8 @@ def test_the_rarer_allele_is_counted_by_the_sum_of_dosages(folder: Path) -> None
 
 
 def test_dosages_are_asked_for_in_smaller_slices() -> None:
-    frame = Frame(panel(2 * DOSED_PER_SLICE + 1), RANGES)
-    assert [s.stop - s.start for s in QUESTION.slices(frame)] == [DOSED_PER_SLICE, DOSED_PER_SLICE, 1]
+    part = VARIANTS_PER_SLICE // 4
+    frame = Frame(panel(2 * part + 1), RANGES)
+    assert [s.stop - s.start for s in QUESTION.slices(frame)] == [part, part, 1]
     assert QUESTION.needs().dosages
     assert not LinearAssociation("p", ("trait",)).needs().dosages

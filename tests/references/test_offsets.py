@@ -20,7 +20,7 @@ from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import PROJECTED, Answer, Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.design import Standardise
+from strategies.design import MOST_SQUARE, Design, Standardise
 from strategies.errors import GenosumError, UsageError
 from strategies.study import Question, Study
 from strategies.variants import Panel, Variant
@@ -337,3 +337,11 @@ def test_predictions_far_beyond_the_trait_are_refused() -> None:
     with pytest.raises(GenosumError, match="a trait less its offset one below 8") as error:
         over_sites(question.after(stated, place), parts, place)
     assert "larger than the trait" in error.value.remedy
+
+
+@pytest.mark.parametrize("people", [3, 1000, 1 << 20, (1 << 24) - 1])
+def test_sums_with_an_offset_stay_in_the_ring_up_to_the_mean_square_that_is_refused(people: int) -> None:
+    """By Cauchy and Schwarz: alleles times a response of mean square 8, over all sites; a node holds 2^62 / 32."""
+    design = Design(people, np.zeros(1), np.ones(1), 0, 1, farthest=32.0)
+    assert 2 * people * MOST_SQUARE**0.5 * 2.0**design.bits <= 2**57
+    assert people * MOST_SQUARE * 2.0**design.bits <= 2**57
