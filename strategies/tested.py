@@ -81,7 +81,9 @@ class Tested:
         scores = np.empty((len(on), size - 1 + p), dtype=np.int64)
         missing = np.empty((len(less), size + 1, size + p), dtype=np.int64)
         for block in np.unique(self.blocks[on]):
-            mine = np.concatenate([w[:, :size], w[:, size + block * p : size + (block + 1) * p]], axis=1)
+            mine = w
+            if design.blocks > 1:
+                mine = np.concatenate([w[:, :size], w[:, size + block * p : size + (block + 1) * p]], axis=1)
             z = grid.integers(mine[:, 1:])
             here, given, lacking = (rows[self.blocks[rows] == block] for rows in (on, imputed, less))
             own = alleles.product(here, z)

@@ -22,7 +22,8 @@ An offset of this kind makes the association's residuals shorter and, for relate
 part of a variant's own effect: `shrinkage_<trait>` is the mean part that is left, and `calibration_<trait>` the factor
 by which the squared t falls short of the mixed model's [4, equations 5 to 7]. So without them the test is conservative,
 the more so the more of the people are close relatives: the corrected slope is beta / shrinkage, its error that of the
-regression / (shrinkage sqrt(calibration)).
+regression / (shrinkage sqrt(calibration)). `association` takes off a variant's own column and corrects with both where
+its `offset` names this question; its panel may be another one, so long as each of its chromosomes is named here.
 
 People lacking a trait or covariate are left out of all. Rare variants stay out, as `strategies/products.py` says, and
 so does what lies on a chromosome that is not named: X, Y and MT are no autosomes.
