@@ -15,10 +15,12 @@ from fl_client.readers import Dataset, DatasetConfig
 from strategies.analyses.association import LinearAssociation
 from strategies.analysis import VARIANTS_PER_SLICE, Answer, Frame, Range
 from strategies.cohort import COPY, NO_DOSAGE
+from strategies.study import Question
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import panel
 from tests.references.test_formats import HEAD, PLINK2, plink2, write_vcf
 from tests.references.test_principal_components import over_sites
+from tests.tiny import LINEAR, Tiny, study, write_sites
 
 VARIANTS, PEOPLE, SITES = 60, 240, (0, 30, 90, 130, 240)
 NAMES = tuple(f"p{i}" for i in range(PEOPLE))
@@ -138,6 +140,17 @@ def test_the_rarer_allele_is_counted_by_the_sum_of_dosages(folder: Path) -> None
     rare = np.asarray(answered(folder, "g.vcf", asked)[0].tables["trait"]["rare"])
     assert np.array_equal(rare, minor < least)
     assert not np.asarray(answer.tables["trait"]["rare"]).all()
+
+
+def test_nodes_answer_with_dosages(tmp_path: Path) -> None:
+    """Through gates, masks and a conductor; their .bed files have genotypes alone."""
+    tiny = Tiny.of(write_sites(tmp_path / "data"), tmp_path / "nodes")
+    assert isinstance(LINEAR.analysis, LinearAssociation)
+    dosed = Question("dosed", replace(LINEAR.analysis, dosages=True))
+    hard, same = (r.answer.tables["trait"] for r in tiny.conductor(study(LINEAR, dosed), tmp_path / "run").run())
+    for name, values in hard.items():
+        np.testing.assert_array_equal(same[name], values, name)
+    tiny.close()
 
 
 def test_dosages_are_asked_for_in_smaller_slices() -> None:

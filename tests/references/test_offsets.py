@@ -162,9 +162,9 @@ def test_regenies_published_step_2_is_reproduced() -> None:
     assert compared == 2000
 
 
-def glows() -> tuple[NDArray[np.uint8], dict[str, Floats], Floats, Frame]:
-    """sgkit's simulated people: genotypes, columns, Glow's predictions (C, N, P), and the frame."""
-    folder = GLOW / "dataset" / "sim_sm_02"
+def glows(simulation: str = "sim_sm_02") -> tuple[NDArray[np.uint8], dict[str, Floats], NDArray[np.int64], Frame]:
+    """sgkit's simulated people: genotypes, columns, each variant's chromosome from 0, and the frame."""
+    folder = GLOW / "dataset" / simulation
     codes = read(folder / "genotypes.zarr.zip", "call_genotype").sum(axis=2).astype(np.uint8)
     contig = read(folder / "genotypes.zarr.zip", "variant_contig")
     columns = {}
@@ -223,6 +223,45 @@ def test_glows_published_tests_with_its_own_predictions_are_reproduced(adjusted:
     assert (apart > 0.01) == adjusted
 
 
+@pytest.mark.skipif(not GLOW.exists(), reason="the shared data folder is not there")
+@pytest.mark.parametrize(("simulation", "run"), [("sim_sm_01", "wgr_01"), ("sim_sm_02", "wgr_02")])
+def test_glows_older_published_tests_have_no_intercept(simulation: str, run: str) -> None:
+    """They subtract a prediction from all chromosomes and regress on a genotype that is not centred and on standardised
+    covariates, without an intercept. Least squares of these columns gives what Glow published; with an intercept it
+    gives what we answer for the same prediction, which is another number."""
+    codes, columns, _, place = glows(simulation)
+    covariates, traits = ([name for name in columns if name[0] == letter] for letter in "XY")
+    with (GLOW / "result" / f"{simulation}-{run}" / "predictions.csv").open() as file:
+        _, *rows = csv.reader(file)
+    chromosomes = sorted({v.chromosome for v in place.panel.variants}) if place.panel else []
+    offered = {
+        f"wgr.{trait}_chr{c}": np.array([float(row[1 + p]) for row in rows])
+        for p, trait in enumerate(traits)
+        for c in chromosomes
+    }
+    place = replace(place, columns={**place.columns, **dict.fromkeys(offered, PROJECTED)})
+    nothing = Answer({}, {f"{what}_{trait}": 1.0 for what in ("shrinkage", "calibration") for trait in traits})
+    asked = LinearAssociation("panel", tuple(traits), tuple(covariates), offset="wgr", minimum_minor_alleles=1)
+    site = np.arange(codes.shape[1]) % 4
+    tables = associated(asked, nothing, codes, columns | offered, place, site).tables
+    x = np.column_stack([(columns[name] - columns[name].mean()) / columns[name].std() for name in covariates])
+    with_intercept, apart, compared = np.column_stack([np.ones(len(x)), x]), 0.0, 0
+    with (GLOW / "result" / f"{simulation}-{run}" / "gwas.csv").open() as file:
+        published = {(row["label"], int(row["start"])): row for row in csv.DictReader(file)}
+    for trait in traits:
+        y = (columns[trait] - columns[trait].mean()) / columns[trait].std() - offered[f"wgr.{trait}_chr1"]
+        theirs, _ = slopes(codes.astype(np.float64), y, x)
+        ours, t = slopes(codes.astype(np.float64), y, with_intercept)
+        beta = np.asarray(tables[trait]["beta"]) / columns[trait].std()
+        for row in range(len(codes)):
+            want = float(published[trait, row]["beta"])
+            assert theirs[row] == pytest.approx(want, rel=1e-9, abs=1e-12)
+            assert beta[row] == pytest.approx(ours[row], rel=1e-7, abs=1e-8 * abs(ours[row] / t[row]))
+            apart, compared = max(apart, abs(ours[row] - want)), compared + 1
+    assert compared == len(published)
+    assert apart > 0.1
+
+
 # -- through the nodes, and what is refused ----------------------------------------------------------------------------
 
 TWO = replace(
@@ -258,6 +297,22 @@ def test_a_study_over_nodes_subtracts_predictions_that_never_left(
         rest = y / y.std() - predicted[:, made.names.index(f"trait_chr{TWO.variants[row].chromosome}")]
         _, want = slopes(codes[row : row + 1, seen].astype(np.float64), rest[seen], x[seen])
         assert t[row] == pytest.approx(want[0] * calibration**0.5, rel=1e-7, abs=1e-9)
+    tiny.close()
+
+
+def test_a_site_that_could_not_predict_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "PANEL", TWO)
+    tiny = Tiny.of(write_sites(tmp_path / "data", own_total=NAMES), tmp_path / "nodes")
+    link = tiny.link()
+
+    def lost(name: str, envelopes: list[bytes]) -> list[bytes] | None:
+        return None if name == NAMES[0] and any(b'"kind":"project"' in e for e in envelopes) else envelopes
+
+    link.on_request = lost
+    asked = study(REGRESSION, LINEAR, panels={"panel": TWO})
+    _, association = tiny.conductor(asked, tmp_path / "run", link).run()
+    assert association.statement.sites == NAMES[1:]
+    assert association.answer.facts["people"] == 3 * small.PEOPLE
     tiny.close()
 
 
