@@ -16,6 +16,7 @@ from fl_client.readers import Dataset
 from simulations.populations import write_bed
 from simulations.run import simulate
 from simulations.sites import Sites
+from strategies.analyses.genotype_counts import hardy_weinberg
 from strategies.analysis import Frame, Needs
 from strategies.study import Study
 from strategies.variants import Panel
@@ -23,6 +24,7 @@ from strategies.variants import Panel
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "simulations" / "data" / "europe1000g"
 GOLDEN = Path(__file__).parent / "europe1000g"
+SGKIT = ROOT.parent / "shared" / "data" / "association_golden" / "sgkit" / "test_hwe" / "sim_01.csv"
 COVARIATES = ("sex", "pc1", "pc2", "pc3")
 TRAIT = "GSTT1_rn"
 PRINTED = 5e-6
@@ -67,6 +69,14 @@ def test_frequencies_and_hardy_weinberg_are_plinks(demo: dict[str, dict[str, np.
     assert np.allclose(got["frequency"], frequency, rtol=PRINTED, atol=0)
     assert np.allclose(got["hwe_p"], golden("pooled.hardy")["P"].to_numpy(), rtol=PRINTED, atol=0)
     assert (got["call_rate"] == 1).all()
+
+
+@pytest.mark.skipif(not SGKIT.exists(), reason="the shared data folder is not there")
+def test_hardy_weinberg_is_what_sgkit_published() -> None:
+    """Of 200 simulated tables, computed by its authors with the code of Wigginton, Cutler, Abecasis (2005)."""
+    heterozygous, one, other, want = np.loadtxt(SGKIT, delimiter=",", skiprows=1).T
+    assert len(want) == 200
+    assert hardy_weinberg(one, heterozygous, other) == pytest.approx(want, rel=1e-9)
 
 
 def test_small_cells_are_withheld_exactly_where_the_golden_says(tmp_path: Path) -> None:
