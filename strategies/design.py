@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import kernels
+from strategies.errors import GenosumError, UsageError
 from strategies.summary import MOST_CONTRIBUTION, Field
 
 LEAST_DEVIATION = 1e-4
@@ -162,6 +163,38 @@ class Design:
         own = np.maximum(np.abs(1 - self.centre), np.abs(1 + self.centre)) / self.scale + offset
         most = np.concatenate([[1.0], self._repeated(own, blocks)])
         return np.minimum(most[i] * most[j] + grid, held), 2 * np.minimum(own + grid, held)
+
+    def check(self, products: NDArray[np.float64], covariates: tuple[str, ...], traits: tuple[str, ...]) -> None:
+        """Assert that all blocks' products are those of the first round's people, and no column follows from others.
+
+        Raises:
+            GenosumError: if mean squares are not what they were, or an offset is larger than its trait.
+            UsageError: if covariates explain one another or a trait.
+        """
+        (i, j), size = self.pairs(self.blocks), self.size
+        mean = np.zeros((size + self.blocks * self.traits,) * 2)
+        mean[i, j] = mean[j, i] = products / max(self.people, 1)
+        squares, least = np.diagonal(mean), -1.0 if self.within else 0.1
+        low, high = np.full(len(squares), least), np.full(len(squares), 1.9)
+        offset, more = "", ""
+        if self.farthest:
+            low[size:], high[size:] = -1.0, MOST_SQUARE
+            offset = f", a trait less its offset one below {MOST_SQUARE:g}"
+            more = ", or the predictions are larger than the trait"
+        if self.people < 1 or not ((squares > low) & (squares < high)).all():
+            raise GenosumError(
+                f"Columns standardised by round 1 have a mean square of 1 in round 2{offset}.",
+                "sums that do not agree",
+                f"run the study again; if it stays so, a site's data changed in between{more}.",
+            )
+        for number, trait in enumerate(traits * self.blocks, start=size):
+            here = [*range(size), number]
+            if np.linalg.eigvalsh(mean[np.ix_(here, here)])[0] < 1e-9:
+                raise UsageError(
+                    "Covariates must not explain one another or a trait, with site effects within the sites.",
+                    f"{', '.join((*covariates, trait))} are linearly dependent",
+                    "drop what follows from the others.",
+                )
 
     def _repeated(self, own: NDArray[np.float64], blocks: int) -> NDArray[np.float64]:
         return np.concatenate([own[: self.covariates], np.tile(own[self.covariates :], blocks)])

@@ -71,8 +71,8 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort
-from strategies.design import LEAST_DEVIATION, MOST_SQUARE, Design, Standardise, norms
-from strategies.errors import GenosumError, UsageError
+from strategies.design import LEAST_DEVIATION, Design, Standardise, norms
+from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
 from strategies.summary import Field, Summary
@@ -355,7 +355,7 @@ class LinearAssociation:
         hidden = (sums["genotypes"] == WITHHELD).any(axis=1)
         sums = replaced(sums, [n for n in BY_VARIANT if n in sums], hidden, 0)
         sums = replaced(sums, ("missing",), hidden[on == Form.LESS], 0)
-        self._checked(fields["products"].values(sums["products"]), design)
+        design.check(fields["products"].values(sums["products"]), self.covariates, self.traits)
         observed, alleles, squares = self._alleles(sums)
         given, n = on == Form.IMPUTED, np.where(on == Form.IMPUTED, self.people, observed)
         mean, without = tested.means, self.people - observed[on == Form.IMPUTED]
@@ -453,35 +453,6 @@ class LinearAssociation:
             for what, values in zip(ADJUSTMENTS, self.adjustments, strict=False):
                 facts |= {f"{what}_{trait}": float(v) for trait, v in zip(self.traits, values, strict=True)}
         return Answer(tables, facts, int(withheld.sum()))
-
-    def _checked(self, products: Floats, design: Design) -> None:
-        """Assert that the second round's products are those of the first round's people, and no column follows from
-        others."""
-        (i, j), size, traits = design.pairs(design.blocks), design.size, len(self.traits)
-        mean = np.zeros((size + design.blocks * traits,) * 2)
-        mean[i, j] = mean[j, i] = products / max(self.people, 1)
-        squares, low = np.diagonal(mean), -1.0 if design.within else 0.1
-        responses, most = squares[size:], MOST_SQUARE if self.offset else 1.9
-        if (
-            self.people < 1
-            or not ((squares[:size] > low) & (squares[:size] < 1.9)).all()
-            or not ((responses > (-1.0 if self.offset else low)) & (responses < most)).all()
-        ):
-            raise GenosumError(
-                "Columns standardised by round 1 have a mean square of 1 in round 2"
-                f"{f', a trait less its offset one below {MOST_SQUARE:g}' if self.offset else ''}.",
-                "sums that do not agree",
-                "run the study again; if it stays so, a site's data changed in between"
-                f"{', or the predictions are larger than the trait' if self.offset else ''}.",
-            )
-        for number, trait in enumerate(self.traits * design.blocks, start=size):
-            here = [*range(size), number]
-            if np.linalg.eigvalsh(mean[np.ix_(here, here)])[0] < 1e-9:
-                raise UsageError(
-                    "Covariates must not explain one another or a trait, with site effects within the sites.",
-                    f"{', '.join((*self.covariates, trait))} are linearly dependent",
-                    "drop what follows from the others.",
-                )
 
     def _second_round(self, sums: Summary, values: dict[str, Floats], frame: Frame) -> LinearAssociation:
         assert frame.panel is not None
