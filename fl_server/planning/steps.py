@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fl_server.conduct import SLICES_PER_EXCHANGE
 from strategies.analysis import Analysis, Frame, Range, Total, carries
-from strategies.cohort import Cohort, Genotypes
+from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.study import Question, Study
 from strategies.summary import Field
 
@@ -85,12 +85,14 @@ def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
     """The next round's analysis after a made-up answer; None if there is none."""
     rng = np.random.default_rng(0)
     columns = {name: made_up(span, PEOPLE, rng) for name, span in frame.columns.items()}
-    genotypes = None
+    genotypes = dosages = None
     if frame.panel is not None:  # a quarter is missing: what is sent about missing genotypes is foretold at its most
         packed = rng.integers(0, 256, size=(len(frame.panel), PEOPLE // 4), dtype=np.uint8)
         genotypes = Genotypes(packed, PEOPLE)
+        if analysis.needs().dosages:
+            dosages = np.array([0, COPY, 2 * COPY, NO_DOSAGE], dtype=np.uint16)[genotypes.codes()]
     try:
-        sums = analysis.summarise(Cohort(PEOPLE, genotypes, columns), frame)
+        sums = analysis.summarise(Cohort(PEOPLE, genotypes, columns, dosages=dosages), frame)
         sums = {name: MADE_UP_SITES * array for name, array in sums.items()}
         following = analysis.conclude(Total(sums, ("made_up",) * MADE_UP_SITES), frame)
     except Exception:
