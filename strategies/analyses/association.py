@@ -73,6 +73,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.design import LEAST_DEVIATION, Design, Standardise, norms
 from strategies.errors import UsageError
+from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
 from strategies.summary import Field, Summary
@@ -120,6 +121,8 @@ class LinearAssociation:
         dosages: whether expected numbers of alternate alleles are read; at a site whose files have none, genotypes are.
         offset: name of an earlier whole-genome regression of these traits and covariates, whose prediction without a
             variant's chromosome is subtracted from each trait.
+        sex: name of the column of sexes, which variants on X outside its pseudo-autosomal regions and on MT need. One
+            copy counts as two, and a heterozygous genotype of it as missing, as in PLINK 2. Not with dosages.
         people: the pooled number of people with traits and covariates; 0 in round 1, derived from its totals.
         centre, scale: pooled mean and deviation of (covariates, traits) after mapping each range to [-1, 1]; likewise.
         forms: each variant's form, a digit; likewise.
@@ -144,6 +147,7 @@ class LinearAssociation:
     minimum_missing: int = 20
     dosages: bool = False
     offset: str | None = field(default=None, metadata=NAMES_OFFERING)
+    sex: str | None = field(default=None, metadata=NAMES_COLUMN)
     people: int = field(default=0, metadata=DERIVED)
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
@@ -155,6 +159,8 @@ class LinearAssociation:
     def __post_init__(self) -> None:
         if not 1 <= len(self.traits) <= MOST_TRAITS:
             raise ValueError(f"traits must name 1 to {MOST_TRAITS} columns.")
+        if self.dosages and self.sex is not None:
+            raise ValueError("Dosages are of people with two copies: leave `sex` out, and variants that need it.")
         if len(set(self._columns)) != len(self._columns):
             raise ValueError("traits and covariates must be different columns.")
         if self.minimum_minor_alleles < 1 or self.minimum_missing < 1:
@@ -227,7 +233,9 @@ class LinearAssociation:
         return Tested.of(self.forms, self.imputed, self.left_out, frame)
 
     def needs(self) -> Needs:
-        return Needs(columns=(*self._columns, *self._offsets), panel=self.panel, dosages=self.dosages)
+        sex = () if self.sex is None else (self.sex,)
+        columns = tuple(dict.fromkeys((*self._columns, *self._offsets, *sex)))
+        return Needs(columns=columns, panel=self.panel, dosages=self.dosages)
 
     def rounds(self) -> int:
         return 2
@@ -240,6 +248,7 @@ class LinearAssociation:
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None
+        check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=False)
         k, m = len(self._columns), len(frame.panel)
         if not self.centre:
             self._with_offsets(frame)
@@ -288,11 +297,15 @@ class LinearAssociation:
         return {**counts, "alleles": alleles}
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
         offsets = np.zeros((len(cohort), len(self._offsets)))
         for number, name in enumerate(self._offsets):
             offsets[:, number] = frame.columns[name].clamp(cohort.columns[name])
         inside = np.asarray(np.isfinite(columns).all(axis=1) & np.isfinite(offsets).all(axis=1))
+        if self.sex is not None:
+            inside &= ~np.isnan(cohort.columns[self.sex])
+            cohort = replace(cohort, genotypes=read_by_sex(cohort, frame.panel, self.sex))
         fields, people = self.leaves(frame), int(np.count_nonzero(inside))
         alleles = Alleles.of(cohort, inside, self.dosages)
         held = np.any(alleles.cells[:, :3], axis=1).astype(np.int64)

@@ -13,6 +13,7 @@ import pytest
 
 from simulations.populations import write_bed
 from strategies.analyses.allele_frequency import NoisedFrequency
+from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Answer, Frame, Range, Total
@@ -22,6 +23,7 @@ from strategies.ploidy import read_by_sex
 from strategies.privacy import Budget
 from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel, Variant
+from tests.references.test_principal_components import over_sites
 
 ENDS = {"GRCh37": (2_699_520, 154_931_044, 155_260_560), "GRCh38": (2_781_479, 155_701_383, 156_030_895)}
 """Last of PAR1, first and last of PAR2 on X."""
@@ -239,3 +241,51 @@ def test_a_study_names_groups_as_its_file_says() -> None:
     assert answer.facts["people_FI"] + answer.facts["people_SE"] + answer.facts["people_NO"] == 90
     plain = study(question(by="group", sex="sex"), **GROUPS)
     assert plain.questions[0].analysis.groups(plain.frame(plain.questions[0])) == ("3", "4", "5")
+
+
+@pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed: X and MT not compared with it")
+@pytest.mark.parametrize("assembly", list(ENDS))
+def test_an_association_on_x_is_plinks(assembly: str, tmp_path: Path) -> None:
+    """Over autosomes, pseudo-autosomal regions, X and MT, also with men who are heterozygous where they cannot be."""
+    on = panel(assembly)
+    on = on[np.flatnonzero([v.chromosome != "Y" for v in on.variants])]
+    cohort = people(on, 400, 8)
+    rng = np.random.default_rng(2)
+    age, sex = np.clip(rng.normal(50, 12, 400), 20, 90), cohort.columns["sex"]
+    trait = np.clip(0.02 * age + 0.3 * sex + 0.2 * (cohort.genotypes.codes()[3] == 2) + rng.normal(size=400), -6, 9)
+    cohort = replace(cohort, columns={"sex": sex, "age": age, "trait": trait})
+    frame = Frame(on, {"sex": Range(1, 2), "age": Range(20, 90), "trait": Range(-6, 9)})
+    asked = LinearAssociation("p", ("trait",), ("age", "sex"), minimum_minor_alleles=1, minimum_missing=1, sex="sex")
+    parts = [cohort.take(np.arange(400)[s::3]) for s in range(3)]
+    names = [f"s{i}" for i in range(400)]
+    write_bed(tmp_path / "a", on, cohort.genotypes.codes(), names)
+    sexes = [f"0\t{n}\t0\t0\t{int(s)}\t-9\n" for n, s in zip(names, sex, strict=True)]
+    (tmp_path / "a.fam").write_text("".join(sexes))
+    table = {"#IID": names, "age": age, "sex": sex, "trait": trait}
+    for name, columns in (("trait", ("#IID", "trait")), ("covar", ("#IID", "age", "sex"))):
+        pl.DataFrame({c: table[c] for c in columns}).write_csv(tmp_path / f"{name}.txt", separator="\t")
+    cleaned = ("--set-hh-missing", "--set-mixed-mt-missing", "--make-bed", "--out", "b")
+    regressed = (
+        "--pheno",
+        "trait.txt",
+        "--covar",
+        "covar.txt",
+        "--glm",
+        "hide-covar",
+        "no-x-sex",
+        "omit-ref",
+        "--out",
+        "glm",
+    )
+    split = ("--bfile", "a", "--split-par", FLAGS[assembly], "--make-bed", "--out", "s")
+    for words in (split, ("--bfile", "s", *cleaned), ("--bfile", "b", *regressed)):
+        subprocess.run(["plink2", *words], cwd=tmp_path, check=True, capture_output=True)
+    theirs = pl.read_csv(tmp_path / "glm.trait.glm.linear", separator="\t", null_values="NA")
+    got = over_sites(asked, parts, frame).tables["trait"]
+    assert theirs["ID"].to_list() == list(got["id"])
+    assert np.asarray(got["n"]).tolist() == theirs["OBS_CT"].to_list()
+    for ours, name in (("t", "T_STAT"), ("p_value", "P")):
+        assert np.asarray(got[ours]) == pytest.approx(theirs[name].to_numpy(), rel=PRINTED)
+    one = np.where([v.chromosome == "MT" for v in on.variants], 2.0, 1.0)  # where PLINK has one copy count as one
+    assert np.asarray(got["beta"]) * one == pytest.approx(theirs["BETA"].to_numpy(), rel=PRINTED)
+    assert min(theirs["OBS_CT"]) < 330 < max(theirs["OBS_CT"])
