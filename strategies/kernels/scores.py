@@ -1,7 +1,7 @@
 """Weighted sums over the variants, for each person.
 
 Four variants' genotypes of a person are one byte, so what they add is one of 256 sums that are made beforehand. Two
-such bytes of each of four people are worked on at a time: a word whose pairs of bits are turned from variants to people.
+such bytes of each of four people are worked on at a time: a word, turned from variants to people two bits by two bits.
 """
 
 from __future__ import annotations
