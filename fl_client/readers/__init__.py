@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -172,6 +172,8 @@ class Dataset:
             table = Table.open(paths[0], config.person, frozenset(leave_out))
             calls = _calls(genotypes, scratch) if config.genotypes else None
         order = np.arange(0) if calls is None else _order(table, calls, config.genotypes)
+        if calls is not None and table.people == calls.people:
+            table = replace(table, people=calls.people)  # the identifiers are held once
         looked_at = Intervals.read(more["callable"]) if config.callable else None
         sequence = Sequence.open(more["reference"]) if config.reference else None
         realigned = aligned(calls.index, sequence) if calls and sequence else None

@@ -27,11 +27,11 @@ from strategies.study import Purpose, Question, Study
 from strategies.variants import Panel
 
 PICTURE = Path(__file__).with_name("curves.svg")
-REPETITIONS = 3
+REPETITIONS = 2
 AT = {"people": 200_000, "variants": 4_000, "sites": 6}
 VARIED = {
-    "people": (50_000, 100_000, 200_000, 400_000, 800_000),
-    "variants": (1_000, 2_000, 4_000, 8_000, 16_000),
+    "people": (50_000, 200_000, 400_000, 800_000),
+    "variants": (1_000, 4_000, 8_000, 16_000),
     "sites": (3, 6, 12, 24),
 }
 
@@ -63,12 +63,15 @@ def main() -> None:
     """Print the curves and draw them."""
     at = cache(seconds)
     figures = {name: [at(*{**AT, name: size}.values()) for size in sizes] for name, sizes in VARIED.items()}
-    canvas = Figure(figsize=(9, 3), layout="constrained")
+    canvas = Figure(figsize=(10, 3), layout="constrained")
     for axes, (name, sizes) in zip(canvas.subplots(1, 3, sharey=True), VARIED.items(), strict=True):
         x, y = np.array(sizes, dtype=np.float64), np.array(figures[name])
         axes.loglog(x, y, "o-", color="#2a7ab9")
         axes.set_xlabel(f"{name}, slope {slope(x, y):.2f}")
-        axes.grid(True, which="both", linewidth=0.3)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+        axes.minorticks_off()
+        axes.grid(True, linewidth=0.3)
         each = (y[-1] - y[0]) / (x[-1] - x[0])
         print(name, {size: round(s, 2) for size, s in zip(sizes, figures[name], strict=True)},
               f"slope {slope(x, y):.2f}, each further one {each:.2g} s")  # fmt: skip
