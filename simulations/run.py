@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fl_server.session import Checkpoint
 from simulations.federation import LocalGrid, over_ray
 from simulations.sites import COORDINATOR, Workspace, prepare
 from strategies.federation import Federation
+from strategies.kernels.threads import THREADS
 from strategies.study import Study
 
 
@@ -41,8 +43,9 @@ def conductor(
     grid: Grid | None = None,
 ) -> Conductor:
     """A conductor over a workspace's nodes: in this process, or over the grid given."""
-    for file in workspace.node_files.values():
-        _readable(file)
+    with ThreadPoolExecutor(THREADS) as sites:
+        for _ in sites.map(_readable, workspace.node_files.values()):
+            pass
     link = GridLink(LocalGrid(app, list(workspace.node_files.values())) if grid is None else grid)
     run, seen = Checkpoint(checkpoint), SeenMarks(checkpoint.with_name(f"{checkpoint.name}.marks.json"))
     return Conductor(

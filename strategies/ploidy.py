@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from strategies.analysis import Range
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
-from strategies.variants import Panel
+from strategies.variants import CHROMOSOMES, Panel
 
 PSEUDO_AUTOSOMAL = {
     "GRCh37": ((60_001, 2_699_520), (154_931_044, 155_260_560)),
@@ -47,7 +47,8 @@ def copies(panel: Panel) -> NDArray[np.uint8]:
     >>> copies(Panel("GRCh37", tuple(Variant(c, p, ".", "A", "C") for c, p in at))).tolist()
     [0, 0, 1, 2, 3]
     """
-    kind = np.fromiter((_KIND.get(v.chromosome, TWO) for v in panel.variants), dtype=np.uint8, count=len(panel))
+    kinds = {name: _KIND.get(name, TWO) for name in CHROMOSOMES}
+    kind = np.fromiter(map(kinds.__getitem__, panel.chromosomes), dtype=np.uint8, count=len(panel))
     for row in np.flatnonzero(kind == BY_SEX):
         position = panel.variants[row].position
         if any(first <= position <= last for first, last in PSEUDO_AUTOSOMAL[panel.assembly]):

@@ -116,7 +116,7 @@ class Study:
                 "minimum_sites": self.minimum_sites,
                 "minimum_cell": self.minimum_cell,
                 "columns": {name: [r.minimum, r.maximum] for name, r in self.columns.items()},
-                "panels": {name: {"sha256": _digest(panel.encode())} for name, panel in self.panels.items()},
+                "panels": {name: {"sha256": panel.digest} for name, panel in self.panels.items()},
                 "question": [_question_document(q) for q in self.questions],
             }
         )

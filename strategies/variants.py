@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import eq
+from functools import cached_property
+from operator import eq, itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -126,6 +130,16 @@ class Panel:
         return Panel(self.assembly, variants, self.lifts, self.oriented, self.states)
 
     @property
+    def chromosomes(self) -> tuple[str, ...]:
+        """(M) canonical names."""
+        return tuple(map(itemgetter(0), self.variants))
+
+    @property
+    def alleles(self) -> list[tuple[str, str]]:
+        """(M) reference and alternate."""
+        return list(map(itemgetter(3, 4), self.variants))
+
+    @property
     def frequencies(self) -> NDArray[np.float64]:
         """(M,) published alternate allele frequencies; 0.5, the least favourable value, where none is given."""
         return np.array([0.5 if v.frequency is None else v.frequency for v in self.variants])
@@ -144,23 +158,28 @@ class Panel:
         """(M,) positions in one of the panel's builds; 0 where a variant has none."""
         assert assembly in self.assemblies
         if assembly == self.assembly:
-            return np.array([v.position for v in self.variants], dtype=np.int64)
+            return np.fromiter(map(itemgetter(1), self.variants), dtype=np.int64, count=len(self))
         return np.array([v.lifted or 0 for v in self.variants], dtype=np.int64)
 
     def encode(self) -> bytes:
         """The panel as a tab-separated text; equal panels give equal bytes."""
-        cells: dict[str, Callable[[Variant], str]] = {FREQUENCY: lambda v: _cell(v.frequency)}
+        columns = (map(itemgetter(k), self.variants) for k in range(len(Variant._fields)))
+        names, positions, identifiers, references, alternates, frequencies, lifted, weights, genes = columns
+        cells: dict[str, Iterable[str]] = {FREQUENCY: map(_cell, frequencies)}
         if self.lifts:
-            cells[f"POS_{other_assembly(self.assembly)}"] = lambda v: _cell(v.lifted)
+            cells[f"POS_{other_assembly(self.assembly)}"] = map(_cell, lifted)
         if WEIGHT in self.states:
-            cells[WEIGHT] = lambda v: _cell(v.weight)
+            cells[WEIGHT] = map(_cell, weights)
         if GENE in self.states:
-            cells[GENE] = lambda v: ",".join(v.genes) or "."
-        out = ["\t".join((*(HEADER if self.oriented else EITHER_WAY), *cells))]
-        for v in self.variants:
-            more = "\t".join([cell(v) for cell in cells.values()])
-            out.append(f"{v.chromosome}\t{v.position}\t{v.identifier}\t{v.reference}\t{v.alternate}\t{more}")
-        return ("\n".join(out) + "\n").encode()
+            cells[GENE] = (",".join(some) or "." for some in genes)
+        header = "\t".join((*(HEADER if self.oriented else EITHER_WAY), *cells))
+        written = (names, map(str, positions), identifiers, references, alternates, *cells.values())
+        return "\n".join([header, *map("\t".join, zip(*written, strict=True)), ""]).encode()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.encode()).hexdigest()
 
     @staticmethod
     def decode(text: bytes, assembly: str, where: str) -> Panel:
@@ -232,7 +251,7 @@ def _variants(lines: list[str], header: tuple[str, ...], where: str) -> tuple[Va
         alleles = set(references) | set(alternates)
         if None in known.values() or not all(map(_spelt, alleles)) or any(map(eq, references, alternates)):
             raise ValueError("words")
-        chromosomes, places = [known[name] or "" for name in names], list(map(_position, positions))
+        chromosomes, places = [known[name] or "" for name in names], _positions(positions)
         nothing = ["."] * len(lines)
         frequencies = _optional(columns.pop(FREQUENCY, nothing), _frequency)
         weights = _optional(columns.pop(WEIGHT, nothing), weight)
@@ -249,7 +268,21 @@ def _variants(lines: list[str], header: tuple[str, ...], where: str) -> tuple[Va
         ) from None
     _distinct(chromosomes, places, references, alternates, where)
     rest = (identifiers, references, alternates, frequencies, lifted, weights, genes)
-    return tuple(map(Variant._make, zip(chromosomes, places, *rest, strict=True)))
+    with _no_collection():
+        return tuple(map(Variant._make, zip(chromosomes, places, *rest, strict=True)))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python looks for unused objects whenever many were made: of a million that all are kept it would look at each ten
+    times over."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 T = TypeVar("T")
@@ -288,6 +321,16 @@ def _position(cell: str) -> int:
         if 0 < position < 2**31:
             return position
     raise ValueError("a position")
+
+
+def _positions(cells: list[str]) -> list[int]:
+    """As `_position` reads each, all at once."""
+    text = "".join(cells)
+    if text.isdigit() and text.isascii() and all(cells) and max(map(len, cells)) <= 10:
+        positions = list(map(int, cells))
+        if min(positions) > 0 and max(positions) < 2**31:
+            return positions
+    return list(map(_position, cells))
 
 
 def _frequency(cell: str) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,8 @@ from strategies.variants import ASSEMBLIES, Panel
 
 _BESIDE = {".bed": (".bim", ".fam"), ".pgen": (".pvar", ".psam")}
 _CELLS_AT_A_TIME = 1 << 24
+_BYTES_AT_A_TIME = 1 << 22
+"""Of a file that is digested: after so many another thread gets the interpreter, and may keep it for a while."""
 _EACH = np.array([0b00000000, 0b01010101, 0b10101010, 0b11111111], dtype=np.uint8)
 """The byte of four people with the same genotype."""
 
@@ -161,15 +164,20 @@ class Dataset:
             paths.append(folder / config.exclude)
         more = {role: folder / name for role, name in _more(config).items()}
         stamps = tuple(_Stamp.of(path) for path in (*paths, *more.values()))
-        digest = _digest(stamps, more)
-        leave_out = distinct([line.strip() for line in lines(paths[-1])], paths[-1].name) if config.exclude else ()
-        table = Table.open(paths[0], config.person, frozenset(leave_out))
-        calls = _calls(genotypes, scratch) if config.genotypes else None
+        with ThreadPoolExecutor(1) as beside:  # while one waits for the disk, the other works
+            digest = beside.submit(_digest, stamps, more)
+            leave_out: tuple[str, ...] = ()
+            if config.exclude:
+                leave_out = distinct([line.strip() for line in lines(paths[-1])], paths[-1].name)
+            table = Table.open(paths[0], config.person, frozenset(leave_out))
+            calls = _calls(genotypes, scratch) if config.genotypes else None
         order = np.arange(0) if calls is None else _order(table, calls, config.genotypes)
+        if calls is not None and table.people == calls.people:
+            table = replace(table, people=calls.people)  # the identifiers are held once
         looked_at = Intervals.read(more["callable"]) if config.callable else None
         sequence = Sequence.open(more["reference"]) if config.reference else None
         realigned = aligned(calls.index, sequence) if calls and sequence else None
-        opened = Dataset(config, digest, table, calls, order, looked_at, sequence, realigned, stamps)
+        opened = Dataset(config, digest.result(), table, calls, order, looked_at, sequence, realigned, stamps)
         opened.assert_unchanged()
         return opened
 
@@ -381,6 +389,8 @@ def _calls(path: Path, scratch: Path | None) -> Calls:
 
 def _order(table: Table, calls: Calls, name: str) -> NDArray[np.int64]:
     """(N,) where each person of the table stands in the genotype file."""
+    if table.people == calls.people:
+        return np.arange(len(calls.people))
     at = {person: i for i, person in enumerate(calls.people)}
     without = [person for person in table.people if person not in at]
     if without:
@@ -396,7 +406,10 @@ def _digest(stamps: tuple[_Stamp, ...], more: Mapping[str, Path]) -> str:
     roles = {path: role for role, path in more.items()}
     whole = hashlib.sha256(b"genosum dataset v1\0")
     for stamp in stamps:
-        with stamp.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{roles.get(stamp.path, stamp.path.suffix)}\t{stamp.size}\t{digest}\n".encode())
+        digest, buffer = hashlib.sha256(), bytearray(_BYTES_AT_A_TIME)
+        with stamp.path.open("rb", buffering=0) as file:
+            while found := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:found])
+        line = f"{roles.get(stamp.path, stamp.path.suffix)}\t{stamp.size}\t{digest.hexdigest()}\n"
+        whole.update(line.encode())
     return whole.hexdigest()[:16]

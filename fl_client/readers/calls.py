@@ -110,8 +110,8 @@ def distinct(people: Sequence[str], where: str) -> tuple[str, ...]:
             f"{where}: person {people.index('') + 1} has none",
             "fill it in, or remove the line.",
         )
-    again = [person for person, times in Counter(people).items() if times > 1]
-    if again:
+    if len(set(people)) < len(people):
+        again = [person for person, times in Counter(people).items() if times > 1]
         raise DataError(
             "The people of a file are distinct.",
             f"{where}: {len(again)} more than once, {shown(again)}",

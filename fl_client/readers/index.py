@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -129,6 +129,61 @@ class Entries:
         self._pairs.append(self._alleles.setdefault((reference, alternate), len(self._alleles)))
         self._rows.append(row)
         self._numbers.append(number)
+        return True
+
+    def enter_all(
+        self,
+        chromosomes: Sequence[str],
+        positions: Sequence[str],
+        references: Sequence[str],
+        alternates: Sequence[str],
+    ) -> None:
+        """Enter every line of a file, the first of which is number 1 and row 0: columns of it, as `enter` takes them.
+
+        Raises:
+            DataError: as `enter` does.
+        """
+        if not self._enter_columns(chromosomes, positions, references, alternates):
+            for row, line in enumerate(zip(chromosomes, positions, references, alternates, strict=True)):
+                self.enter(row, row + 1, *line)
+
+    def _enter_columns(
+        self,
+        chromosomes: Sequence[str],
+        positions: Sequence[str],
+        references: Sequence[str],
+        alternates: Sequence[str],
+    ) -> bool:
+        """Enter the columns if every position is plain digits and no line would be refused."""
+        digits = "".join(positions)
+        if not (digits.isascii() and digits.isdigit() and all(positions) and max(map(len, positions)) <= 10):
+            return False
+        at = np.array(list(map(int, positions)), dtype=np.int64)
+        names = {name: _chromosome(name) for name in set(chromosomes)}
+        numbers = {name: -1 if known is None else _NUMBERS[known] for name, known in names.items()}
+        number = np.array([numbers[name] for name in chromosomes], dtype=np.int64)
+        written = list(zip(references, alternates, strict=True))
+        kinds = {pair: kind for kind, pair in enumerate(dict.fromkeys(written))}
+        spelt = [(reference.upper(), alternate.upper()) for reference, alternate in kinds]
+        kind = np.array([kinds[pair] for pair in written], dtype=np.int64)
+        usable = np.array([_spelt(r) and _spelt(a) for r, a in spelt])[kind]
+        there = (number >= 0) & (at > 0)
+        entered = there & usable
+        equal = np.array([r == a for r, a in spelt])[kind]
+        if at.max() >= 2**31 or (entered & equal).any():
+            return False
+        pairs = np.full(len(spelt), -1, dtype=np.int32)
+        for k in np.unique(kind[entered]):
+            pairs[k] = self._alleles.setdefault(spelt[k], len(self._alleles))
+        places, lengths = number << 32 | at, np.array([max(1, len(r)) for r, _ in spelt])[kind]
+        wide = there & (~usable | (lengths > 1))
+        self._starts.frombytes(places[wide].tobytes())
+        self._ends.frombytes((places + lengths - 1)[wide].tobytes())
+        rows = np.flatnonzero(entered)
+        self._places.frombytes(places[rows].tobytes())
+        self._pairs.frombytes(pairs[kind[rows]].tobytes())
+        self._rows.frombytes(rows.tobytes())
+        self._numbers.frombytes((rows + 1).tobytes())
         return True
 
     def index(self) -> Index:

@@ -103,9 +103,10 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
         DataError: if the reference genome is shorter than its index says.
     """
     positions = panel.positions(assembly)
-    numbers = np.array([place(v.chromosome, 0) for v in panel.variants], dtype=np.int64)
+    starts = {name: place(name, 0) for name in CHROMOSOMES}
+    numbers = np.array([starts[name] for name in panel.chromosomes], dtype=np.int64)
     places = np.where(positions > 0, numbers + positions, -1)
-    alleles = [(v.reference, v.alternate) for v in panel.variants]
+    alleles = panel.alleles
     rows, how = _oriented(index, places, alleles, sequence, panel.oriented)
     if sequence is not None:
         left = np.flatnonzero((how == How.ABSENT) & (places >= 0))

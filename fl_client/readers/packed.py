@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers.held import Held
 from strategies.cohort import Genotypes
+from strategies.kernels.threads import THREADS
 
 _BYTES_AT_A_TIME = 1 << 20
 """What is read at once stays in the processor's cache until it is recoded."""
@@ -47,21 +51,37 @@ class Packed:
         asked = np.flatnonzero(rows >= 0)
         asked = asked[np.argsort(rows[asked], kind="stable")]
         ordered, most = rows[asked], max(1, _BYTES_AT_A_TIME // width)
-        buffer = np.empty((min(most, int(np.ptp(ordered)) + 1 if len(ordered) else 1), width), dtype=np.uint8)
         far = np.append(np.flatnonzero(np.diff(ordered) > max(1, _GAP // width)) + 1, len(ordered))
-        a = 0
+        pieces, a = list[slice](), 0
         while a < len(ordered):
             b = int(min(np.searchsorted(ordered, ordered[a] + most), far[np.searchsorted(far, a, side="right")]))
-            first, places = ordered[a], asked[a:b]
-            cells = buffer[: ordered[b - 1] - first + 1]
-            self.file.read(cells.data, self.start + int(first) * width)
-            here = ordered[a:b] - first
-            if chosen is not None:
-                some = np.empty((b - a, out.shape[1]), dtype=np.uint8)
-                gather(cells, here, some, chosen)
-                cells, here = some, np.arange(b - a)
-            recode(cells, here, out, places, swapped[places], self.bed, self.people if chosen is None else len(chosen))
+            pieces.append(slice(a, b))
             a = b
+
+        def read(mine: Sequence[slice]) -> None:
+            buffer = np.empty((max(int(np.ptp(ordered[piece])) for piece in mine) + 1, width), dtype=np.uint8)
+            for piece in mine:
+                first, places = ordered[piece.start], asked[piece]
+                here = ordered[piece] - first
+                cells = buffer[: here[-1] + 1]
+                self.file.read(cells.data, self.start + int(first) * width)
+                if chosen is not None:
+                    some = np.empty((len(here), out.shape[1]), dtype=np.uint8)
+                    gather(cells, here, some, chosen)
+                    cells, here = some, np.arange(len(here))
+                people = self.people if chosen is None else len(chosen)
+                recode(cells, here, out, places, swapped[places], self.bed, people)
+
+        if len(pieces) > 1:
+            for _ in _readers().map(read, (pieces[k::THREADS] for k in range(THREADS))):
+                pass
+        elif pieces:
+            read(pieces)
+
+
+@cache
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)
 
 
 def unpacked(cells: Packed, rows: NDArray[np.int64]) -> NDArray[np.int8]:

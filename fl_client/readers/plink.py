@@ -20,7 +20,7 @@ from pgenlib import PgenReader
 from fl_client.readers.calls import distinct, units, whole
 from fl_client.readers.held import Held
 from fl_client.readers.index import Entries, Index, empty
-from fl_client.readers.lines import absent, lines
+from fl_client.readers.lines import absent, columns, lines
 from fl_client.readers.packed import Packed, unpacked
 from strategies.errors import DataError
 
@@ -50,15 +50,12 @@ class Bed:
             DataError: for a missing, malformed, cut or sample-major file, or duplicate people or variants.
         """
         fam, bim = path.with_suffix(".fam"), path.with_suffix(".bim")
-        people = distinct([_cells(line, 6, f"{fam.name}, line {n}")[1] for n, line in _numbered(fam)], fam.name)
-        entries = Entries(f"{bim.name}, line")
-        variants = 0
-        for number, line in _numbered(bim):
-            chromosome, _, _, position, a1, a2 = _cells(line, 6, f"{bim.name}, line {number}")
-            entries.enter(variants, number, chromosome, position, a2, a1)
-            variants += 1
-        if not variants:
+        people = distinct(_columns(fam, 6)[1], fam.name)
+        chromosomes, _, _, positions, a1, a2 = _columns(bim, 6)
+        if not (variants := len(positions)):
             raise empty(bim.name)
+        entries = Entries(f"{bim.name}, line")
+        entries.enter_all(chromosomes, positions, a2, a1)
         width = -(-len(people) // 4)
         file = Held.open(path)
         head = bytearray(min(3, file.size))
@@ -234,15 +231,23 @@ def _numbered(path: Path) -> enumerate[str]:
     return enumerate(lines(path), start=1)
 
 
-def _cells(line: str, columns: int, where: str) -> list[str]:
-    cells = line.split()
-    if len(cells) != columns:
-        raise DataError(
-            f"Each line has {columns} columns.",
-            f"{where}: {len(cells)}",
-            "correct the line, or write the file again with the tool that made it.",
-        )
-    return cells
+def _columns(path: Path, width: int) -> list[list[str]]:
+    """The columns of a file whose lines have so many cells, with spaces or tabs between."""
+    plain = columns(path)
+    if plain is not None and len(plain) == width:
+        return plain
+    out: list[list[str]] = [[] for _ in range(width)]
+    for number, line in _numbered(path):
+        cells = line.split()
+        if len(cells) != width:
+            raise DataError(
+                f"Each line has {width} columns.",
+                f"{path.name}, line {number}: {len(cells)}",
+                "correct the line, or write the file again with the tool that made it.",
+            )
+        for column, cell in zip(out, cells, strict=True):
+            column.append(cell)
+    return out
 
 
 def _table(path: Path, *first: str, take: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers.calls import distinct, shown
+from fl_client.readers.lines import columns as columns_of
 from fl_client.readers.lines import lines
 from strategies.errors import DataError
 
@@ -48,48 +49,26 @@ class Table:
                 number of cells, a person who has no identifier or stands there twice, or one to leave out who is not
                 there.
         """
-        separator, quoting = (",", csv.QUOTE_MINIMAL) if path.suffix == ".csv" else ("\t", csv.QUOTE_NONE)
-        reader = csv.reader(lines(path), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            _check(header, path, person)
-            cells: list[list[str]] = []
-            for line in reader:
-                if len(line) != len(header):
-                    raise DataError(
-                        "Each line of a people table has as many cells as its header.",
-                        f"{path.name}, line {reader.line_num}: {len(line)} instead of {len(header)}",
-                        "correct the line; empty lines are not allowed either.",
-                    )
-                cells.append([cell.strip() for cell in line])
-        except csv.Error as error:
-            raise DataError(
-                "A people table is plain tab-separated or comma-separated text.",
-                f"{path.name}, line {reader.line_num}: {error}",
-                "correct the line.",
-            ) from None
+        header, columns = _read(path, person)
         # A table of nobody is a data set like any other: a private answer must not tell it from one of somebody.
-        listed = distinct([line[0] for line in cells], path.name) if cells else ()
+        listed = distinct(columns[0], path.name) if columns[0] else ()
         if unknown := sorted(set(leave_out) - set(listed)):
             raise DataError(
                 "Everybody who is to be left out is in the people table.",
                 f"{len(unknown)} are not in {path.name}: {shown(unknown)}",
                 "correct the identifiers in the `exclude` file, or remove those who are gone from the table.",
             )
-        cells = [line for line in cells if line[0] not in leave_out]
-        people = tuple(line[0] for line in cells)
+        if leave_out:
+            kept = [row for row, who in enumerate(listed) if who not in leave_out]
+            columns = [[column[row] for row in kept] for column in columns]
         parsed: dict[str, NDArray[np.float64]] = {}
         words: dict[str, str] = {}
-        for k, name in enumerate(header[1:], start=1):
-            values = np.empty(len(cells))
-            for i, line in enumerate(cells):
-                value = _number(line[k])
-                if value is None:
-                    words.setdefault(name, f"{line[k][:40]!r} for person {i + 1}")
-                values[i] = math.nan if value is None else value
-            values.setflags(write=False)
-            parsed[name] = values
-        return Table(path.name, people, MappingProxyType(parsed), MappingProxyType(words))
+        for name, cells in zip(header[1:], columns[1:], strict=True):
+            parsed[name], first = _numbers(cells)
+            parsed[name].setflags(write=False)
+            if first is not None:
+                words[name] = f"{cells[first][:40]!r} for person {first + 1}"
+        return Table(path.name, tuple(columns[0]), MappingProxyType(parsed), MappingProxyType(words))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -120,6 +99,52 @@ class Table:
                 "add it, or correct its name in the policy or the study.",
             )
         return self.parsed[name]
+
+
+def _read(path: Path, person: str) -> tuple[list[str], list[list[str]]]:
+    """The header and the columns under it, stripped."""
+    separator, quoting = (",", csv.QUOTE_MINIMAL) if path.suffix == ".csv" else ("\t", csv.QUOTE_NONE)
+    if (plain := columns_of(path, separator)) is not None:
+        plain = [list(map(str.strip, column)) for column in plain]
+        header = [column[0] for column in plain]
+        _check(header, path, person)
+        return header, [column[1:] for column in plain]
+    reader = csv.reader(lines(path), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check(header, path, person)
+        columns: list[list[str]] = [[] for _ in header]
+        for line in reader:
+            if len(line) != len(header):
+                raise DataError(
+                    "Each line of a people table has as many cells as its header.",
+                    f"{path.name}, line {reader.line_num}: {len(line)} instead of {len(header)}",
+                    "correct the line; empty lines are not allowed either.",
+                )
+            for column, cell in zip(columns, line, strict=True):
+                column.append(cell.strip())
+    except csv.Error as error:
+        raise DataError(
+            "A people table is plain tab-separated or comma-separated text.",
+            f"{path.name}, line {reader.line_num}: {error}",
+            "correct the line.",
+        ) from None
+    return header, columns
+
+
+def _numbers(cells: list[str]) -> tuple[NDArray[np.float64], int | None]:
+    """The numbers in a column, NaN where missing or none; and where the first stands that is none."""
+    if (text := "".join(cells)).isascii() and "_" not in text:  # `float` would take other digits, and 1_000
+        try:
+            values = np.array(list(map(float, cells)), dtype=np.float64)
+        except ValueError:
+            pass
+        else:
+            if np.isfinite(values).all():
+                return values, None
+    known = {cell: _number(cell) for cell in set(cells)}
+    values = np.array([math.nan if known[cell] is None else known[cell] for cell in cells], dtype=np.float64)
+    return values, next((i for i, cell in enumerate(cells) if known[cell] is None), None)
 
 
 def _check(header: list[str], path: Path, person: str) -> None:

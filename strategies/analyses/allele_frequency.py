@@ -43,8 +43,8 @@ VARIANT_BLOCK = 1024
 def variant_columns(panel: Panel) -> dict[str, Column]:
     """The columns that name a panel's variants in every table."""
     return {
-        "chromosome": tuple(v.chromosome for v in panel.variants),
-        "position": np.array([v.position for v in panel.variants], dtype=np.int64),
+        "chromosome": panel.chromosomes,
+        "position": panel.positions(panel.assembly),
         "id": tuple(v.identifier for v in panel.variants),
         "ref": tuple(v.reference for v in panel.variants),
         "alt": tuple(v.alternate for v in panel.variants),
