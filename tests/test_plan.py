@@ -54,7 +54,7 @@ covariates = ["sex"]
 PRINTED = """\
 Small
   for scientific_research, GRCh37, from at least 3 sites, SHA-256
-  6e5c28e66b604308ab1a05ad1539679e802c57f78e0feef4f0e22fce2d5ebe07
+  15c493ddfb80ca9f9550f8546048897a2d12b67c017d14444a4331b4077d10eb
 
 1. frequencies: allele_frequency, private
    reads   2 variants of panel two

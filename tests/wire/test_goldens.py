@@ -41,12 +41,13 @@ STUDY_DOCUMENT = (
     b'"purpose":"policy","question":[{"analysis":"allele_frequency","by":null,"by_site":false,"labels":[],'
     b'"name":"counts","panel":"panel","regime":"exact","sex":null},{"analysis":"association","by_site":false,'
     b'"covariates":["sex"],"dosages":false,"minimum_minor_alleles":1,"minimum_missing":1,"missing":"complete_case",'
-    b'"name":"linear","offset":null,"panel":"panel","regime":"exact","site_effects":false,"standardise":"pooled","traits":["trait"]},'
+    b'"name":"linear","offset":null,"panel":"panel","regime":"exact","sex":null,'
+    b'"site_effects":false,"standardise":"pooled","traits":["trait"]},'
     b'{"analysis":"allele_frequency","by_site":false,"clip":null,'
     b'"delta":1e-05,"epsilon":1.0,"family":1,"honest_sites":2,"name":"frequencies","panel":"panel",'
     b'"regime":"private"}],"title":"a golden"}'
 )
-STUDY_DIGEST = "20c43065c2b071b0cf949ae90ed600d8480e401f00c41e09001258431143092b"
+STUDY_DIGEST = "29d01ab8e256f415db4245d0177754126ef24e69dfd1028c74a57f41f4e711ac"
 PANEL_DIGEST = "bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
     b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
