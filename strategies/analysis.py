@@ -55,12 +55,14 @@ class Needs:
         panel: name of the panel whose genotypes are read, or None.
         part: which people.
         dosages: whether the panel's dosages are read as well.
+        matched: name of the panel that is matched to the site's variants; their genotypes are not read.
     """
 
     columns: tuple[str, ...] = ()
     panel: str | None = None
     part: Part = field(default_factory=Part)
     dosages: bool = False
+    matched: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ NAMES_QUESTION = {"names": "question"}
 NAMES_OFFERING = {"names": "offering"}
 """Metadata of a parameter that names an earlier exact question with the same columns, all of whose offered columns the
 analysis may read."""
+
+
+def of_at_least(metadata: Mapping[str, str], variants: int) -> dict[str, Any]:
+    """The metadata of a parameter that names a panel of at least so many variants."""
+    return {**metadata, "variants": variants}
 
 
 def stating(metadata: Mapping[str, str], column: str) -> dict[str, str]:

@@ -9,7 +9,9 @@ from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
+from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
@@ -22,6 +24,8 @@ from strategies.privacy import Regime
 CATALOGUE: tuple[type[Analysis], ...] = (
     GenotypeCounts,
     NoisedFrequency,
+    PanelMatching,
+    MatchRates,
     LinearAssociation,
     LogisticAssociation,
     PrincipalComponents,

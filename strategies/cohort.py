@@ -91,6 +91,7 @@ class Cohort:
         columns: name -> (N,) values, NaN where missing.
         dosages: (M, N) expected alternate alleles of the same variants in units of 1 / COPY, NO_DOSAGE where missing,
             if the request reads dosages.
+        matched: (M,) a `How` for each of the variants, which the people of a site share, if the request reads them.
         part: (N,) numbers in [0, 1) that cut people into public parts (training, held out), drawn from each person's
             own identifier and the study alone, so that nobody's part depends on anybody else.
     """
@@ -100,6 +101,7 @@ class Cohort:
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
     part: NDArray[np.float64] | None = None
     dosages: NDArray[np.uint16] | None = None
+    matched: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return self.people
@@ -124,4 +126,5 @@ class Cohort:
             columns=MappingProxyType({name: values[people] for name, values in self.columns.items()}),
             part=None if self.part is None else self.part[people],
             dosages=None if self.dosages is None else self.dosages[:, people],
+            matched=self.matched,
         )

@@ -301,6 +301,13 @@ def _question(
                     f"{f.name} = {name!r:.60}",
                     "declare it there.",
                 )
+        least = f.metadata.get("variants", 0)
+        if kind == "panel" and len(panels[value]) < least:
+            raise UsageError(
+                f"{where}: {shape.analysis} is about a panel of at least {least:,} variants.",
+                f"{value!r:.60} has {len(panels[value]):,}",
+                "name a longer one.",
+            )
         states = f.metadata.get("states")
         if states is not None and states not in panels[value].states:
             raise UsageError(

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cached_property
 from operator import eq, itemgetter
 from pathlib import Path
@@ -40,6 +41,22 @@ _ACCESSIONS = {"NC_012920.1": "MT"} | {
     for number, (name, version) in enumerate(zip(CHROMOSOMES, _VERSIONS, strict=False), start=1)
     for later in (0, 1)
 }
+
+
+class How(IntEnum):
+    """How a panel's variant was found at a site. SEVERAL: more than one entry may be it; NO_POSITION: in its build."""
+
+    ABSENT = 0
+    AS_WRITTEN = 1
+    SWAPPED = 2
+    FLIPPED = 3
+    FLIPPED_AND_SWAPPED = 4
+    SEVERAL = 5
+    NO_POSITION = 6
+
+    @property
+    def found(self) -> bool:
+        return How.AS_WRITTEN <= self <= How.FLIPPED_AND_SWAPPED
 
 
 def chromosome(name: str) -> str | None:

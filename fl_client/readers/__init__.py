@@ -18,7 +18,7 @@ from fl_client.readers.calls import Calls, distinct, shown
 from fl_client.readers.index import Index
 from fl_client.readers.intervals import Intervals
 from fl_client.readers.lines import absent, lines
-from fl_client.readers.matching import How, Match, aligned, match
+from fl_client.readers.matching import Match, aligned, match
 from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.sequence import Sequence
 from fl_client.readers.tables import Table
@@ -28,7 +28,7 @@ from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.errors import DataError
 from strategies.projection import Projection
 from strategies.protections.suppression import check_profile
-from strategies.variants import ASSEMBLIES, Panel
+from strategies.variants import ASSEMBLIES, How, Panel
 
 _BESIDE = {".bed": (".bim", ".fam"), ".pgen": (".pvar", ".psam")}
 _CELLS_AT_A_TIME = 1 << 24
@@ -250,8 +250,12 @@ class Dataset:
         genotypes = dosages = None
         if needs.panel is not None:
             genotypes, dosages = self._genotypes(frame.panel, chosen, needs.dosages)
+        matched = None
+        if needs.matched is not None:
+            matched = self.matched(_sent(frame.panel)).how
+            matched.setflags(write=False)
         self.assert_unchanged()  # nor while they were read
-        return Cohort(people=len(chosen), genotypes=genotypes, columns=MappingProxyType(columns), dosages=dosages)
+        return Cohort(len(chosen), genotypes, MappingProxyType(columns), dosages=dosages, matched=matched)
 
     def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
         """Name -> (N,) columns of all people from M variants' weights.
@@ -296,8 +300,7 @@ class Dataset:
         self, panel: Panel | None, chosen: NDArray[np.int64], with_dosages: bool
     ) -> tuple[Genotypes, NDArray[np.uint16] | None]:
         calls = self._calls()
-        if panel is None:
-            raise DataError("A question about variants needs genotypes.", "no panel came with it", "send it.")
+        panel = _sent(panel)
         found = self.matched(panel)
         people = self.order[chosen]
         everybody = np.array_equal(people, np.arange(len(calls.people)))
@@ -362,6 +365,12 @@ class Dataset:
                     f"{stamp.path.name} changed since it was opened",
                     "restart the node, which opens them anew.",
                 )
+
+
+def _sent(panel: Panel | None) -> Panel:
+    if panel is None:
+        raise DataError("A question about variants needs genotypes.", "no panel came with it", "send it.")
+    return panel
 
 
 def _more(config: DatasetConfig) -> dict[str, str]:

@@ -18,26 +18,13 @@ come to the same one, neither stands for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers.index import SEVERAL, Entries, Index, place
 from fl_client.readers.sequence import Sequence
-from strategies.variants import CHROMOSOMES, COMPLEMENT, Panel
-
-
-class How(IntEnum):
-    """How a panel's variant was found at a site."""
-
-    ABSENT = 0
-    AS_WRITTEN = 1
-    SWAPPED = 2
-    FLIPPED = 3
-    FLIPPED_AND_SWAPPED = 4
-    SEVERAL = 5
-    NO_POSITION = 6
+from strategies.variants import CHROMOSOMES, COMPLEMENT, How, Panel
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,8 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
         opened = -(-len(cut) // SLICES_PER_EXCHANGE)
         exchanges = 2 * opened
         sent.append(opened * ENVELOPE_BYTES)
-    return Step(needs.columns, needs.panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
+    panel = needs.panel or needs.matched
+    return Step(needs.columns, panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
 
 
 def _following(analysis: Analysis, frame: Frame) -> Analysis | None:

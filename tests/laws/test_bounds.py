@@ -56,7 +56,13 @@ class Person:
         columns = {name: np.append(values, self.values[name]) for name, values in others.columns.items()}
         assert others.dosages is not None
         dosages = np.concatenate([others.dosages, whole(self.codes[:, None])], axis=1)
-        return Cohort(len(others) + 1, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosages)
+        return replace(
+            others,
+            people=len(others) + 1,
+            genotypes=Genotypes.pack(codes),
+            columns=MappingProxyType(columns),
+            dosages=dosages,
+        )
 
     def altered(self, case: Case) -> Iterator[Person]:
         """She, with one genotype or one value that is read different."""

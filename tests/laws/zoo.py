@@ -15,7 +15,7 @@ from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
 from strategies.hits import SecondTest
-from strategies.variants import Panel, Variant
+from strategies.variants import How, Panel, Variant
 
 RANGES = {
     "trait": Range(-3.0, 5.0),
@@ -70,7 +70,9 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
         values = rng.normal(0, 0.5, people)
         values[rng.random(people) < missing / 4] = np.nan
         columns[f"wgr.trait_chr{chromosome}"] = values
-    return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosed(codes, rng))
+    dosages = dosed(codes, rng)
+    ways = np.random.default_rng([8, seed]).integers(0, len(How), variants).astype(np.uint8)
+    return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosages, matched=ways)
 
 
 def dosed(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -106,8 +108,8 @@ def extreme_people(variants: int) -> Cohort:
         return float(getattr(span, end))
 
     table = {name: np.array([value(name, end, i) for i, end in enumerate(columns)]) for i, name in enumerate(RANGES)}
-    codes = np.stack(rows, axis=1)
-    return Cohort(len(rows), Genotypes.pack(codes), MappingProxyType(table), dosages=whole(codes))
+    codes, ways = np.stack(rows, axis=1), (np.arange(variants) % len(How)).astype(np.uint8)
+    return Cohort(len(rows), Genotypes.pack(codes), MappingProxyType(table), dosages=whole(codes), matched=ways)
 
 
 def cohorts(variants: int) -> dict[str, Cohort]:

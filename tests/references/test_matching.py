@@ -14,13 +14,13 @@ import pytest
 from fl_client.readers import Absent, Dataset, DatasetConfig
 from fl_client.readers.index import Entries, Index
 from fl_client.readers.intervals import Intervals
-from fl_client.readers.matching import How, aligned, match
+from fl_client.readers.matching import aligned, match
 from fl_client.readers.sequence import Sequence
 from strategies.analysis import Frame, Needs
 from strategies.codec import decode
 from strategies.cohort import COPY, NO_DOSAGE
 from strategies.errors import DataError, UsageError
-from strategies.variants import Panel, Variant, chromosome
+from strategies.variants import How, Panel, Variant, chromosome
 
 PEOPLE = ("p1", "p2", "p3", "p4", "p5")
 

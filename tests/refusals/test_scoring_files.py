@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from fl_client.readers.index import Entries
-from fl_client.readers.matching import How, match
+from fl_client.readers.matching import match
 from fl_server.planning.forecast import Assumed, plan
 from fl_server.planning.text import lines as lines_of
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analysis import Total
 from strategies.errors import UsageError
 from strategies.study import Question, Study
-from strategies.variants import Panel, Variant
+from strategies.variants import How, Panel, Variant
 from tests.laws.zoo import add, cohort
 from tests.tiny import study
 
