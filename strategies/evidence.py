@@ -18,6 +18,10 @@ GENOME_WIDE = 5e-8
 """The usual level of genome-wide significance."""
 
 
+FEW_POINTS = 500
+"""Up to so many points are drawn larger."""
+
+
 def genomic_inflation(p: NDArray[np.float64]) -> float:
     """Lambda [2]: the median chi-square of the p values over its expectation; NaN where there is none.
 
@@ -36,44 +40,88 @@ def _evidence(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return -np.log10(np.maximum(p, np.finfo(np.float64).tiny)), np.isfinite(p)
 
 
-def draw_manhattan(table: Table, axes: Any) -> str:
-    """Draw each variant's -log10 p along the genome; returns the figure in words."""
-    evidence, shown = _evidence(table)
+def draw_along(table: Table, values: NDArray[np.float64], axes: Any) -> NDArray[np.float64]:
+    """Draw a value of each variant along the genome, chromosomes side by side in the panel's order, in turn dark and
+    light; returns (M,) places. NaN is not drawn."""
     chromosomes = np.array(table["chromosome"])
     positions = np.asarray(table["position"], dtype=np.float64) / 1e6
     order = list(dict.fromkeys(table["chromosome"]))
-    offset, ticks = 0.0, []
+    offset, ticks, size = 0.0, [], 22 if len(positions) <= FEW_POINTS else 7
     place = positions.copy()
+    gap = 0.02 * sum(float(np.ptp(positions[chromosomes == name])) for name in order)
     for number, name in enumerate(order):
         here = chromosomes == name
-        if len(order) > 1:  # chromosomes stand side by side, in the panel's order
+        if len(order) > 1:
             place[here] += offset - positions[here].min()
-            offset = float(place[here].max()) + 5.0
+            offset = float(place[here].max()) + gap
             ticks.append((float(place[here].mean()), str(name)))
-        here &= shown
-        axes.scatter(place[here], evidence[here], s=7, color=f"C{2 * (number % 2)}", linewidths=0, rasterized=True)
-    level = -np.log10(GENOME_WIDE)
-    axes.axhline(level, color="C1", linewidth=1, linestyle=(0, (5, 3)))
-    axes.set_ylim(0, 1.1 * max(float(evidence[shown].max(initial=0)), level + 1))
+        here &= np.isfinite(values)
+        axes.scatter(place[here], values[here], s=size, color=f"C{2 * (number % 2)}", linewidths=0, rasterized=True)
     axes.margins(x=0.01)
-    axes.set_ylabel("−log₁₀ p")
     if len(order) > 1:
         axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
         axes.set_xlabel("chromosome")
     else:
         axes.set_xlabel(f"position on chromosome {order[0]} (million base pairs)")
-    if not shown.any():
-        return "Manhattan plot without a point: every variant is withheld."
-    top = int(np.argmax(np.where(shown, evidence, -1)))
-    name = f"{chromosomes[top]}:{int(np.asarray(table['position'])[top])}"
+    return place
+
+
+def name_highest(table: Table, values: NDArray[np.float64], place: NDArray[np.float64], axes: Any) -> str:
+    """Write its name beside the highest point of `draw_along`; returns the name, or nothing if there is no point."""
+    if not np.isfinite(values).any():
+        return ""
+    top = int(np.nanargmax(values))
+    name = f"{table['chromosome'][top]}:{int(np.asarray(table['position'])[top])}"
     left = place[top] > (place.min() + place.max()) / 2
     shift, side = (-7, "right") if left else (7, "left")
-    axes.annotate(name, (place[top], evidence[top]), xytext=(shift, -2), textcoords="offset points", ha=side)
+    axes.annotate(name, (place[top], values[top]), xytext=(shift, -2), textcoords="offset points", ha=side)
+    return name
+
+
+def draw_manhattan(table: Table, axes: Any) -> str:
+    """Draw each variant's -log10 p along the genome, with a ring around those that a second test was made of; returns
+    the figure in words."""
+    evidence, shown = _evidence(table)
+    evidence = np.where(shown, evidence, np.nan)
+    place = draw_along(table, evidence, axes)
+    level, highest = -np.log10(GENOME_WIDE), float(np.nanmax(evidence, initial=0))
+    axes.axhline(level, color="C1", linewidth=1, linestyle=(0, (5, 3)))
+    axes.set_ylim(0, 1.1 * max(highest, level + 1))
+    axes.set_ylabel("−log₁₀ p")
+    again = shown & ~np.isin(table["test"], ("", "score")) if "test" in table else np.zeros_like(shown)
+    if again.any():
+        ring = 70 if len(place) <= FEW_POINTS else 34
+        axes.scatter(
+            place[again], evidence[again], s=ring, facecolors="none", edgecolors="C1", linewidths=0.8, rasterized=True,
+            label="tested a second time",
+        )  # fmt: skip
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+    name = name_highest(table, evidence, place, axes)
+    if not name:
+        return "Manhattan plot without a point: every variant is withheld."
     passing = int((shown & (evidence > level)).sum())
+    twice = f" {int(again.sum()):,} of them were tested a second time (rings)." if again.any() else ""
     return (
         f"Manhattan plot of {int(shown.sum()):,} variants: {passing:,} lie beyond the level of 5 × 10⁻⁸ (dashed line), "
-        f"the highest is {name} at −log₁₀ p = {evidence[top]:.1f}."
+        f"the highest is {name} at −log₁₀ p = {highest:.1f}.{twice}"
     )
+
+
+def leads(table: Table, most: int, apart: float = 1e6) -> list[int]:
+    """The rows of the smallest p values, none within so many base pairs of a smaller one.
+
+    >>> table = {"p_value": np.array([0.1, 1e-9, 1e-8]), "chromosome": ("1",) * 3, "position": np.array([1, 2, 30])}
+    >>> leads(table, 2, apart=10.0)
+    [1, 2]
+    """
+    p, position = (np.asarray(table[name], dtype=np.float64) for name in ("p_value", "position"))
+    taken = ~np.isfinite(p)
+    chromosomes, out = np.array(table["chromosome"]), list[int]()
+    while len(out) < most and not taken.all():
+        row = int(np.argmin(np.where(taken, 2.0, p)))
+        out.append(row)
+        taken |= (chromosomes == chromosomes[row]) & (np.abs(position - position[row]) <= apart)
+    return out
 
 
 def draw_quantiles(table: Table, axes: Any) -> str:
@@ -88,8 +136,10 @@ def draw_quantiles(table: Table, axes: Any) -> str:
     axes.fill_between(expected[at - 1], band[1], band[0], color="C2", alpha=0.3, linewidth=0)
     axes.plot([0, expected.max(initial=1)], [0, expected.max(initial=1)], color="C2", linewidth=1)
     axes.scatter(expected, observed, s=7, color="C0", linewidths=0, rasterized=True)
-    inflation = genomic_inflation(np.asarray(table["p_value"], dtype=np.float64))
-    axes.text(0.05, 0.93, f"λ = {inflation:.3f}", transform=axes.transAxes, va="top")
     axes.set_xlabel("expected −log₁₀ p")
     axes.set_ylabel("observed −log₁₀ p")
+    if not n:
+        return "Observed against expected p values, without a point: every variant is withheld."
+    inflation = genomic_inflation(np.asarray(table["p_value"], dtype=np.float64))
+    axes.text(0.05, 0.93, f"λ = {inflation:.3f}", transform=axes.transAxes, va="top")
     return f"Observed against expected p values of {n:,} variants; genomic inflation λ = {inflation:.3f}."

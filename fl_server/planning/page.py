@@ -18,8 +18,9 @@ from fl_server.planning.frequencies import Bin, FrequencyError
 from fl_server.planning.model import AreaBand, Band
 from fl_server.planning.power import Power
 from fl_server.results.figures import Figure, figure
-from fl_server.results.report import NONE, Table, count
-from fl_server.results.report import power as ten
+from fl_server.results.section import Table
+from fl_server.results.words import NONE, count
+from fl_server.results.words import power as ten
 from strategies.version import package_version
 
 

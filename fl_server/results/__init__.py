@@ -34,6 +34,7 @@ from fl_server.results.attack import Attacks, MeasuredAttack
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.logistic_association import LogisticAssociation
+from strategies.analyses.panel_matching import WAYS
 from strategies.analysis import Answer, Column
 from strategies.errors import UsageError
 from strategies.federation import Federation
@@ -45,7 +46,9 @@ FORMAT = "genosum results 1"
 
 THREADS = 2
 
-COUNTS = frozenset({"hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "missing", "ac", "an", "n", "cases"})
+COUNTS = frozenset({"hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "missing", "ac", "an", "n", "cases"}) | {
+    "found", "not_found", *WAYS,
+}  # fmt: skip
 """Columns of exact answers that count: integers on disk, null where withheld."""
 
 ROWS_AT_A_TIME = 200_000

@@ -39,6 +39,9 @@ FARTHEST = 500.0
 """Log odds beyond which cases and controls are taken to be separable: there is no estimate then."""
 
 TENTHS = 10
+MIDDLE = slice(4, 6)
+"""The fifth and sixth, to which odds are related."""
+
 NORMAL_95 = 1.959963984540054
 
 
@@ -262,21 +265,34 @@ def _area(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 def _odds_ratios(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """(10,) odds of each tenth over those of the fifth and sixth together; NaN where one of them is 0 or withheld."""
-    middle = cells[:, 4:6].sum(axis=1)
+    middle = cells[:, MIDDLE].sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = cells[1] / cells[0] * (middle[0] / middle[1])
     return np.where(np.isfinite(ratio) & (ratio > 0), ratio, np.nan)
 
 
 def draw_tenths(answer: Answer, axes: Any) -> str:
-    """Draw the odds ratio of each tenth; returns the figure in words."""
+    """Draw the odds ratio of each tenth to the middle fifth, with Woolf's interval; returns the figure in words."""
     table = answer.tables["tenths"]
-    ratio = np.asarray(table["odds_ratio"], dtype=np.float64)
-    axes.plot(np.arange(1, TENTHS + 1), ratio, marker="o", color="C0")
-    axes.axhline(1.0, color="C2", linewidth=1)
-    axes.set_xticks(range(1, TENTHS + 1))
+    ratio, controls, cases = (np.asarray(table[n], dtype=np.float64) for n in ("odds_ratio", "controls", "cases"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(1 / controls + 1 / cases + 1 / controls[MIDDLE].sum() + 1 / cases[MIDDLE].sum())
+    low, high = ratio * np.exp(-NORMAL_95 * error), ratio * np.exp(NORMAL_95 * error)
+    at, middle = np.arange(1, TENTHS + 1), np.isin(np.arange(TENTHS), np.arange(TENTHS)[MIDDLE])
+    axes.vlines(at[~middle], low[~middle], high[~middle], color="C0", linewidth=1.4)
+    axes.plot(at[~middle], ratio[~middle], "o", color="C0", markersize=6)
+    axes.plot(at[middle], ratio[middle], "o", color="C0", markersize=6, markerfacecolor="none")
+    axes.axhline(1.0, color="C2", linewidth=1, linestyle=(0, (3, 2)))
+    if np.isfinite(ratio).any():
+        axes.set_yscale("log")
+        axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    axes.set_xticks(at)
     axes.set_xlabel("tenth of the score")
-    axes.set_ylabel("odds ratio to the middle fifth")
+    axes.set_ylabel("odds ratio")
+    if not np.isfinite(ratio).any():
+        return "Odds ratios by tenth of the score: there are none, or they are withheld."
     return (
         f"Odds ratios by tenth of the score; the area under the curve is {float(answer.facts['area']):.3f}, the odds "
         f"ratio of a standard deviation {float(answer.facts['odds_ratio_per_standard_deviation']):.2f}."

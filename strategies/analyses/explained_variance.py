@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,3 +168,23 @@ def _explained(correlation: NDArray[np.float64], predictors: int) -> float:
         return 0.0
     c = correlation[:predictors, -1]
     return float(c @ np.linalg.solve(correlation[:predictors, :predictors], c))
+
+
+def draw_explained(answer: Answer, axes: Any) -> str:
+    """Draw R2 of the covariates alone and with the score; returns the figure in words."""
+    values = [float(answer.facts[name]) for name in ("r2_covariates", "r2")]
+    shown = np.nan_to_num(values)
+    axes.barh([1, 0], shown, height=0.5, color=["C2", "C0"])
+    widest = max(float(shown.max()), 1e-4)
+    for at, value in zip((1, 0), values, strict=True):
+        text = f" {value:.4f}" if math.isfinite(value) else " withheld"
+        axes.text(float(np.nan_to_num(value)), at, text, va="center")
+    axes.set_yticks([1, 0], ["covariates", "with the score"])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.35 * widest)
+    axes.set_ylim(-0.6, 1.6)
+    axes.xaxis.get_major_locator().set_params(nbins=4)
+    axes.set_xlabel("R²")
+    if not np.isfinite(values).all():
+        return f"R² of {answer.facts['trait']}: withheld, of the covariates alone and with the score."
+    return f"R² of {answer.facts['trait']}: {values[0]:.4f} of the covariates alone, {values[1]:.4f} with the score."

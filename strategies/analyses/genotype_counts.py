@@ -308,3 +308,29 @@ def draw_hardy_weinberg(answer: Answer, axes: Any) -> str:
     axes.set_ylabel("observed −log₁₀ p")
     least = f"; the smallest is {p[0]:.2g}" if len(p) else ""
     return f"Observed against expected Hardy-Weinberg p values of {len(p):,} variants{least}."
+
+
+def draw_groups(answer: Answer, axes: Any) -> str:
+    """Draw how far each group's frequencies lie from everybody's: a box for half of the variants, a line for nine of
+    ten; returns the figure in words."""
+    table = answer.tables["populations"]
+    whole = np.asarray(answer.tables["frequencies"]["frequency"], dtype=np.float64)
+    labels = list(dict.fromkeys(table["population"]))
+    away = np.asarray(table["frequency"], dtype=np.float64).reshape(len(labels), -1) - whole
+    told = []
+    for at, (label, differences) in enumerate(zip(labels, away, strict=True)):
+        shown = differences[np.isfinite(differences)]
+        if not len(shown):
+            axes.text(0.5, at, "none shown", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            continue
+        low, quarter, middle, three, high = np.quantile(shown, [0.05, 0.25, 0.5, 0.75, 0.95])
+        axes.hlines(at, low, high, color="C0", linewidth=2)
+        axes.barh(at, three - quarter, left=quarter, height=0.5, facecolor=("C0", 0.5), edgecolor="C0", linewidth=1.6)
+        axes.vlines(middle, at - 0.25, at + 0.25, color="C1", linewidth=2)
+        told.append(f"{label} from {low:+.3f} to {high:+.3f}")
+    axes.axvline(0, color="C2", linewidth=1, linestyle=(0, (3, 2)))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel("frequency less everybody's")
+    return f"Differences of each group's allele frequencies from everybody's, nine of ten variants: {', '.join(told)}."

@@ -442,13 +442,14 @@ def draw_decay(answer: Answer, axes: Any) -> str:
     squared, distance = np.asarray(table["r2"], dtype=np.float64), np.asarray(table["distance"]) / 1000
     shown = np.isfinite(squared)
     squared, distance = squared[shown], distance[shown]
-    axes.scatter(distance, squared, s=4, color="C2", alpha=0.3, linewidths=0, rasterized=True)
+    faint = min(0.3, max(0.03, 2000 / max(len(squared), 1)))  # the mean is seen through ever so many
+    axes.scatter(distance, squared, s=4, color="C2", alpha=faint, linewidths=0, rasterized=True)
     edges = np.linspace(0, max(float(distance.max(initial=0)), 1e-3), 26)
     inside = np.clip(np.digitize(distance, edges) - 1, 0, 24)
     number = np.bincount(inside, minlength=25)
     mean = np.bincount(inside, squared, minlength=25) / np.maximum(number, 1)
-    axes.plot(((edges[1:] + edges[:-1]) / 2)[number > 0], mean[number > 0], color="C1", linewidth=2)
-    axes.set_ylim(0, 1)
+    axes.plot(((edges[1:] + edges[:-1]) / 2)[number > 0], mean[number > 0], color="C0", linewidth=2.4)
+    axes.set_ylim(0, 1.02)
     axes.set_xlabel("distance (thousand base pairs)")
     axes.set_ylabel("r²")
     strong = int((squared >= 0.8).sum())

@@ -357,22 +357,24 @@ def _standardised(
     return out
 
 
-def draw_forest(answer: Answer, by_site: Mapping[str, Answer], trait: str, axes: Any) -> str:
-    """Draw each site's estimate of the variant with the smallest p, and the two combined; returns it in words."""
+def draw_forest(answer: Answer, by_site: Mapping[str, Answer], trait: str, row: int, axes: Any) -> str:
+    """Draw each site's estimate of a variant (squares), and the two combined (diamonds); returns it in words."""
     table = answer.tables[trait]
-    p = np.asarray(table["p_value"], dtype=np.float64)
-    if not np.isfinite(p).any():
-        return "Forest plot without a variant: fewer than two sites have an estimate of any."
-    row = int(np.nanargmin(p))
-    lines = [(site, one.tables[trait], "beta", "standard_error", "C0") for site, one in by_site.items()]
-    lines += [("fixed", table, "beta", "standard_error", "C1")]
-    lines += [("random", table, "beta_random", "standard_error_random", "C1")]
-    for at, (_, own, estimate, error, colour) in enumerate(lines):
-        middle, half = (float(np.asarray(own[name])[row]) for name in (estimate, error))
+    lines = [(site, one.tables[trait], "beta", "standard_error") for site, one in by_site.items()]
+    lines += [("fixed", table, "beta", "standard_error")]
+    lines += [("random", table, "beta_random", "standard_error_random")]
+    for at, (name, own, estimate, error) in enumerate(lines):
+        middle, half = (float(np.asarray(own[column])[row]) for column in (estimate, error))
+        colour, marker = ("C0", "s") if name in by_site else ("C1", "D")
+        if not math.isfinite(middle):
+            axes.text(0.5, at, "none", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            continue
         axes.hlines(at, middle - NORMAL_95 * half, middle + NORMAL_95 * half, color=colour, linewidth=1.6)
-        axes.plot([middle], [at], "D" if colour == "C1" else "s", color=colour, markersize=6)
+        axes.plot([middle], [at], marker, color=colour, markersize=6)
     axes.axvline(0, color="C2", linewidth=1, linestyle=(0, (3, 2)))
+    axes.axhline(len(by_site) - 0.5, color="C2", linewidth=0.6)
     axes.set_yticks(range(len(lines)), [name for name, *_ in lines])
+    axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("beta, 95 % interval")
     name = f"{table['chromosome'][row]}:{int(np.asarray(table['position'])[row])}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.errors import GenosumError
+from strategies.evidence import draw_along, name_highest
 from strategies.privacy import Regime
 from strategies.products import FEW, SMALL
 from strategies.projection import MOST_WEIGHT, Projection
@@ -269,4 +270,28 @@ def _weighted(centre: NDArray[np.float64], weights: NDArray[np.float64], shift: 
     inside = centre >= 0
     return Projection(
         ("score",), np.where(inside, weights, 0.0)[:, None], np.where(inside, centre, 0.0), np.array([shift])
+    )
+
+
+def expected_parts(answer: Answer) -> NDArray[np.float64]:
+    """(M,) part of the score's variance that each variant would have if all were independent and in Hardy-Weinberg
+    proportions; NaN where a variant is not in the score."""
+    table = answer.tables["variants"]
+    weight, frequency = (np.asarray(table[name], dtype=np.float64) for name in ("weight", "frequency"))
+    spread = weight**2 * 2 * frequency * (1 - frequency)
+    return np.asarray(spread / max(float(np.nansum(spread)), 1e-300))
+
+
+def draw_contributions(answer: Answer, axes: Any) -> str:
+    """Draw the expected part of each variant along the genome; returns the figure in words."""
+    table, part = answer.tables["variants"], 100 * expected_parts(answer)
+    place = draw_along(table, part, axes)
+    axes.set_ylim(0, None)
+    axes.set_ylabel("% of the variance")
+    name = name_highest(table, part, place, axes)
+    if not name:
+        return "Contributions of variants to the score: there are none."
+    return (
+        f"Parts of {int(np.isfinite(part).sum()):,} variants in the score's variance along the genome: the largest, "
+        f"{name}, has {np.nanmax(part):.1f} %."
     )

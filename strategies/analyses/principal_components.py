@@ -39,6 +39,7 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort
+from strategies.evidence import draw_along, name_highest
 from strategies.privacy import Regime
 from strategies.products import ALLELE_BITS, FEW, SMALL, Centring, centring, counted, counts_leave, grid, rare
 from strategies.projection import Projection
@@ -285,9 +286,32 @@ def _ritz(
 def draw_scree(answer: Answer, axes: Any) -> str:
     """Draw the eigenvalues; returns the figure in words."""
     values = [float(v) for name, v in answer.facts.items() if name.startswith("eigenvalue_")]
-    axes.bar(range(1, len(values) + 1), values, color="C0")
+    at = np.arange(1, len(values) + 1)
+    axes.plot(at, values, color="C0", linewidth=1.6, marker="o", markersize=5)
+    axes.set_ylim(0, None)
+    axes.margins(x=0.05)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("component")
     axes.set_ylabel("eigenvalue / variants")
-    axes.set_xticks(range(1, len(values) + 1))
-    shown = ", ".join(f"{v:.3g}" for v in values[:5])
+    shown = ", ".join(f"{v:.3g}" for v in values[:5] if math.isfinite(v))
+    if not shown:
+        return "Eigenvalues of principal components: there are none."
     return f"Eigenvalues of {len(values)} principal components, relative to the number of variants: {shown} and so on."
+
+
+def draw_loadings(answer: Answer, column: str, axes: Any) -> str:
+    """Draw each variant's part of a component along the genome, as a multiple of an even part; returns it in words."""
+    table = answer.tables["loadings"]
+    part = np.asarray(table[column], dtype=np.float64) ** 2
+    used = int(np.isfinite(part).sum())
+    place = draw_along(table, part * used, axes)
+    axes.set_ylim(0, None)
+    axes.set_ylabel("part, 1 if all had the same")
+    name = name_highest(table, part * used, place, axes)
+    if not name:
+        return f"Loadings of {column}: there are none."
+    few = int((np.sort(part[np.isfinite(part)])[::-1].cumsum() < 0.5).sum()) + 1
+    return (
+        f"Parts of {used:,} variants in {column} along the genome: the largest, {name}, is "
+        f"{np.nanmax(part) * used:.1f} times an even part; {few:,} variants make up half of the component."
+    )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ from strategies.analysis import (
 )
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
+from strategies.evidence import draw_along
 from strategies.kernel_tests import burden, skat, skat_o
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
@@ -427,8 +428,14 @@ class RareVariants:
         def among(role: float) -> NDArray[np.int64]:
             return np.array([np.count_nonzero(roles[list(gene.members)] == role) for gene in found], dtype=np.int64)
 
+        def place(gene: Gene) -> list[int]:
+            return [panel.variants[j].position for j in gene.members]
+
         table: dict[str, Column] = {
             "gene": tuple(gene.name for gene in found),
+            "chromosome": tuple(panel.variants[gene.members[0]].chromosome for gene in found),
+            "first_position": np.array([min(place(gene)) for gene in found], dtype=np.int64),
+            "last_position": np.array([max(place(gene)) for gene in found], dtype=np.int64),
             "variants": np.array([len(gene.members) for gene in found], dtype=np.int64),
             "alone": among(ALONE),
             "collapsed": among(COLLAPSED),
@@ -461,3 +468,29 @@ def _copies(genotypes: Genotypes, rows: list[int]) -> NDArray[np.uint8]:
 def _beta_weights(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
     """The density of Beta(1, 25) [1, section Material and Methods]."""
     return 25 * (1 - frequency) ** 24
+
+
+def draw_genes(answer: Answer, axes: Any) -> str:
+    """Draw each gene's -log10 p of SKAT-O along the genome, and name the highest; returns the figure in words."""
+    table = answer.tables["genes"]
+    p = np.asarray(table["skat_o_p"], dtype=np.float64)
+    shown, middle = np.isfinite(p), (np.asarray(table["first_position"]) + np.asarray(table["last_position"])) / 2
+    evidence = np.where(shown, -np.log10(np.maximum(p, np.finfo(np.float64).tiny)), np.nan)
+    place = draw_along({"chromosome": table["chromosome"], "position": middle}, evidence, axes)
+    axes.set_ylabel("−log₁₀ p (SKAT-O)")
+    if not shown.any():
+        return "Genes along the genome, without a point: none was tested."
+    level = -math.log10(0.05 / int(shown.sum()))
+    axes.axhline(level, color="C1", linewidth=1, linestyle=(0, (5, 3)))
+    axes.set_ylim(0, 1.12 * max(float(np.nanmax(evidence)), level))
+    top = int(np.nanargmax(evidence))
+    left = place[top] > (place.min() + place.max()) / 2
+    shift, side = (-6, "right") if left else (6, "left")
+    axes.annotate(
+        table["gene"][top], (place[top], evidence[top]), xytext=(shift, 2), textcoords="offset points", ha=side
+    )
+    passing = int((evidence > level).sum())
+    return (
+        f"{int(shown.sum()):,} genes along the genome: {passing} lie beyond the dashed line at {level:.1f}; "
+        f"{table['gene'][top]} is highest, at −log₁₀ p = {evidence[top]:.1f}."
+    )

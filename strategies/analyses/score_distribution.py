@@ -9,6 +9,7 @@ group's number of people is small, its mean and deviation are withheld, too.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -168,21 +169,66 @@ def _told(people: NDArray[np.int64]) -> float:
     return math.nan if people == WITHHELD else int(people)
 
 
-def draw_distribution(answer: Answer, axes: Any) -> str:
-    """Draw the share of people in each bin, group by group; returns the figure in words."""
-    table = answer.tables["distribution"]
-    people, low = np.asarray(table["people"], dtype=np.float64), np.asarray(table["low"])
-    name = next(iter(table))
-    groups = np.asarray(table[name]) if name != "low" else np.zeros(len(low))
-    for number, group in enumerate(np.unique(groups)):
-        rows = groups == group
-        share = people[rows] / np.nansum(people[rows])
-        label = f"{name} {group:g}" if name != "low" else None
-        axes.stairs(
-            np.nan_to_num(share), [*low[rows], np.asarray(table["high"])[rows][-1]], color=f"C{number}", label=label
-        )
-    if name != "low":
-        axes.legend(frameon=False)
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """One group's or one site's histogram.
+
+    Attributes:
+        name: what it is of.
+        edges: (B + 1,) of the bins.
+        people: people in all; NaN where withheld.
+        counts: (B,) people in each bin; NaN where withheld.
+        mean, deviation: NaN where withheld.
+    """
+
+    name: str
+    edges: NDArray[np.float64]
+    people: float
+    counts: NDArray[np.float64]
+    mean: float
+    deviation: float
+
+    @property
+    def withheld(self) -> int:
+        return int(np.isnan(self.counts).sum())
+
+
+def distributions(answer: Answer, by_site: Mapping[str, Answer]) -> tuple[Distribution, ...]:
+    """The histograms of an answer over all sites, or of each site's, group by group."""
+    out = []
+    for site, one in (by_site or {"": answer}).items():
+        table, facts = one.tables["distribution"], one.facts
+        column = next(iter(table))
+        codes = np.asarray(table[column]) if column != "low" else np.zeros(len(np.asarray(table["low"])))
+        for code in np.unique(codes):
+            rows = codes == code
+            suffix, label = ("", "everybody") if column == "low" else (f"_{column}_{code:g}", f"{column} {code:g}")
+            low, high, counts = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("low", "high", "people"))
+            numbers = [float(facts[f"{name}{suffix}"]) for name in ("people", "mean", "standard_deviation")]
+            name = " ".join(filter(None, (site, "" if site and column == "low" else label)))
+            out.append(Distribution(name, np.append(low, high[-1]), numbers[0], counts, *numbers[1:]))
+    return tuple(out)
+
+
+def draw_distributions(found: Sequence[Distribution], axes: Any) -> str:
+    """Draw each histogram as shares of its people in a row of its own, with its mean; returns the figure in words."""
+    shares = [one.counts / (one.people if one.people > 0 else np.nan) for one in found]
+    tallest = max((float(np.nanmax(s)) for s in shares if np.isfinite(s).any()), default=1.0)
+    for row, (one, share) in enumerate(zip(found, shares, strict=True)):
+        base, middle = -float(row), (one.edges[1:] + one.edges[:-1]) / 2
+        height = base + 0.85 * np.nan_to_num(share) / tallest
+        axes.stairs(height, one.edges, baseline=base, fill=True, color="C0", alpha=0.35)
+        axes.stairs(height, one.edges, baseline=base, color="C0", linewidth=1.2)
+        hidden = np.isnan(one.counts)
+        axes.plot(middle[hidden], np.full(int(hidden.sum()), base + 0.06), "x", color="C1", markersize=4)
+        if np.isfinite(one.mean):
+            axes.plot([one.mean, one.mean], [base - 0.1, base + 0.02], color="C1", linewidth=2.4)
+    axes.set_yticks(-np.arange(len(found)), [one.name for one in found])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-len(found) + 0.8, 0.95)
     axes.set_xlabel("score")
-    axes.set_ylabel("share of people")
-    return f"Distribution of a score over {answer.facts['people']:,} people; {answer.withheld} bins are withheld."
+    told = ", ".join(f"{one.name} {one.mean:.2f}" for one in found if np.isfinite(one.mean))
+    return (
+        f"Histograms of a score, {len(found)} in rows below one another; means: {told or 'withheld'}; "
+        f"{sum(one.withheld for one in found)} bins are withheld."
+    )

@@ -1,0 +1,63 @@
+"""What the report says of each kind of answer: a function of the result, for every analysis of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fl_server.conduct import Result
+from fl_server.results.section import Section
+from fl_server.results.sections import (
+    associations,
+    components,
+    frequencies,
+    genes,
+    linkage,
+    matches,
+    meta_analyses,
+    models,
+    scores,
+    whole_genome,
+)
+from strategies.analyses.allele_frequency import NoisedFrequency
+from strategies.analyses.association import LinearAssociation
+from strategies.analyses.discrimination import Discrimination
+from strategies.analyses.explained_variance import ExplainedVariance
+from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.linkage import LinkageDisequilibrium
+from strategies.analyses.logistic_association import LogisticAssociation
+from strategies.analyses.match_rates import MatchRates
+from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.panel_matching import PanelMatching
+from strategies.analyses.polygenic_score import PolygenicScore
+from strategies.analyses.principal_components import PrincipalComponents
+from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.whole_genome_regression import WholeGenomeRegression
+from strategies.analysis import Analysis
+from strategies.learning.train import PrivateTraining
+from strategies.privacy import Regime
+
+
+def _key(page: type[Analysis]) -> tuple[str, Regime]:
+    return page.analysis, page.regime
+
+
+SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
+    _key(GenotypeCounts): frequencies.counted,
+    _key(NoisedFrequency): frequencies.noised,
+    _key(PanelMatching): matches.counted,
+    _key(MatchRates): matches.by_site,
+    _key(LinearAssociation): associations.linear,
+    _key(LogisticAssociation): associations.binary,
+    _key(MetaAnalysis): meta_analyses.combined,
+    _key(PrincipalComponents): components.components,
+    _key(WholeGenomeRegression): whole_genome.regression,
+    _key(LinkageDisequilibrium): linkage.linked,
+    _key(PolygenicScore): scores.score,
+    _key(ScoreDistribution): scores.distribution,
+    _key(ExplainedVariance): scores.explained,
+    _key(Discrimination): scores.told_apart,
+    _key(RareVariants): genes.tested,
+    _key(PrivateTraining): models.trained,
+}
+"""The section of each analysis and regime; `tests/references/test_report.py` asks for one of every page."""

@@ -1,0 +1,53 @@
+"""A trained model in the report."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from fl_server.conduct import Result
+from fl_server.results.figures import Figure, figure
+from fl_server.results.section import Section, Table
+from fl_server.results.words import NONE, between, count, fixed, number
+from strategies.learning.train import draw_roc, draw_training
+
+
+def trained(result: Result) -> Section:
+    """A model that was trained privately."""
+    answer, name, facts = result.answer, result.question.name, result.answer.facts
+    area, low, high = (number(facts, key) for key in ("auc", "auc_low_95", "auc_high_95"))
+    single = number(facts, "simulation_only_best_variant_auc")
+    which = f" ({facts['simulation_only_best_variant']})" if "simulation_only_best_variant" in facts else ""
+    rows = [
+        ("area under the ROC curve (AUC), held out", f"{fixed(area, 3)} ({between(low, high, 3)})"),
+        ("standard deviation of the noise in it", fixed(number(facts, "auc_noise_sd"), 3)),
+    ]
+    if math.isfinite(single):
+        rows.append((f"beside it: the best single variant{which}, AUC", fixed(single, 3)))
+    share = facts.get("training_share")
+    held_out = [number(facts, key) for key in ("held_out_with_label", "held_out_without_label")]
+    rows += [
+        ("held-out share of each site's people", NONE if share is None else f"{100 * (1 - float(share)):g} %"),
+        ("held-out people with and without the label, noised", " and ".join(map(count, held_out))),
+        ("model", str(facts.get("model", NONE))),
+        ("parameters", count(facts.get("parameters"))),
+        ("training rounds", count(facts.get("training_rounds"))),
+    ]
+    figures: tuple[Figure, ...] = ()
+    if "roc" in answer.tables and "training" in answer.tables:
+        figures = (
+            figure(f"{name}-roc", "ROC curve on the people held out, from noised counts.", partial(draw_roc, answer)),
+            figure(
+                f"{name}-training",
+                "Training curve: where it comes down to the dashed noise, nothing is left to learn.",
+                partial(draw_training, answer),
+            ),
+        )
+    label = facts.get("label", "the label")
+    interval = f"95 % interval {between(low, high, 2)}"
+    lead = f"A model that predicts {label} reaches an AUC of {fixed(area, 2)} ({interval}) on people it has not seen"
+    lead += f"; the best single variant alone reaches {fixed(single, 2)}." if math.isfinite(single) else "."
+    if not math.isfinite(area):
+        lead = f"A model that predicts {label}; its AUC cannot be told from the noise."
+    table = Table("The model in short; its card lies beside the parameters", ("", "value"), tuple(rows), (False, True))
+    return Section(f"Prediction of {label}", lead, figures, (table,))
