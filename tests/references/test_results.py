@@ -21,7 +21,7 @@ import fl_server.results
 from fl_server.conduct import Result, Statement
 from fl_server.results import gwas_ssf
 from fl_server.results.attack import MeasuredAttack
-from fl_server.results.report import power
+from fl_server.results.words import power
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -497,14 +497,15 @@ def test_the_page_links_the_files_of_every_answer(page, folder):
 
 def test_every_figure_is_there_in_words_too(page):
     drawings = [attributes for tag, attributes in Page(page).tags if tag == "svg"]
-    assert len(drawings) == 9  # spectrum, Hardy-Weinberg, intervals twice, Manhattan twice, QQ, ROC, training
+    # Spectrum, Hardy-Weinberg, groups twice, intervals twice, Manhattan twice, QQ, ROC, training.
+    assert len(drawings) == 11
     for attributes in drawings:
         assert attributes["role"] == "img"
         assert len(attributes["aria-label"]) > 40
     assert (
         sum(tag == "figure" for tag, _ in Page(page).tags)
         == sum(tag == "figcaption" for tag, _ in Page(page).tags)
-        == 7
+        == 8
     )
     assert len(re.findall(r"<table", page)) == len(re.findall(r"<caption", page))
     identifiers = [attributes["id"] for _, attributes in Page(page).tags if attributes.get("id")]

@@ -1,0 +1,180 @@
+"""What a researcher sees: a section with figures for every analysis, in a browser, whatever is withheld."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fl_server.results
+from fl_server.conduct import Result, Statement
+from fl_server.results.sections import SECTIONS
+from simulations.populations import write_bed
+from strategies.analyses.association import LinearAssociation
+from strategies.analyses.discrimination import Discrimination
+from strategies.analyses.explained_variance import ExplainedVariance
+from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.linkage import LinkageDisequilibrium
+from strategies.analyses.logistic_association import LogisticAssociation
+from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
+from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.panel_matching import PanelMatching
+from strategies.analyses.polygenic_score import PolygenicScore
+from strategies.analyses.principal_components import PrincipalComponents
+from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.whole_genome_regression import WholeGenomeRegression
+from strategies.analysis import Analysis, Answer, Combining, Frame, Total
+from strategies.catalogue import CATALOGUE
+from strategies.privacy import Regime
+from strategies.study import Question
+from strategies.variants import Panel, Variant
+from tests.browser import drawn, needs_chromium
+from tests.conftest import in_memory
+from tests.laws.zoo import RANGES, add, begun, cohort, first, panel
+from tests.tiny import NAMES, PANEL, Tiny, genotypes, people_of, study, write_site, write_sites
+
+HALF = len(PANEL) // 2
+WHOLE = Panel(
+    "GRCh37",
+    tuple(
+        v._replace(chromosome="21" if j < HALF else "22", weight=0.1 * (j % 7) - 0.2, genes=(f"gene{j // 10}",))
+        for j, v in enumerate(PANEL.variants)
+    ),
+    states=frozenset({"WEIGHT", "GENE"}),
+)
+LONG = Panel("GRCh37", WHOLE.variants + tuple(Variant("20", 1 + j, ".", "A", "G") for j in range(LEAST_VARIANTS - 50)))
+QUESTIONS = (
+    Question("matches", PanelMatching("panel")),
+    Question("rates", MatchRates("long"), by_site=True),
+    Question("sexes", GenotypeCounts("panel", by="sex")),
+    Question("pca", PrincipalComponents("panel", components=2, iterations=3)),
+    Question("scan", LinearAssociation("panel", ("trait",), ("sex",), minimum_minor_alleles=1, minimum_missing=1)),
+    Question("cases", LogisticAssociation("panel", "high", ("sex",), second_stage=0.3)),
+    Question("heritability", WholeGenomeRegression("panel", ("trait",), ("sex",), ("21", "22"))),
+    Question("countries", MetaAnalysis("panel", ("trait",), ("sex",)), by_site=True),
+    Question("clumps", LinkageDisequilibrium("panel", clump="scan", index_p=0.3, member_p=0.6)),
+    Question("score", PolygenicScore("panel")),
+    Question("by_country", ScoreDistribution("score.score", bins=10), by_site=True),
+    Question("explained", ExplainedVariance("score.score", "trait", ("sex",))),
+    Question("told", Discrimination("score.score", "high")),
+    Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The answers of every exact analysis, asked of four sites of 30 people."""
+    out = tmp_path_factory.mktemp("report") / "out"
+    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG})
+    with in_memory() as here:
+        for site in NAMES:
+            write_site(here / "data", site)
+            write_bed(here / "data" / site / "genotypes", WHOLE, genotypes(site), people_of(site))
+        tiny = Tiny.of(write_sites(here / "data", by_site=["private", "exact"]), here / "nodes")
+        try:
+            results = tiny.conductor(asked, here / "run").run()
+        finally:
+            tiny.close()
+    fl_server.results.write(asked, tiny.federation, results, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_exact_analysis_is_asked_and_every_one_has_a_section() -> None:
+    pages = {(page.analysis, page.regime) for page in CATALOGUE}
+    assert pages == set(SECTIONS)
+    asked = {(q.analysis.analysis, q.regime) for q in QUESTIONS}
+    assert asked == {page for page in pages if page[1] is Regime.EXACT}, "the demo asks the private ones"
+
+
+def test_the_report_of_every_analysis_shows_every_plot_in_a_browser(page: str, tmp_path: Path) -> None:
+    needs_chromium()
+    seen = drawn(page, tmp_path)
+    assert {name.partition("-")[0] for name in seen} == {question.name for question in QUESTIONS}
+    chosen = ("pca", "cases", "heritability", "sexes", "countries", "rare")
+    assert {name for name in seen if name.startswith(chosen)} == {
+        "pca-scree", "pca-pc1-loadings", "pca-pc2-loadings", "cases-high-manhattan", "cases-high-quantiles",
+        "heritability-trait-offsets", "sexes-spectrum", "sexes-hardy-weinberg", "sexes-groups",
+        "countries-trait-manhattan", "countries-trait-quantiles", "countries-trait-forest-1",
+        "countries-trait-forest-2", "rare-genes",
+    }  # fmt: skip
+    assert [name for name, pixels in seen.items() if pixels <= 15] == []
+
+
+def test_every_figure_says_on_which_terms_and_in_words(page: str) -> None:
+    figures = re.findall(r'<figure id="([\w-]+)".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
+    for _, caption in figures:
+        assert re.search(r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$", caption), caption
+    words = [unescape(label) for label in re.findall(r'<svg role="img" aria-label="([^"]*)"', page)]
+    assert len(words) >= len(figures) > 20
+    assert all(len(label) > 40 for label in words)
+    assert "<script" not in page
+    assert not re.search(r"\bnan\b", re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.DOTALL))
+
+
+def test_the_report_says_what_was_found(page: str) -> None:
+    articles = dict(re.findall(r'<article aria-labelledby="answer-([\w-]+)">(.*?)</article>', page, re.DOTALL))
+    for name, words in {
+        "matches": ("found at every site", "of 50"),
+        "rates": ("rounded to 1 %", "LONG"),
+        "sexes": ("Groups of sex",),
+        "pca": ("pca.pc2", "so there is no plot of people"),
+        "cases": ("firth approximate", "the test that each p is of"),
+        "heritability": ("ridge λ", "heritability.trait_chr21 to heritability.trait_chr22"),
+        "countries": ("I²", "p of Q", "CY"),
+        "clumps": ("index variant", "r² of at least 0.8"),
+        "score": ("later exact questions name it score.score",),
+        "by_country": ("bins withheld", "DK"),
+        "explained": ("incremental",),
+        "told": ("odds ratio per standard deviation", "Tenths of the score"),
+        "rare": ("SKAT-O", "gene2"),
+    }.items():
+        assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name
+
+
+STATEMENT = Statement(
+    Regime.EXACT,
+    ("a", "b", "c"),
+    {},
+    20,
+    20,
+    3,
+    {},
+    1,
+    0.0,
+    dict.fromkeys("abc", 1),
+    {},
+    dict.fromkeys("abc", 1),
+    (),
+    1.0,
+)
+
+
+@pytest.mark.parametrize("kind", [p for p in CATALOGUE if p.regime is Regime.EXACT], ids=lambda p: p.__name__)
+def test_a_section_stands_where_everything_is_withheld(kind: type[Analysis]) -> None:
+    frame, parts = Frame(panel(23), RANGES), [cohort(5, 23, seed) for seed in range(3)]
+    changes: list[dict[str, Any]] = [{"by": "high"}] if kind is GenotypeCounts else [{}]
+    if kind is LinkageDisequilibrium:
+        changes.append({"clump": "scan"})
+    for change in changes:
+        asked = begun(first(kind, change), frame)
+        own = [asked.summarise(part, frame) for part in parts]
+        answer = asked.conclude(Total(add(own), ("a", "b", "c"), {}, 20), frame)
+        by_site = {s: asked.conclude(Total(o, (s,), {}, 20), frame) for s, o in zip("abc", own, strict=True)}
+        assert isinstance(answer, Answer)
+        apart = asked.by_site and kind is not GenotypeCounts
+        if apart:
+            answer = asked.combine(by_site, frame) if isinstance(asked, Combining) else Answer({}, {}, 3)
+        result = Result(Question("asked", asked, by_site=apart), answer, by_site if apart else {}, STATEMENT)
+        section = SECTIONS[kind.analysis, Regime.EXACT](result)
+        assert not re.search(r"\bnan\b", str([section.lead, section.tables, section.beside])), section
+        for drawn_one in section.figures:
+            assert not re.search(r"\bnan\b", drawn_one.alt), drawn_one.alt
