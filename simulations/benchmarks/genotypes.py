@@ -63,6 +63,13 @@ def _linear(traits: int) -> Callable[[Countries], dict[str, Any]]:
     }  # fmt: skip
 
 
+def _binary(data: Countries) -> dict[str, Any]:
+    return {
+        "analysis": "association_binary", "regime": "exact",
+        "trait": data.binary[0], "covariates": list(data.covariates), "second_stage": 1e-3,
+    }  # fmt: skip
+
+
 def _glm(traits: str) -> Callable[[Countries], Sequence[str]]:
     return lambda data: (
         "--glm", "hide-covar", "--covar-variance-standardize",
@@ -73,6 +80,14 @@ def _glm(traits: str) -> Callable[[Countries], Sequence[str]]:
 ROWS = (
     Row("linear-1", 0.35, demes, _linear(1), _glm("trait.txt")),
     Row("linear-20", 0.12, demes, _linear(20), _glm("traits.txt")),
+    Row("binary", 0.3, demes, _binary, _glm("cases.txt")),
+    Row(
+        "pca",
+        0.6,
+        demes,
+        lambda _: {"analysis": "pca", "regime": "exact", "components": 10},
+        lambda _: ("--pca", "approx", "10"),
+    ),
     Row(
         "counts",
         0.5,

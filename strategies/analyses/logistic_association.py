@@ -66,7 +66,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
-from strategies.likelihood import Columns, Grid, Reach
+from strategies.likelihood import Grid, Reach, Sample
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -314,39 +314,31 @@ class LogisticAssociation:
                 "genotypes": cells[:, 1:],
                 "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
             }
-        x = np.ones((len(unit), 1 + unit.shape[1]))
-        x[:, 1:] = (unit - np.array(self.centre)) / np.array(self.scale)
-        null = np.array(self.null)
+        across = np.ones((1 + unit.shape[1], len(unit)))
+        across[1:] = ((unit - np.array(self.centre)) / np.array(self.scale)).T
+        sample = Sample.of(across, cases, np.array(self.null))
         if self.stage is Stage.HITS:
             assert cohort.genotypes is not None
-            here, odds = self._here(frame), likelihood.log_odds(x, null)
+            here = self._here(frame)
             rows = np.arange(len(here)) if frame.places is not None else self.hits[here] - frame.start
             own = {name: f for name, f in fields.items() if name != "people"}
-            return {"people": people, **self._models()[here].sums(cohort.genotypes, rows, inside, x, cases, odds, own)}
-        even, none = np.zeros(len(x)), np.zeros(0)
-        model = Columns.of(np.ones(len(x)), x[:, 1:], Grid(self._bits))
-        score, information, gain = model.terms(cases, even, even, null, Grid(self._bits), none, none[None, :0])
-        sums: Summary = {"people": people, "score": score, "information": information, "likelihood": np.array(gain)}
+            return {"people": people, **self._models()[here].sums(cohort.genotypes, rows, inside, sample, own)}
+        score, information, gain = sample.terms(self._bits)
+        sums: Summary = {"people": people, "score": score, "information": information, "likelihood": gain}
         if self.stage is Stage.NULL:
             return sums
-        return {**sums, **self._scores(cohort, frame, fields["scores"], inside, x, cases)}
+        return {**sums, **self._scores(cohort, frame, fields["scores"], inside, sample)}
 
     def _scores(
-        self,
-        cohort: Cohort,
-        frame: Frame,
-        grid: Field,
-        inside: NDArray[np.bool_],
-        x: Floats,
-        cases: NDArray[np.bool_],
+        self, cohort: Cohort, frame: Frame, grid: Field, inside: NDArray[np.bool_], sample: Sample
     ) -> Summary:
         assert cohort.genotypes is not None
         packed, mean = cohort.genotypes.packed, self._imputed(frame)
         on = np.flatnonzero(mean > 0)
-        residuals, weights = likelihood.weighed(likelihood.log_odds(x, np.array(self.null)), cases)
-        columns = np.zeros((len(cohort), 1 + x.shape[1]), dtype=np.int64)
+        residuals, weights = sample.weighed()
+        columns = np.zeros((len(cohort), 1 + len(sample.across)), dtype=np.int64)
         columns[inside, 0] = grid.integers(residuals)
-        columns[inside, 1:] = grid.integers(weights[:, None] * x)
+        columns[inside, 1:] = grid.integers((weights * sample.across).T)
         cells = kernels.counts(packed, len(cohort), inside)[on]
         sums = kernels.product(packed, on, cells, columns) + kernels.missing_imputed(packed, on, mean[on], columns)
         # A genotype's square is itself and, with two alleles, two more: the sum over those who have two is another
