@@ -211,9 +211,9 @@ class Models:
             copies -= self.mean
         across = sample.across[:0] if adjusted else sample.across
         covariates = sample.across if adjusted else sample.across[:0]
-        integers, base = terms.whole(np.ascontiguousarray(across.T), units[2]), null if adjusted else np.zeros_like(null)
+        integers, base = terms.whole(across, units[2]), null if adjusted else np.zeros_like(null)
         q = 1 + len(across)
-        products, inverses = np.zeros((len(self), q, 1 + integers.shape[1]), np.int64), symmetric(self.inverse)
+        products, inverses = np.zeros((len(self), q, q), dtype=np.int64), symmetric(self.inverse)
 
         def work(s: slice) -> None:
             column = packed, rows[s], people, copies[s], covariates, self.out[s]

@@ -113,8 +113,8 @@ class Sample:
         from strategies.kernels import terms  # noqa: PLC0415
 
         units, even, none = Grid(bits).units, np.zeros(len(self.null)), np.zeros(0)
-        integers, k = terms.whole(np.ascontiguousarray(self.across[1:].T), units[2]), len(self.across)
-        score, products = np.zeros(k, dtype=np.int64), np.zeros((k, 1 + integers.shape[1]), dtype=np.int64)
+        integers, k = terms.whole(self.across[1:], units[2]), len(self.across)
+        score, products = np.zeros(k, dtype=np.int64), np.zeros((k, k), dtype=np.int64)
         gain = terms.hit(
             self.across[0], self.across[1:], integers, self.cases, even, terms.levels(even), even, self.coefficients,
             none, none[None, :0], units, score, products,

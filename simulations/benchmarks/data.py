@@ -64,8 +64,8 @@ class Countries:
 def demes(people: Sequence[int] = (12_000, 4_992, 2_048, 960), variants: int = 30_000) -> Countries:
     """Four countries that split from one people 400 generations ago (msprime), with 1 % of the genotypes missing.
 
-    Covariates and traits depend on the country and on some hundred of the variants. The tenth of the people with the
-    most of the first trait are cases.
+    Covariates and traits depend on the country and on some hundred of the variants. Cases are the tenth of each
+    country's people with the most of the first trait.
     """
     sizes = dict(zip(COUNTRIES, people, strict=False))
     names = tuple(f"trait_{i:02d}" for i in range(20)), tuple(f"covariate_{i:02d}" for i in range(10))
@@ -85,8 +85,8 @@ def demes(people: Sequence[int] = (12_000, 4_992, 2_048, 960), variants: int = 3
     country = np.repeat(np.arange(len(people)), people)
     covariates, traits = _columns(causal, country, rng, len(names[1]), len(names[0]))
     table = dict(zip((*names[1], *names[0]), np.concatenate([covariates, traits], axis=1).T.round(6), strict=True))
-    first = table[made.traits[0]]
-    table["case"] = 1.0 * (first > np.quantile(first, 0.9))
+    parts = np.split(table[made.traits[0]], np.cumsum(people)[:-1])
+    table["case"] = np.concatenate([1.0 * (part > np.quantile(part, 0.9)) for part in parts])
     _describe(partial, made, _panel(positions), table)
     partial.rename(made.folder)
     return _permitted(made)

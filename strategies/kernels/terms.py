@@ -14,11 +14,8 @@ from strategies.kernels.compiled import compiled
 from strategies.likelihood import MOST_FACTOR
 from strategies.summary import MOST_CONTRIBUTION
 
-LANES = 8
-"""Columns are filled up to a multiple of this: 512 bits of integers."""
-
-PEOPLE_AT_A_TIME = 512
-"""Their numbers stay in the nearest cache."""
+PEOPLE_AT_A_TIME = 480
+"""Their numbers stay in the nearest cache; not a power of two, or arrays 4,096 bytes apart make loops three times slower."""
 
 _MOST = MOST_CONTRIBUTION
 
@@ -33,7 +30,8 @@ _LEAST = -700.0
 """exp of less is taken to be exp of this."""
 
 _FACTORIALS = tuple(1.0 / float(np.prod(np.arange(1.0, n + 1))) for n in range(14))
-_ODD = tuple(1.0 / n for n in range(1, 36, 2))
+_ODD = tuple(1.0 / n for n in range(1, 24, 2))
+_LOG_THREE_HALVES = 0.4054651081081644
 
 
 @compiled
@@ -64,14 +62,17 @@ def decays(odds: Any, out: Any) -> None:
 
 @compiled
 def softplus(odds: Any, decay: Any, out: Any) -> None:
-    """log(1 + exp(odds)), where `decay` is exp(-|odds|): log(1 + e) is 2 artanh of s = e / (2 + e), at most 1 / 3."""
+    """log(1 + exp(odds)), where `decay` is e = exp(-|odds|). With c = 1 or 3 / 2, log(1 + e) is log c + 2 artanh s of
+    s = (1 + e - c) / (1 + e + c), which is at most 1 / 5."""
     for i in range(len(odds)):
-        s = decay[i] / (2.0 + decay[i])
+        e = decay[i]
+        less = 0.5 if e > 0.5 else 0.0
+        s = (e - less) / (2.0 + less + e)
         z = s * s
-        series = _ODD[17]
-        for n in range(16, -1, -1):
+        series = _ODD[11]
+        for n in range(10, -1, -1):
             series = series * z + _ODD[n]
-        out[i] = max(odds[i], 0.0) + 2.0 * s * series
+        out[i] = max(odds[i], 0.0) + ((_LOG_THREE_HALVES if e > 0.5 else 0.0) + 2.0 * s * series)
 
 
 @compiled
@@ -84,13 +85,12 @@ def levels(odds: Any) -> Any:
 
 
 @compiled
-def whole(x: Any, unit: float) -> Any:
-    """(N, L) integers of (N, k) columns on a grid, filled up with zeros."""
-    people, k = x.shape
-    out = np.zeros((people, -(-k // LANES) * LANES), np.int64)
-    for i in range(people):
-        for j in range(k):
-            out[i, j] = _held(x[i, j] * unit, MOST_FACTOR)
+def whole(across: Any, unit: float) -> Any:
+    """Integers of (k, N) columns on a grid."""
+    out = np.empty(across.shape, np.int64)
+    for j in range(len(across)):
+        for i in range(across.shape[1]):
+            out[j, i] = _held(across[j, i] * unit, MOST_FACTOR)
     return out
 
 
@@ -142,21 +142,18 @@ def bend(odds: Any, cases: Any, residuals: Any, weights: Any) -> None:
 
 @compiled
 def _leverages(decay: Any, first: Any, across: Any, inverse: Any, start: int, out: Any) -> None:
-    """h = w x' A x of the people from `start`, with w of the log odds whose exp(-|odds|) is `decay`."""
+    """h = w x' A x of the people from `start`, A symmetric, with w of the log odds whose exp(-|odds|) is `decay`."""
     image = np.empty(len(out))
-    out[:] = 0.0
-    for a in range(len(inverse)):
+    for i in range(len(out)):
+        out[i] = inverse[0, 0] * first[start + i] * first[start + i]
+    for a in range(len(across)):
         for i in range(len(out)):
-            image[i] = inverse[0, a] * first[start + i]
-        for b in range(len(across)):
+            image[i] = 2.0 * inverse[0, a + 1] * first[start + i]
+        for b in range(a):
             for i in range(len(out)):
-                image[i] += inverse[b + 1, a] * across[b, start + i]
-        if a == 0:
-            for i in range(len(out)):
-                out[i] += image[i] * first[start + i]
-        else:
-            for i in range(len(out)):
-                out[i] += image[i] * across[a - 1, start + i]
+                image[i] += 2.0 * inverse[b + 1, a + 1] * across[b, start + i]
+        for i in range(len(out)):
+            out[i] += (image[i] + inverse[a + 1, a + 1] * across[a, start + i]) * across[a, start + i]
     for i in range(len(out)):
         e = decay[i]
         h = out[i] * (e / ((1.0 + e) * (1.0 + e)))
@@ -182,13 +179,13 @@ def _add_terms(
 
     Args:
         first, across: (N,) and (k, N) columns.
-        integers: (N, L) the latter by `whole`.
+        integers: (k, N) the latter by `whole`.
         residuals, weights: of the people from `start`.
         units: of scores, of weight times column, and of the column that it is multiplied by.
         scores: (1 + k,) added to.
-        products: (1 + k, 1 + L) added to, right above the diagonal.
+        products: (1 + k, 1 + k) added to, above the diagonal.
     """
-    people, (k, wide) = len(residuals), (len(across), integers.shape[1])
+    people, k = len(residuals), len(across)
     score, square = 0, 0
     for i in range(people):
         score += _held(residuals[i] * first[start + i] * units[0], _MOST)
@@ -202,11 +199,15 @@ def _add_terms(
             product += _held(weights[i] * first[start + i] * across[b, start + i] * units[0], _MOST)
         scores[b + 1] += score
         products[0, b + 1] += product
+    weighted = np.empty(people, np.int64)
     for a in range(k):
         for i in range(people):
-            weighted = _held(weights[i] * across[a, start + i] * units[1], MOST_FACTOR)
-            for b in range(wide):
-                products[a + 1, b + 1] += weighted * integers[start + i, b]
+            weighted[i] = _held(weights[i] * across[a, start + i] * units[1], MOST_FACTOR)
+        for b in range(a, k):
+            product = 0
+            for i in range(people):
+                product += weighted[i] * integers[b, start + i]
+            products[a + 1, b + 1] += product
 
 
 @compiled
@@ -238,7 +239,8 @@ def hit(
     total = 0
     for start in range(0, len(first), PEOPLE_AT_A_TIME):
         people = min(PEOPLE_AT_A_TIME, len(first) - start)
-        odds, decay, residuals, weights, other = np.empty((5, people))
+        odds, decay, residuals = np.empty(people), np.empty(people), np.empty(people)
+        weights, other, anchored = np.empty(people), np.empty(people), np.empty(people)
         _odds(base, first, across, at, start, odds)
         decays(odds, decay)
         _bend(odds, decay, cases[start : start + people], residuals, weights)
@@ -248,7 +250,6 @@ def hit(
             total += _held(gain * units[3], _MOST)
         if len(anchor):
             _odds(base, first, across, anchor, start, other)
-            anchored = np.empty(people)
             decays(other, anchored)
             _leverages(anchored, first, across, inverse, start, other)
             for i in range(people):
@@ -315,7 +316,7 @@ def tails(null: Any, level: Any, value: Any, at: Any, unit: float, cumulants: An
     """Add each person's part in K, K' and K'' at both t (2, 3), and in the lowest and the highest score (2,)."""
     for start in range(0, len(null), PEOPLE_AT_A_TIME):
         people = min(PEOPLE_AT_A_TIME, len(null) - start)
-        mu, decay, moved, bent = np.empty((4, people))
+        mu, decay, moved, bent = np.empty(people), np.empty(people), np.empty(people), np.empty(people)
         here, a = null[start : start + people], value[start : start + people]
         decays(here, decay)
         low, high = 0, 0
