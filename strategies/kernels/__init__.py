@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from strategies.kernels.threads import THREADS
 
 VARIANTS_AT_A_TIME = 512
+LOOKED_UP_AT_A_TIME = 4096
+"""Variants, or people, that share tables before others do: so many that making the tables is little of the work."""
+
 LANES = 8
 """Columns are filled up to a multiple of this: 512 bits of integers."""
 
@@ -28,6 +31,13 @@ def _packed() -> ModuleType:
     from strategies.kernels import packed  # noqa: PLC0415  (half a second of compiler)
 
     return packed
+
+
+@cache
+def _lookup() -> ModuleType:
+    from strategies.kernels import lookup  # noqa: PLC0415  (likewise)
+
+    return lookup
 
 
 @cache
@@ -49,10 +59,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS)
 
 
-def _in_pieces(work: Callable[[slice], None], variants: int) -> None:
-    """Do the work on every piece of so many variants. No linear algebra is called, whose threads would rest."""
-    starts = range(0, variants, VARIANTS_AT_A_TIME)
-    pieces = [slice(start, min(start + VARIANTS_AT_A_TIME, variants)) for start in starts]
+def _in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
+    """Do the work on every piece of so many variants, or bytes. No linear algebra is called, whose threads would rest."""
+    pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(pieces) < 2:
         for piece in pieces:
             work(piece)
@@ -101,6 +110,32 @@ def product(
     out = np.empty((len(rows), filled.shape[1]), dtype=np.int64)
     _in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
     return out[:, : columns.shape[1]]
+
+
+def over_people(packed: Packed, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M, C) alternate alleles, 0 where missing, times (N, C) integers, exact modulo 2^64: as `product`, and faster where
+    most variants are common."""
+    filled, packed = _filled(values), np.ascontiguousarray(packed)
+    out = np.zeros((len(packed), filled.shape[1]), dtype=np.int64)
+    _in_pieces(lambda s: _lookup().over_people(packed[s], filled, out[s]), len(packed), LOOKED_UP_AT_A_TIME)
+    return out[:, : values.shape[1]]
+
+
+def over_variants(
+    packed: Packed, people: int, steps: NDArray[np.int64], values: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, C) sums over variants of (M, 4) steps, one for each code, times (M, C) integers, exact modulo 2^64."""
+    variants, (_, columns) = -(-len(values) // 16) * 16, values.shape
+    stepped = np.zeros((variants, 4), dtype=np.int64)
+    filled = np.zeros((variants, -(-columns // LANES) * LANES), dtype=np.int64)
+    stepped[: len(steps)], filled[: len(values), :columns] = steps, values
+    out, packed = np.zeros((4 * packed.shape[1], filled.shape[1]), dtype=np.int64), np.ascontiguousarray(packed)
+
+    def work(s: slice) -> None:
+        _lookup().over_variants(packed, stepped, filled, s.start, s.stop, out[4 * s.start : 4 * s.stop])
+
+    _in_pieces(work, packed.shape[1], LOOKED_UP_AT_A_TIME // 4)
+    return out[:people, :columns]
 
 
 def products(values: NDArray[np.float64], size: int, fraction_bits: int) -> NDArray[np.int64]:
