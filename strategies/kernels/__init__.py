@@ -59,7 +59,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS)
 
 
-def _in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
+def in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
     """Do the work on every piece of so many variants, or bytes. No linear algebra is called, whose threads would rest."""
     pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(pieces) < 2:
@@ -89,7 +89,7 @@ def counts(packed: Packed, people: int, inside: NDArray[np.bool_] | None = None)
     bits = np.packbits(both, bitorder="little").view(np.uint64)
     among = people if inside is None else int(np.count_nonzero(inside))
     out, packed = np.empty((len(packed), 4), dtype=np.int64), np.ascontiguousarray(packed)
-    _in_pieces(lambda s: _packed().count(packed[s], bits, among, out[s]), len(packed))
+    in_pieces(lambda s: _packed().count(packed[s], bits, among, out[s]), len(packed))
     return out
 
 
@@ -108,7 +108,7 @@ def product(
     walked = np.stack([cells[:, 1] + cells[:, 2], cells.sum(axis=1) - cells[:, 1], cells.sum(axis=1) - cells[:, 2]])
     taken, packed = np.argmin(walked, axis=0), np.ascontiguousarray(packed)
     out = np.empty((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
+    in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 
@@ -117,7 +117,7 @@ def over_people(packed: Packed, values: NDArray[np.int64]) -> NDArray[np.int64]:
     most variants are common."""
     filled, packed = _filled(values), np.ascontiguousarray(packed)
     out = np.zeros((len(packed), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _lookup().over_people(packed[s], filled, out[s]), len(packed), LOOKED_UP_AT_A_TIME)
+    in_pieces(lambda s: _lookup().over_people(packed[s], filled, out[s]), len(packed), LOOKED_UP_AT_A_TIME)
     return out[:, : values.shape[1]]
 
 
@@ -134,7 +134,7 @@ def over_variants(
     def work(s: slice) -> None:
         _lookup().over_variants(packed, stepped, filled, s.start, s.stop, out[4 * s.start : 4 * s.stop])
 
-    _in_pieces(work, packed.shape[1], LOOKED_UP_AT_A_TIME // 4)
+    in_pieces(work, packed.shape[1], LOOKED_UP_AT_A_TIME // 4)
     return out[:people, :columns]
 
 
@@ -154,7 +154,7 @@ def missing_products(
     filled, packed = _filled(values), np.ascontiguousarray(packed)
     out = np.zeros((len(rows), size + 1, filled.shape[1]), dtype=np.int64)
     unit = 2.0**fraction_bits
-    _in_pieces(lambda s: _packed().missing_products(packed, rows[s], filled, size, unit, out[s]), len(rows))
+    in_pieces(lambda s: _packed().missing_products(packed, rows[s], filled, size, unit, out[s]), len(rows))
     return out[:, :, : values.shape[1]]
 
 
@@ -165,7 +165,7 @@ def missing_imputed(
     have, each rounded."""
     filled, packed = _filled(columns), np.ascontiguousarray(packed)
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
+    in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 
@@ -189,21 +189,21 @@ def dosage_product(
 def unpack(packed: Packed, people: int) -> NDArray[np.uint8]:
     """(M, N) codes."""
     out = np.empty((len(packed), people), dtype=np.uint8)
-    _in_pieces(lambda s: _packed().unpack(packed[s], people, out[s]), len(packed))
+    in_pieces(lambda s: _packed().unpack(packed[s], people, out[s]), len(packed))
     return out
 
 
 def take(packed: Packed, people: NDArray[np.int64]) -> Packed:
     """(M, ceil(K / 4)) bytes of K of the people, in the order given."""
     out = np.empty((len(packed), -(-len(people) // 4)), dtype=np.uint8)
-    _in_pieces(lambda s: _packed().take(packed[s], people, out[s]), len(packed))
+    in_pieces(lambda s: _packed().take(packed[s], people, out[s]), len(packed))
     return out
 
 
 def hardy_weinberg(cells: NDArray[np.int64]) -> NDArray[np.float64]:
     """(M,) exact p values of (M, 3) genotype counts; NaN where nobody is."""
     out = np.empty(len(cells))
-    _in_pieces(lambda s: _statistics().hardy_weinberg(cells[s], out[s]), len(cells))
+    in_pieces(lambda s: _statistics().hardy_weinberg(cells[s], out[s]), len(cells))
     return out
 
 
@@ -227,5 +227,5 @@ def regress(
         mine, score, square, free = (a[s] for a in places)
         _statistics().regress(products, missing, mine, *pairs, unit, score, square, free, size, beta[s], error[s])
 
-    _in_pieces(work, len(at))
+    in_pieces(work, len(at))
     return beta, error
