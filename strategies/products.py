@@ -80,7 +80,7 @@ class Centring:
         fine = grid(float(np.abs(turned).max(initial=0.0)))
         whole = np.rint(turned * 2.0**fine).astype(np.int64)
         sums = kernels.over_variants(genotypes.packed, genotypes.people, self.levels.astype(np.int64), whole)
-        return held(sums * 2.0 ** -(fine + ALLELE_BITS), bits)
+        return held(sums.astype(np.float64) * 2.0 ** -(fine + ALLELE_BITS), bits)
 
     def products(self, genotypes: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """(M, L) sums over people of centred genotype times score, exact, 2^14 times finer than the scores' grid.

@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import kernels, likelihood
+from strategies import kernels, likelihood, score_tests
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
@@ -327,28 +327,8 @@ class LogisticAssociation:
         sums: Summary = {"people": people, "score": score, "information": information, "likelihood": gain}
         if self.stage is Stage.NULL:
             return sums
-        return {**sums, **self._scores(cohort, frame, fields["scores"], inside, sample)}
-
-    def _scores(
-        self, cohort: Cohort, frame: Frame, grid: Field, inside: NDArray[np.bool_], sample: Sample
-    ) -> Summary:
         assert cohort.genotypes is not None
-        packed, mean = cohort.genotypes.packed, self._imputed(frame)
-        on = np.flatnonzero(mean > 0)
-        residuals, weights = sample.weighed()
-        columns = np.zeros((len(cohort), 1 + len(sample.across)), dtype=np.int64)
-        columns[inside, 0] = grid.integers(residuals)
-        columns[inside, 1:] = grid.integers((weights * sample.across).T)
-        cells = kernels.counts(packed, len(cohort), inside)[on]
-        sums = kernels.product(packed, on, cells, columns) + kernels.missing_imputed(packed, on, mean[on], columns)
-        # A genotype's square is itself and, with two alleles, two more: the sum over those who have two is another
-        # product, of genotypes in which their code is 1 and every other 0.
-        both: NDArray[np.uint8] = ((packed >> 1) & ~packed & 0b01010101).astype(np.uint8)
-        beside = np.stack([cells[:, [0, 1, 3]].sum(axis=1), cells[:, 2], *np.zeros((2, len(on)), np.int64)], axis=1)
-        twice, weight = kernels.product(both, on, beside, columns[:, 1:2])[:, 0], columns[:, 1:2]
-        alleles = kernels.product(packed, on, cells, weight)[:, 0]
-        missing = kernels.missing_imputed(packed, on, mean[on] ** 2, weight)[:, 0]
-        return {"scores": sums[:, 0], "weighted": sums[:, 1:], "squares": alleles + 2 * twice + missing}
+        return {**sums, **score_tests.sums(cohort.genotypes, self._imputed(frame), inside, sample, fields["scores"])}
 
     # -- what follows ---------------------------------------------------------------------------------------------
 
@@ -451,14 +431,8 @@ class LogisticAssociation:
 
     def _scored(self, values: Mapping[str, Floats]) -> LogisticAssociation:
         on = np.flatnonzero(self.means > 0)
-        information = symmetric(values["information"][None])[0]
-        out = np.linalg.solve(information, values["weighted"].T).T  # (X'w X)^-1 v
-        variance = values["squares"] - (values["weighted"] * out).sum(axis=1)
-        variance[variance <= 1e-6 * values["squares"]] = np.nan  # covariates explain the variant
-        u = values["scores"]
-        with np.errstate(invalid="ignore"):
-            z = u / np.sqrt(variance)
-            p = 2 * special.ndtr(-np.abs(z))
+        tests = score_tests.Tests.of(values, symmetric(values["information"][None])[0])
+        u, variance, z, p = tests.scores, tests.variance, tests.z, tests.p
         rows = [u / variance, 1 / np.sqrt(variance), z, p, np.zeros(len(on)), np.isfinite(z)]
         estimates = self.estimates.copy()
         estimates[on] = np.stack(rows, axis=1)
@@ -471,7 +445,7 @@ class LogisticAssociation:
         small_p = np.sort(small_p[np.argsort(p[small_p], kind="stable")][: self.most_hits])
         u, v = u[small_p], variance[small_p]
         models, search = Models.first(
-            self.test, u, v, self.means[on][small_p], np.array(self.null), np.linalg.inv(information), out[small_p]
+            self.test, u, v, self.means[on][small_p], np.array(self.null), tests.inverse, tests.out[small_p]
         )
         hits, scored = on[small_p], np.stack([u, v], axis=1)
         return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)

@@ -20,6 +20,9 @@ VARIANTS_AT_A_TIME = 512
 LOOKED_UP_AT_A_TIME = 4096
 """Variants, or people, that share tables before others do: so many that making the tables is little of the work."""
 
+WORTH_WALKING = 10
+"""One person in so many is walked in the time in which all are looked up."""
+
 LANES = 8
 """Columns are filled up to a multiple of this: 512 bits of integers."""
 
@@ -60,7 +63,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
-    """Do the work on every piece of so many variants, or bytes. No linear algebra is called, whose threads would rest."""
+    """Do the work on every piece of so many things. No linear algebra is called, whose threads would rest."""
     pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(pieces) < 2:
         for piece in pieces:
@@ -100,21 +103,22 @@ def product(
 
     Args:
         rows: (R,) of the M variants.
-        cells: (R, 4) their counts, by which the fewest people are walked.
+        cells: (R, 4) their counts, by which the fewest people are walked; none where those are many.
         columns: (N, C).
     """
-    filled = _filled(columns)
-    total = filled.sum(axis=0)
     walked = np.stack([cells[:, 1] + cells[:, 2], cells.sum(axis=1) - cells[:, 1], cells.sum(axis=1) - cells[:, 2]])
-    taken, packed = np.argmin(walked, axis=0), np.ascontiguousarray(packed)
-    out = np.empty((len(rows), filled.shape[1]), dtype=np.int64)
-    in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
-    return out[:, : columns.shape[1]]
+    taken, often = np.argmin(walked, axis=0), walked.min(axis=0) * WORTH_WALKING > len(columns)
+    out, packed = np.empty((len(rows), columns.shape[1]), dtype=np.int64), np.ascontiguousarray(packed)
+    out[often] = over_people(packed[rows[often]], columns)
+    few, filled = rows[~often], _filled(columns)
+    total, some = filled.sum(axis=0), np.empty((len(few), filled.shape[1]), dtype=np.int64)
+    in_pieces(lambda s: _packed().product(packed, few[s], taken[~often][s], filled, total, some[s]), len(few))
+    out[~often] = some[:, : columns.shape[1]]
+    return out
 
 
 def over_people(packed: Packed, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(M, C) alternate alleles, 0 where missing, times (N, C) integers, exact modulo 2^64: as `product`, and faster where
-    most variants are common."""
+    """(M, C) alternate alleles, 0 where missing, times (N, C) integers, exact modulo 2^64."""
     filled, packed = _filled(values), np.ascontiguousarray(packed)
     out = np.zeros((len(packed), filled.shape[1]), dtype=np.int64)
     in_pieces(lambda s: _lookup().over_people(packed[s], filled, out[s]), len(packed), LOOKED_UP_AT_A_TIME)

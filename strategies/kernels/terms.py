@@ -15,7 +15,7 @@ from strategies.likelihood import MOST_FACTOR
 from strategies.summary import MOST_CONTRIBUTION
 
 PEOPLE_AT_A_TIME = 480
-"""Their numbers stay in the nearest cache; not a power of two, or arrays 4,096 bytes apart make loops three times slower."""
+"""Their numbers stay in the nearest cache. Arrays that lie 4,096 bytes apart would make loops three times slower."""
 
 _MOST = MOST_CONTRIBUTION
 
@@ -113,7 +113,7 @@ def along(across: Any, coefficients: Any) -> Any:
 
 @compiled
 def _odds(base: Any, first: Any, across: Any, at: Any, start: int, out: Any) -> None:
-    """Log odds of the people from `start`: base + first a + columns c, with a and c in `at`; 0 for what is no number."""
+    """Log odds of the people from `start`, base + first a + columns c with (a, c) in `at`; 0 for what is no number."""
     _along(across, at[1:], start, out)
     for i in range(len(out)):
         moved = base[start + i] + first[start + i] * at[0] + out[i]
