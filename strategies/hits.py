@@ -20,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import likelihood
+from strategies import kernels, likelihood
 from strategies.cohort import Genotypes
-from strategies.kernels.threads import side_by_side
-from strategies.likelihood import MOST_FACTOR, Columns, Floats, Grid, Reach
+from strategies.likelihood import MOST_FACTOR, Floats, Grid, Reach, Sample
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
 MOST_SOUGHT = 2.0**20
 """Of a coefficient or a t that a node is asked about."""
+
+
+HITS_AT_A_TIME = 4
+"""A constant in code, of the work of one of two threads."""
 
 
 class SecondTest(StrEnum):
@@ -183,9 +186,7 @@ class Models:
         genotypes: Genotypes,
         rows: NDArray[np.int64],
         inside: NDArray[np.bool_],
-        x: Floats,
-        cases: NDArray[np.bool_],
-        null: Floats,
+        sample: Sample,
         fields: Mapping[str, Field],
     ) -> Summary:
         """What a site sums about these hits.
@@ -193,33 +194,40 @@ class Models:
         Args:
             genotypes: of all its people.
             rows: (H,) of the hits.
-            inside: (N,) the n people who have trait and covariates.
-            x, cases, null: (n, k) intercept and covariates, (n,) y and log odds under the null model.
+            inside: (N,) the people who are in the sample.
+            sample: of them.
             fields: of `leaves`.
         """
+        from strategies.kernels import terms  # noqa: PLC0415  (numba loads where it is used)
+
         out = {name: np.zeros(f.shape, dtype=np.int64) for name, f in fields.items()}
         spa, adjusted = self.test is SecondTest.SPA, self.test.adjusted
-        bits = fields["cumulants" if spa else "score"].fraction_bits
-        columns = Columns.of(null, x[:, :0] if adjusted else x, Grid(bits))
-        base, inverses = null if adjusted else np.zeros(len(x)), symmetric(self.inverse)
+        units = Grid(fields["cumulants" if spa else "score"].fraction_bits).units
+        people, packed, null = np.flatnonzero(inside), genotypes.packed, sample.null
+        zero, one, two = np.zeros(len(self)), np.ones(len(self)), np.full(len(self), 2.0)
+        copies = np.stack([zero, one, two, self.mean[:, 0]], axis=1)
+        if not adjusted:
+            copies -= self.mean
+        across = sample.across[:0] if adjusted else sample.across
+        covariates = sample.across if adjusted else sample.across[:0]
+        integers, base = terms.whole(across, units[2]), null if adjusted else np.zeros_like(null)
+        q = 1 + len(across)
+        products, inverses = np.zeros((len(self), q, q), dtype=np.int64), symmetric(self.inverse)
 
-        def work(span: slice) -> None:
-            at = span.start
-            codes = genotypes[rows[at] : rows[at] + 1].codes()[0, inside]
-            mean = self.mean[at, 0]
-            if adjusted:
-                first = np.array([0.0, 1.0, 2.0, mean])[codes] - likelihood.log_odds(x, self.out[at])
-            else:
-                first = np.array([-mean, 1 - mean, 2 - mean, 0.0])[codes]
+        def work(s: slice) -> None:
+            column = packed, rows[s], people, copies[s], covariates, self.out[s]
             if spa:
-                out["cumulants"][at], out["ends"][at] = likelihood.tails(null, first, self.sought[at], bits)
+                at = self.sought[s]
+                terms.tilts(*column, null, sample.level, at, units[0], out["cumulants"][s], out["ends"][s])
                 return
-            model = columns.beside(first)
-            out["score"][at], out["information"][at], out["likelihood"][at] = model.terms(
-                cases, null, base, self.sought[at], Grid(bits), self.anchor[at], inverses[at]
-            )
+            terms.hits(
+                *column, across, integers, sample.cases, null, sample.level, base, self.sought[s], self.anchor[s],
+                inverses[s], units, out["score"][s], products[s], out["likelihood"][s],
+            )  # fmt: skip
 
-        side_by_side(work, len(self), 1)
+        kernels.in_pieces(work, len(self), HITS_AT_A_TIME)
+        if not spa:
+            out["information"] = products[:, *np.triu_indices(q)]
         return out
 
     # -- what follows ---------------------------------------------------------------------------------------------

@@ -74,79 +74,52 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
-    """The columns of a model: one of its own, and (N, k) others on their grid, filled up."""
+class Sample:
+    """The people of a site who have trait and covariates, n of them.
 
-    first: Floats
-    rest: Floats
-    integers: NDArray[np.int64]
+    Attributes:
+        across: (k, n) intercept and covariates.
+        cases: (n,) y.
+        coefficients: (k,) of the null model.
+        null, level: (n,) log odds under it, and log(1 + exp) of them.
+    """
+
+    across: Floats
+    cases: NDArray[np.bool_]
+    coefficients: Floats
+    null: Floats
+    level: Floats
 
     @staticmethod
-    def of(first: Floats, rest: Floats, grid: Grid) -> Columns:
+    def of(across: Floats, cases: NDArray[np.bool_], coefficients: Floats) -> Sample:
+        """Log odds are sums over columns from the first to the last."""
         from strategies.kernels import terms  # noqa: PLC0415  (numba loads where it is used)
 
-        rest = np.ascontiguousarray(rest)
-        return Columns(first, rest, terms.whole(rest, grid.units[2]))
+        across = np.ascontiguousarray(across)
+        null = terms.along(across, coefficients)
+        return Sample(across, cases, coefficients, null, terms.levels(null))
 
-    def beside(self, first: Floats) -> Columns:
-        """Another one beside the same others."""
-        return Columns(first, self.rest, self.integers)
-
-    def terms(
-        self,
-        cases: NDArray[np.bool_],
-        null: Floats,
-        base: Floats,
-        at: Floats,
-        grid: Grid,
-        anchor: Floats,
-        inverse: Floats,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """The sums over people of U (q,), of I row by row above its diagonal (q (q + 1) / 2,), and of l beyond that of
-        other log odds.
-
-        Args:
-            cases: (N,) y.
-            null: (N,) those other log odds.
-            base: (N,) log odds to which the columns add.
-            at: (q,) coefficients.
-            anchor, inverse: (q,) where leverages are taken and I^-1 (q, q) there; or (0,) and (0, 0).
-        """
+    def weighed(self) -> tuple[Floats, Floats]:
+        """(n,) residuals y - mu and weights mu (1 - mu) of the null model."""
         from strategies.kernels import terms  # noqa: PLC0415
 
-        q = 1 + self.rest.shape[1]
-        score, products = np.zeros(q, dtype=np.int64), np.zeros((q, 1 + self.integers.shape[1]), dtype=np.int64)
+        residuals, weights = np.empty(len(self.null)), np.empty(len(self.null))
+        terms.bend(self.null, self.cases, residuals, weights)
+        return residuals, weights
+
+    def terms(self, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The sums over people of U (k,), of I row by row above its diagonal (k (k + 1) / 2,), and of l beyond that of
+        even odds, of the null model."""
+        from strategies.kernels import terms  # noqa: PLC0415
+
+        units, even, none = Grid(bits).units, np.zeros(len(self.null)), np.zeros(0)
+        integers, k = terms.whole(self.across[1:], units[2]), len(self.across)
+        score, products = np.zeros(k, dtype=np.int64), np.zeros((k, k), dtype=np.int64)
         gain = terms.hit(
-            self.first, self.rest, self.integers, cases, null, base, at, anchor, inverse, grid.units, score, products
-        )
-        return score, products[np.triu_indices(q)], gain
-
-
-def log_odds(x: Floats, coefficients: Floats) -> Floats:
-    """(N,) sums of (N, k) columns times (k,) coefficients, from left to right."""
-    from strategies.kernels import terms  # noqa: PLC0415
-
-    out: Floats = terms.along(x, coefficients)
-    return out
-
-
-def weighed(odds: Floats, cases: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """(N,) residuals y - mu and weights mu (1 - mu)."""
-    from strategies.kernels import terms  # noqa: PLC0415
-
-    residuals, weights = np.empty(len(odds)), np.empty(len(odds))
-    terms.bend(odds, cases, residuals, weights)
-    return residuals, weights
-
-
-def tails(odds: Floats, value: Floats, at: Floats, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The sums over people with the value a (N,) of K, K' and K'' at two t (2, 3), and the lowest and the highest that
-    S can be (2,)."""
-    from strategies.kernels import terms  # noqa: PLC0415
-
-    cumulants, ends = np.zeros((2, 3), dtype=np.int64), np.zeros(2, dtype=np.int64)
-    terms.tails(odds, value, at, 2.0**bits, cumulants, ends)
-    return cumulants, ends
+            self.across[0], self.across[1:], integers, self.cases, even, terms.levels(even), even, self.coefficients,
+            none, none[None, :0], units, score, products,
+        )  # fmt: skip
+        return score, products[np.triu_indices(k)], np.array(gain, dtype=np.int64)
 
 
 # -- how large that can be --------------------------------------------------------------------------------------------

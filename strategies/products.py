@@ -14,17 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies import kernels
 from strategies.cohort import Genotypes
-from strategies.kernels.threads import side_by_side
 from strategies.protections.suppression import WITHHELD, held_by_few, small
 from strategies.summary import Field, Summary
 
 ALLELE_BITS, MOST_BITS = 14, 27
-"""Genotypes are centred in units of 2^-14 alleles; vectors and scores are integers below 2^27. A product of a tile of
-1,024 stays below 2^53, where float64 is exact in whatever order a library adds."""
-
-TILE = 512
-"""Variants, and people, of a tile: 2 MB, and a constant in code."""
+"""Genotypes are centred in units of 2^-14 alleles; vectors and scores are integers below 2^27. A sum over a million
+people or variants stays below 2^62."""
 
 SMALL, FEW = -1.0, -2.0
 """In the place of a centre: left out because of small numbers, or because fewer than three sites hold the variant."""
@@ -81,15 +78,23 @@ class Centring:
         """(N, L) people's scores G~' V as integers on a grid of 2^-bits, none beyond 2^27; `vectors` is V, (M, L)."""
         turned = vectors / self.scale[:, None]
         fine = grid(float(np.abs(turned).max(initial=0.0)))
-        sums = _over_variants(genotypes, self.levels, np.rint(turned * 2.0**fine))
-        return held(sums * 2.0 ** -(fine + ALLELE_BITS), bits)
+        whole = np.rint(turned * 2.0**fine).astype(np.int64)
+        sums = kernels.over_variants(genotypes.packed, genotypes.people, self.levels.astype(np.int64), whole)
+        return held(sums.astype(np.float64) * 2.0 ** -(fine + ALLELE_BITS), bits)
 
     def products(self, genotypes: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """(M, L) sums over people of centred genotype times score, exact, 2^14 times finer than the scores' grid.
 
         The coordinator divides by `scale`: sums of one person's alleles and scores have a bound without it.
         """
-        return _over_people(genotypes, self.levels, scores)
+        packed, whole = genotypes.packed, scores.astype(np.int64)
+        rows = np.flatnonzero(self.inside)
+        missing = kernels.missing_imputed(packed, rows, np.ones(len(rows)), whole)
+        # A genotype's level is that of none, and 2^14 more for each alternate allele; a missing one's is 0.
+        none = self.levels[rows, :1].astype(np.int64)
+        out = np.zeros((len(genotypes), whole.shape[1]), dtype=np.int64)
+        out[rows] = (kernels.over_people(packed, whole)[rows] << ALLELE_BITS) + none * (whole.sum(axis=0) - missing)
+        return out
 
 
 def grid(most: float) -> int:
@@ -146,38 +151,3 @@ def centring(sums: Summary, sites: int) -> Centring:
     hidden, few = (sums["genotypes"] == WITHHELD).any(axis=1), held_by_few(sums["holders"], sites)
     mean = (het + 2 * alt) / np.maximum(int(sums["people"]) - missing, 1)
     return Centring(np.where(few, FEW, np.where(hidden | ~((mean > 0) & (mean < 2)), SMALL, mean)))
-
-
-def _over_variants(
-    genotypes: Genotypes, levels: NDArray[np.float64], vectors: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(N, L) sums over variants of level times vector, exact."""
-    turned = np.ascontiguousarray(vectors.T)
-
-    def sums(people: slice) -> NDArray[np.int64]:
-        out = np.zeros((len(turned), people.stop - people.start), dtype=np.int64)
-        for start in range(0, len(genotypes), TILE):
-            span = slice(start, start + TILE)
-            cells = tile(genotypes.packed[span], levels[span], people.start, people.stop)
-            out += (turned[:, span] @ cells).astype(np.int64)
-        return out
-
-    from strategies.kernels.tiles import tile  # noqa: PLC0415  (numba loads where it is used)
-
-    parts = side_by_side(sums, genotypes.people, TILE)
-    return np.concatenate([np.zeros((0, len(turned)), dtype=np.int64), *(part.T for part in parts)]).astype(np.float64)
-
-
-def _over_people(genotypes: Genotypes, levels: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(M, L) sums over people of level times score, exact."""
-
-    def sums(span: slice) -> NDArray[np.int64]:
-        out = np.zeros((span.stop - span.start, scores.shape[1]), dtype=np.int64)
-        for first in range(0, genotypes.people, TILE):
-            last = min(first + TILE, genotypes.people)
-            out += (tile(genotypes.packed[span], levels[span], first, last) @ scores[first:last]).astype(np.int64)
-        return out
-
-    from strategies.kernels.tiles import tile  # noqa: PLC0415
-
-    return np.concatenate(side_by_side(sums, len(genotypes), TILE))

@@ -39,6 +39,7 @@ class Countries:
         sizes: site -> people.
         variants: M.
         traits, covariates: names of columns.
+        binary: names of columns that are 1 for a case and 0 for a control.
     """
 
     folder: Path
@@ -46,11 +47,13 @@ class Countries:
     variants: int
     traits: tuple[str, ...]
     covariates: tuple[str, ...]
+    binary: tuple[str, ...] = ()
 
     @property
     def ranges(self) -> dict[str, list[float]]:
         """Public ranges of the columns: wide enough that no value is clamped."""
-        return {**{c: [-8.0, 8.0] for c in self.covariates}, **{t: [-12.0, 12.0] for t in self.traits}}
+        spans = ((self.covariates, [-8.0, 8.0]), (self.traits, [-12.0, 12.0]), (self.binary, [0.0, 1.0]))
+        return {name: span for names, span in spans for name in names}
 
     @property
     def pooled(self) -> Path:
@@ -61,13 +64,14 @@ class Countries:
 def demes(people: Sequence[int] = (12_000, 4_992, 2_048, 960), variants: int = 30_000) -> Countries:
     """Four countries that split from one people 400 generations ago (msprime), with 1 % of the genotypes missing.
 
-    Covariates and traits depend on the country and on some hundred of the variants.
+    Covariates and traits depend on the country and on some hundred of the variants. Cases are the tenth of each
+    country's people with the most of the first trait.
     """
     sizes = dict(zip(COUNTRIES, people, strict=False))
     names = tuple(f"trait_{i:02d}" for i in range(20)), tuple(f"covariate_{i:02d}" for i in range(10))
-    made = Countries(FOLDER / f"demes-{sum(people)}-{variants}", sizes, variants, *names)
+    made = Countries(FOLDER / f"demes-{sum(people)}-{variants}", sizes, variants, *names, ("case",))
     if made.folder.exists():
-        return made
+        return _permitted(made)
     rng, partial = np.random.default_rng(11), _fresh(made.folder)
     positions = np.zeros(variants, dtype=np.int64)
     causal = np.zeros((0, sum(people)))
@@ -81,9 +85,11 @@ def demes(people: Sequence[int] = (12_000, 4_992, 2_048, 960), variants: int = 3
     country = np.repeat(np.arange(len(people)), people)
     covariates, traits = _columns(causal, country, rng, len(names[1]), len(names[0]))
     table = dict(zip((*names[1], *names[0]), np.concatenate([covariates, traits], axis=1).T.round(6), strict=True))
+    parts = np.split(table[made.traits[0]], np.cumsum(people)[:-1])
+    table["case"] = np.concatenate([1.0 * (part > np.quantile(part, 0.9)) for part in parts])
     _describe(partial, made, _panel(positions), table)
     partial.rename(made.folder)
-    return made
+    return _permitted(made)
 
 
 def million(people: int = 1_000_000, variants: int = 20_000, sites: int = 27, pooled: bool = True) -> Countries:
@@ -98,7 +104,7 @@ def million(people: int = 1_000_000, variants: int = 20_000, sites: int = 27, po
     sizes[COUNTRIES[sites - 1]] += people - sum(sizes.values())
     made = Countries(FOLDER / f"countries-{people}-{variants}-{sites}", sizes, variants, (), ("sex",))
     if made.folder.exists():
-        return made
+        return _permitted(made)
     FOLDER.mkdir(exist_ok=True)
     need = people * variants // 4 * (1 + pooled) + (1 << 29)
     if (free := shutil.disk_usage(FOLDER).free) < need:
@@ -118,7 +124,7 @@ def million(people: int = 1_000_000, variants: int = 20_000, sites: int = 27, po
             beds.append(blocks)
     _describe(partial, made, _panel(1_000 + 10_000 * np.arange(variants)), {"sex": rng.integers(1, 3, people) * 1.0})
     partial.rename(made.folder)
-    return made
+    return _permitted(made)
 
 
 @compiled
@@ -243,33 +249,43 @@ def _panel(positions: NDArray[np.int64]) -> Panel:
 
 
 def _describe(folder: Path, made: Countries, panel: Panel, table: dict[str, NDArray[np.float64]]) -> None:
-    """Everything beside the genotypes: variants and people of each .bed, columns, `sites.toml`, plink2's text files."""
+    """Everything beside the genotypes but `sites.toml`: variants and people of each .bed, columns, plink2's files."""
     (folder / "panel.tsv").write_bytes(panel.encode())
     (folder / "ten.tsv").write_bytes(panel[:10].encode())
-    sites, start, everybody = {}, 0, list[str]()
+    start, everybody = 0, list[str]()
     for number, (site, size) in enumerate(made.sizes.items()):
         people = [f"P{number:02d}{i:07d}" for i in range(size)]
         write_variants(folder / site / "genotypes", panel, people)
         write_table(folder / site / "people.tsv", people, {n: v[start : start + size] for n, v in table.items()})
-        sites[site] = {
-            "country": site, "people": size,
-            "dataset": {
-                "identifier": f"BENCH-{site}", "assembly": panel.assembly, "synthetic": True,
-                "people": f"{site}/people.tsv", "genotypes": f"{site}/genotypes.bed",
-            },
-        }  # fmt: skip
         start += size
         everybody += people
     write_variants(folder / "pooled", panel, everybody)
     for name, columns in (("traits", made.traits), ("trait", made.traits[:1]), ("covariates", made.covariates)):
         _plink_table(folder / f"{name}.txt", everybody, {c: table[c] for c in columns if c in table})
+    if made.binary:
+        _plink_table(folder / "cases.txt", everybody, {c: 1 + table[c] for c in made.binary})
+
+
+def _permitted(made: Countries) -> Countries:
+    """The same with a `sites.toml` that permits what the catalogue has today."""
     policy = {
         "coordinators": ["demo"], "purposes": ["scientific_research"], "epsilon": 10.0, "delta": 1e-5,
         "analyses": {a.analysis: [b.regime.value for b in CATALOGUE if b.analysis == a.analysis] for a in CATALOGUE},
         "columns": made.ranges, "minimum_cell": 5,
     }  # fmt: skip
+    sites = {
+        site: {
+            "country": site, "people": size,
+            "dataset": {
+                "identifier": f"BENCH-{site}", "assembly": "GRCh38", "synthetic": True,
+                "people": f"{site}/people.tsv", "genotypes": f"{site}/genotypes.bed",
+            },
+        }
+        for site, size in made.sizes.items()
+    }  # fmt: skip
     text = tomli_w.dumps({"policy": policy, "sites": sites})
-    (folder / "sites.toml").write_text(f"# Made-up people.\n{text}", encoding="utf-8")
+    (made.folder / "sites.toml").write_text(f"# Made-up people.\n{text}", encoding="utf-8")
+    return made
 
 
 def _plink_table(path: Path, people: Sequence[str], columns: dict[str, NDArray[np.float64]]) -> None:

@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import kernels, likelihood
+from strategies import kernels, likelihood, score_tests
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
@@ -66,7 +66,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
-from strategies.likelihood import Columns, Grid, Reach
+from strategies.likelihood import Grid, Reach, Sample
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -314,49 +314,21 @@ class LogisticAssociation:
                 "genotypes": cells[:, 1:],
                 "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
             }
-        x = np.ones((len(unit), 1 + unit.shape[1]))
-        x[:, 1:] = (unit - np.array(self.centre)) / np.array(self.scale)
-        null = np.array(self.null)
+        across = np.ones((1 + unit.shape[1], len(unit)))
+        across[1:] = ((unit - np.array(self.centre)) / np.array(self.scale)).T
+        sample = Sample.of(across, cases, np.array(self.null))
         if self.stage is Stage.HITS:
             assert cohort.genotypes is not None
-            here, odds = self._here(frame), likelihood.log_odds(x, null)
+            here = self._here(frame)
             rows = np.arange(len(here)) if frame.places is not None else self.hits[here] - frame.start
             own = {name: f for name, f in fields.items() if name != "people"}
-            return {"people": people, **self._models()[here].sums(cohort.genotypes, rows, inside, x, cases, odds, own)}
-        even, none = np.zeros(len(x)), np.zeros(0)
-        model = Columns.of(np.ones(len(x)), x[:, 1:], Grid(self._bits))
-        score, information, gain = model.terms(cases, even, even, null, Grid(self._bits), none, none[None, :0])
-        sums: Summary = {"people": people, "score": score, "information": information, "likelihood": np.array(gain)}
+            return {"people": people, **self._models()[here].sums(cohort.genotypes, rows, inside, sample, own)}
+        score, information, gain = sample.terms(self._bits)
+        sums: Summary = {"people": people, "score": score, "information": information, "likelihood": gain}
         if self.stage is Stage.NULL:
             return sums
-        return {**sums, **self._scores(cohort, frame, fields["scores"], inside, x, cases)}
-
-    def _scores(
-        self,
-        cohort: Cohort,
-        frame: Frame,
-        grid: Field,
-        inside: NDArray[np.bool_],
-        x: Floats,
-        cases: NDArray[np.bool_],
-    ) -> Summary:
         assert cohort.genotypes is not None
-        packed, mean = cohort.genotypes.packed, self._imputed(frame)
-        on = np.flatnonzero(mean > 0)
-        residuals, weights = likelihood.weighed(likelihood.log_odds(x, np.array(self.null)), cases)
-        columns = np.zeros((len(cohort), 1 + x.shape[1]), dtype=np.int64)
-        columns[inside, 0] = grid.integers(residuals)
-        columns[inside, 1:] = grid.integers(weights[:, None] * x)
-        cells = kernels.counts(packed, len(cohort), inside)[on]
-        sums = kernels.product(packed, on, cells, columns) + kernels.missing_imputed(packed, on, mean[on], columns)
-        # A genotype's square is itself and, with two alleles, two more: the sum over those who have two is another
-        # product, of genotypes in which their code is 1 and every other 0.
-        both: NDArray[np.uint8] = ((packed >> 1) & ~packed & 0b01010101).astype(np.uint8)
-        beside = np.stack([cells[:, [0, 1, 3]].sum(axis=1), cells[:, 2], *np.zeros((2, len(on)), np.int64)], axis=1)
-        twice, weight = kernels.product(both, on, beside, columns[:, 1:2])[:, 0], columns[:, 1:2]
-        alleles = kernels.product(packed, on, cells, weight)[:, 0]
-        missing = kernels.missing_imputed(packed, on, mean[on] ** 2, weight)[:, 0]
-        return {"scores": sums[:, 0], "weighted": sums[:, 1:], "squares": alleles + 2 * twice + missing}
+        return {**sums, **score_tests.sums(cohort.genotypes, self._imputed(frame), inside, sample, fields["scores"])}
 
     # -- what follows ---------------------------------------------------------------------------------------------
 
@@ -459,14 +431,8 @@ class LogisticAssociation:
 
     def _scored(self, values: Mapping[str, Floats]) -> LogisticAssociation:
         on = np.flatnonzero(self.means > 0)
-        information = symmetric(values["information"][None])[0]
-        out = np.linalg.solve(information, values["weighted"].T).T  # (X'w X)^-1 v
-        variance = values["squares"] - (values["weighted"] * out).sum(axis=1)
-        variance[variance <= 1e-6 * values["squares"]] = np.nan  # covariates explain the variant
-        u = values["scores"]
-        with np.errstate(invalid="ignore"):
-            z = u / np.sqrt(variance)
-            p = 2 * special.ndtr(-np.abs(z))
+        tests = score_tests.Tests.of(values, symmetric(values["information"][None])[0])
+        u, variance, z, p = tests.scores, tests.variance, tests.z, tests.p
         rows = [u / variance, 1 / np.sqrt(variance), z, p, np.zeros(len(on)), np.isfinite(z)]
         estimates = self.estimates.copy()
         estimates[on] = np.stack(rows, axis=1)
@@ -479,7 +445,7 @@ class LogisticAssociation:
         small_p = np.sort(small_p[np.argsort(p[small_p], kind="stable")][: self.most_hits])
         u, v = u[small_p], variance[small_p]
         models, search = Models.first(
-            self.test, u, v, self.means[on][small_p], np.array(self.null), np.linalg.inv(information), out[small_p]
+            self.test, u, v, self.means[on][small_p], np.array(self.null), tests.inverse, tests.out[small_p]
         )
         hits, scored = on[small_p], np.stack([u, v], axis=1)
         return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)

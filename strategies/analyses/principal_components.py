@@ -67,6 +67,7 @@ class PrincipalComponents:
         centre: (M,) pooled mean number of alternate alleles; SMALL or FEW where left out.
         block: (M, L) orthonormal vectors, zero where left out.
         basis, images: (M, L r) blocks of earlier rounds, and A times those.
+        inner: (L r, L r) products of those two.
     """
 
     analysis: ClassVar[str] = "pca"
@@ -87,6 +88,7 @@ class PrincipalComponents:
     block: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=CARRIED)
     basis: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=KEPT)
     images: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=KEPT)
+    inner: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), compare=False, metadata=KEPT)
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -190,11 +192,15 @@ class PrincipalComponents:
         image = products / self._centring.scale[:, None]
         basis = np.hstack([self.basis, self.block]) if self.basis.size else self.block
         images = np.hstack([self.images, image]) if self.images.size else image
-        values, loadings, residual = _ritz(basis, images, self.components)
+        cross = basis.T @ image
+        inner = np.zeros((len(cross), len(cross)))
+        inner[: len(self.inner), : len(self.inner)] = self.inner
+        inner[:, len(self.inner) :], inner[len(self.inner) :] = cross, cross.T
+        values, loadings, residual = _ritz(basis, images, inner, self.components)
         following = _orthonormal(image, basis) if self.taken < self.iterations and residual > CONVERGED else None
         if following is None or not following.shape[1]:
             return self._answer(frame, self.centre, values, loadings, self.people, residual)
-        return replace(self, taken=self.taken + 1, block=following, basis=basis, images=images)
+        return replace(self, taken=self.taken + 1, block=following, basis=basis, images=images, inner=inner)
 
     def _started(self, frame: Frame, sums: Summary, sites: int) -> Answer | PrincipalComponents:
         people, centre = int(sums["people"]), centring(sums, sites).centre
@@ -260,18 +266,18 @@ def _orthonormal(vectors: NDArray[np.float64], basis: NDArray[np.float64]) -> ND
     rest = vectors / np.where(length > 0, length, 1.0)
     for _ in range(2):  # twice is enough [Parlett: The symmetric eigenvalue problem, section 6.9]
         rest = rest - basis @ (basis.T @ rest)
-    left, size, _ = np.linalg.svd(rest, full_matrices=False)
-    kept = left[:, size > 1e-7]
+    square, triangle = np.linalg.qr(rest)
+    left, size, _ = np.linalg.svd(triangle)
+    kept = square @ left[:, size > 1e-7]
     kept = kept - basis @ (basis.T @ kept)
     out, _ = np.linalg.qr(kept)
     return np.where((np.abs(vectors).sum(axis=1) > 0)[:, None], out, 0.0)
 
 
 def _ritz(
-    basis: NDArray[np.float64], images: NDArray[np.float64], components: int
+    basis: NDArray[np.float64], images: NDArray[np.float64], inner: NDArray[np.float64], components: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """The leading eigenvalues and eigenvectors of A within the span of a basis, and the largest relative residual."""
-    inner = basis.T @ images
     values, vectors = np.linalg.eigh((inner + inner.T) / 2)
     order = np.argsort(values)[::-1][:components]
     values, vectors = values[order], vectors[:, order]

@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 from strategies.kernels.threads import THREADS
 
 VARIANTS_AT_A_TIME = 512
+LOOKED_UP_AT_A_TIME = 4096
+"""Variants, or people, that share tables before others do: so many that making the tables is little of the work."""
+
+WORTH_WALKING = 10
+"""One person in so many is walked in the time in which all are looked up."""
+
 LANES = 8
 """Columns are filled up to a multiple of this: 512 bits of integers."""
 
@@ -28,6 +34,13 @@ def _packed() -> ModuleType:
     from strategies.kernels import packed  # noqa: PLC0415  (half a second of compiler)
 
     return packed
+
+
+@cache
+def _lookup() -> ModuleType:
+    from strategies.kernels import lookup  # noqa: PLC0415  (likewise)
+
+    return lookup
 
 
 @cache
@@ -49,10 +62,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS)
 
 
-def _in_pieces(work: Callable[[slice], None], variants: int) -> None:
-    """Do the work on every piece of so many variants. No linear algebra is called, whose threads would rest."""
-    starts = range(0, variants, VARIANTS_AT_A_TIME)
-    pieces = [slice(start, min(start + VARIANTS_AT_A_TIME, variants)) for start in starts]
+def in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
+    """Do the work on every piece of so many things. No linear algebra is called, whose threads would rest."""
+    pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(pieces) < 2:
         for piece in pieces:
             work(piece)
@@ -80,7 +92,7 @@ def counts(packed: Packed, people: int, inside: NDArray[np.bool_] | None = None)
     bits = np.packbits(both, bitorder="little").view(np.uint64)
     among = people if inside is None else int(np.count_nonzero(inside))
     out, packed = np.empty((len(packed), 4), dtype=np.int64), np.ascontiguousarray(packed)
-    _in_pieces(lambda s: _packed().count(packed[s], bits, among, out[s]), len(packed))
+    in_pieces(lambda s: _packed().count(packed[s], bits, among, out[s]), len(packed))
     return out
 
 
@@ -91,16 +103,43 @@ def product(
 
     Args:
         rows: (R,) of the M variants.
-        cells: (R, 4) their counts, by which the fewest people are walked.
+        cells: (R, 4) their counts, by which the fewest people are walked; none where those are many.
         columns: (N, C).
     """
-    filled = _filled(columns)
-    total = filled.sum(axis=0)
     walked = np.stack([cells[:, 1] + cells[:, 2], cells.sum(axis=1) - cells[:, 1], cells.sum(axis=1) - cells[:, 2]])
-    taken, packed = np.argmin(walked, axis=0), np.ascontiguousarray(packed)
-    out = np.empty((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _packed().product(packed, rows[s], taken[s], filled, total, out[s]), len(rows))
-    return out[:, : columns.shape[1]]
+    taken, often = np.argmin(walked, axis=0), walked.min(axis=0) * WORTH_WALKING > len(columns)
+    out, packed = np.empty((len(rows), columns.shape[1]), dtype=np.int64), np.ascontiguousarray(packed)
+    out[often] = over_people(packed[rows[often]], columns)
+    few, filled = rows[~often], _filled(columns)
+    total, some = filled.sum(axis=0), np.empty((len(few), filled.shape[1]), dtype=np.int64)
+    in_pieces(lambda s: _packed().product(packed, few[s], taken[~often][s], filled, total, some[s]), len(few))
+    out[~often] = some[:, : columns.shape[1]]
+    return out
+
+
+def over_people(packed: Packed, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M, C) alternate alleles, 0 where missing, times (N, C) integers, exact modulo 2^64."""
+    filled, packed = _filled(values), np.ascontiguousarray(packed)
+    out = np.zeros((len(packed), filled.shape[1]), dtype=np.int64)
+    in_pieces(lambda s: _lookup().over_people(packed[s], filled, out[s]), len(packed), LOOKED_UP_AT_A_TIME)
+    return out[:, : values.shape[1]]
+
+
+def over_variants(
+    packed: Packed, people: int, steps: NDArray[np.int64], values: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, C) sums over variants of (M, 4) steps, one for each code, times (M, C) integers, exact modulo 2^64."""
+    variants, (_, columns) = -(-len(values) // 16) * 16, values.shape
+    stepped = np.zeros((variants, 4), dtype=np.int64)
+    filled = np.zeros((variants, -(-columns // LANES) * LANES), dtype=np.int64)
+    stepped[: len(steps)], filled[: len(values), :columns] = steps, values
+    out, packed = np.zeros((4 * packed.shape[1], filled.shape[1]), dtype=np.int64), np.ascontiguousarray(packed)
+
+    def work(s: slice) -> None:
+        _lookup().over_variants(packed, stepped, filled, s.start, s.stop, out[4 * s.start : 4 * s.stop])
+
+    in_pieces(work, packed.shape[1], LOOKED_UP_AT_A_TIME // 4)
+    return out[:people, :columns]
 
 
 def products(values: NDArray[np.float64], size: int, fraction_bits: int) -> NDArray[np.int64]:
@@ -119,7 +158,7 @@ def missing_products(
     filled, packed = _filled(values), np.ascontiguousarray(packed)
     out = np.zeros((len(rows), size + 1, filled.shape[1]), dtype=np.int64)
     unit = 2.0**fraction_bits
-    _in_pieces(lambda s: _packed().missing_products(packed, rows[s], filled, size, unit, out[s]), len(rows))
+    in_pieces(lambda s: _packed().missing_products(packed, rows[s], filled, size, unit, out[s]), len(rows))
     return out[:, :, : values.shape[1]]
 
 
@@ -130,14 +169,14 @@ def missing_imputed(
     have, each rounded."""
     filled, packed = _filled(columns), np.ascontiguousarray(packed)
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
+    in_pieces(lambda s: _packed().missing_imputed(packed, rows[s], alleles[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 
 def dosage_powers(dosages: NDArray[np.uint16], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(M, 2) sums of (M, N) dosages, and of their squares, of those who have one among `inside` (N,)."""
     out = np.zeros((len(dosages), 2), dtype=np.int64)
-    _in_pieces(lambda s: _dosages().powers(dosages[s], inside, out[s]), len(dosages))
+    in_pieces(lambda s: _dosages().powers(dosages[s], inside, out[s]), len(dosages))
     return out
 
 
@@ -147,28 +186,28 @@ def dosage_product(
     """(R, C) alleles, 0 where missing, of some rows of (M, N) dosages times (N, C) integers, each product rounded."""
     filled = _filled(columns)[: len(columns)]
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
-    _in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
+    in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
 
 
 def unpack(packed: Packed, people: int) -> NDArray[np.uint8]:
     """(M, N) codes."""
     out = np.empty((len(packed), people), dtype=np.uint8)
-    _in_pieces(lambda s: _packed().unpack(packed[s], people, out[s]), len(packed))
+    in_pieces(lambda s: _packed().unpack(packed[s], people, out[s]), len(packed))
     return out
 
 
 def take(packed: Packed, people: NDArray[np.int64]) -> Packed:
     """(M, ceil(K / 4)) bytes of K of the people, in the order given."""
     out = np.empty((len(packed), -(-len(people) // 4)), dtype=np.uint8)
-    _in_pieces(lambda s: _packed().take(packed[s], people, out[s]), len(packed))
+    in_pieces(lambda s: _packed().take(packed[s], people, out[s]), len(packed))
     return out
 
 
 def hardy_weinberg(cells: NDArray[np.int64]) -> NDArray[np.float64]:
     """(M,) exact p values of (M, 3) genotype counts; NaN where nobody is."""
     out = np.empty(len(cells))
-    _in_pieces(lambda s: _statistics().hardy_weinberg(cells[s], out[s]), len(cells))
+    in_pieces(lambda s: _statistics().hardy_weinberg(cells[s], out[s]), len(cells))
     return out
 
 
@@ -192,5 +231,5 @@ def regress(
         mine, score, square, free = (a[s] for a in places)
         _statistics().regress(products, missing, mine, *pairs, unit, score, square, free, size, beta[s], error[s])
 
-    _in_pieces(work, len(at))
+    in_pieces(work, len(at))
     return beta, error

@@ -17,11 +17,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The function as machine code that runs without the interpreter's lock."""
+    """The function as machine code that runs without the interpreter's lock.
+
+    A division by zero is infinite: where it may raise an error, no loop takes eight steps at once.
+    """
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
+        return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # there is no place to keep it
-        return cast(F, numba.njit(nogil=True)(function))
+        return cast(F, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 _WORD = ir.IntType(64)

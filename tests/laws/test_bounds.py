@@ -24,7 +24,7 @@ from strategies.catalogue import CATALOGUE
 from strategies.cohort import Cohort, Genotypes
 from strategies.privacy import Loss, Regime
 from strategies.protections import noise
-from strategies.summary import Field
+from strategies.summary import Field, Summary
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import RANGES, Case, cases, changes, cohort, first, frame_for, has_codes, panel, rounds, whole
 
@@ -109,6 +109,7 @@ class Search:
 
     case: Case
     others: Cohort
+    without: Summary
     declared: Mapping[str, Field]
     reached: dict[str, float]
     worst: dict[str, Person]
@@ -116,16 +117,16 @@ class Search:
     @staticmethod
     def of(case: Case, others: Cohort) -> Search:
         declared = {name: field for name, field in case.analysis.leaves(case.frame).items() if field.size}
-        return Search(case, others, declared, dict.fromkeys(declared, -1.0), {})
+        without = case.analysis.summarise(others, case.frame)
+        return Search(case, others, without, declared, dict.fromkeys(declared, -1.0), {})
 
     def tried(self, person: Person) -> bool:
         """Assert the bounds for a person; whether she is worse than all before for some field."""
         with_her = self.case.analysis.summarise(person.among(self.others), self.case.frame)
-        without = self.case.analysis.summarise(self.others, self.case.frame)
         worse = False
         for name, field in self.declared.items():
             # Whole numbers of any size: nothing is lost to rounding before bounds are compared.
-            change = [abs(int(c)) for c in (with_her[name] - without[name]).ravel()]
+            change = [abs(int(c)) for c in (with_her[name] - self.without[name]).ravel()]
             l1, squares, unit = sum(change), sum(c * c for c in change), 2.0**-field.fraction_bits
             assert l1 * unit <= field.l1 * (1 + 1e-12), (self.case.name, name, l1 * unit, field.l1)
             assert squares**0.5 * unit <= field.l2 * (1 + 1e-12), (self.case.name, name, squares**0.5 * unit, field.l2)

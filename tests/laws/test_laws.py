@@ -276,6 +276,8 @@ def test_nothing_that_is_written_depends_on_what_was_withheld(
             said = question.conclude(total, frame)
             blotted = question.withhold(total.sums, minimum)
             withheld += sum(int((array == WITHHELD).sum()) for array in blotted.values())
+            if all(np.array_equal(blotted[name], array) for name, array in total.sums.items()):
+                continue  # it would be concluded from the same sums
             again = question.conclude(Total(blotted, total.sites, {}, minimum), frame)
             if isinstance(said, Analysis):
                 assert isinstance(again, Analysis)
