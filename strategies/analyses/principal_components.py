@@ -7,8 +7,8 @@ in which the eigenvectors are found by Rayleigh and Ritz [2, section 4]; all blo
 
 Each node can compute its own people's scores from the answer: later questions name them `question.pc1` and so on.
 
-Rare variants stay out, as `strategies/products.py` says. Thin the panel for linkage disequilibrium first, or leading
-components describe single regions.
+Rare variants stay out, as `strategies/products.py` says, and those of which not everybody has two copies. Thin the panel
+for linkage disequilibrium first, or leading components describe single regions.
 
 [1] Patterson, Price, Reich: Population structure and eigenanalysis, PLoS Genetics 2 (2006), equations 1 to 3.
 [2] Musco, Musco: Randomized block Krylov methods, NeurIPS (2015), algorithm 2.
@@ -40,6 +40,7 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.evidence import draw_along, name_highest
+from strategies.ploidy import TWO, copies
 from strategies.privacy import Regime
 from strategies.products import ALLELE_BITS, FEW, SMALL, Centring, centring, counted, counts_leave, grid, rare
 from strategies.projection import Projection
@@ -203,7 +204,9 @@ class PrincipalComponents:
         return replace(self, taken=self.taken + 1, block=following, basis=basis, images=images, inner=inner)
 
     def _started(self, frame: Frame, sums: Summary, sites: int) -> Answer | PrincipalComponents:
+        assert frame.panel is not None
         people, centre = int(sums["people"]), centring(sums, sites).centre
+        centre = np.where((centre > 0) & (copies(frame.panel) != TWO), SMALL, centre)
         inside = centre > 0
         if not inside.any():
             return self._answer(frame, centre, np.zeros(0), np.zeros((len(centre), 0)), people, 0.0)

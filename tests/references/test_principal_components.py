@@ -17,7 +17,7 @@ from strategies.analysis import Analysis, Answer, Frame, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.study import Question
 from strategies.variants import Panel, Variant
-from tests.laws.zoo import add
+from tests.laws.zoo import PLACES, add, cohort, panel
 from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, TRAIT, demo_study, pooled
 
@@ -71,6 +71,17 @@ def test_components_of_1000_genomes_are_those_of_the_pooled_people() -> None:
     found = [float(answer.facts[f"eigenvalue_{k}"]) for k in range(1, 11)]
     assert found == pytest.approx(values[:10], rel=1e-5)
     assert float(answer.facts["residual"]) < 1e-3
+
+
+def test_variants_on_x_y_and_mt_stay_out() -> None:
+    """Men's single copies would be a component of their own."""
+    everybody = cohort(400, 24, 3, missing=0.02)
+    parts = [everybody.take(np.arange(400)[s::4]) for s in range(4)]
+    mixed = over_sites(PrincipalComponents("p", 2), parts, Frame(panel(24, PLACES))).tables["loadings"]
+    out = np.array([v.chromosome in ("X", "Y", "MT") and v.position not in range(2_000_000, 2_000_030)
+                    and v.position < 154_931_044 for v in panel(24, PLACES).variants])  # fmt: skip
+    assert out.sum() == 16
+    assert np.array_equal(np.asarray(mixed["withheld"]), out)
 
 
 def test_a_later_question_adjusts_for_components_that_never_left() -> None:
