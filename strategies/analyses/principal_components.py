@@ -7,8 +7,8 @@ in which the eigenvectors are found by Rayleigh and Ritz [2, section 4]; all blo
 
 Each node can compute its own people's scores from the answer: later questions name them `question.pc1` and so on.
 
-Rare variants stay out, as `strategies/products.py` says, and those of which not everybody has two copies. Thin the panel
-for linkage disequilibrium first, or leading components describe single regions.
+Rare variants stay out, as `strategies/products.py` says, and those of which not everybody has two copies. Thin the
+panel for linkage disequilibrium first, or leading components describe single regions.
 
 [1] Patterson, Price, Reich: Population structure and eigenanalysis, PLoS Genetics 2 (2006), equations 1 to 3.
 [2] Musco, Musco: Randomized block Krylov methods, NeurIPS (2015), algorithm 2.
