@@ -229,9 +229,7 @@ class LogisticAssociation:
 
     def slices(self, frame: Frame) -> tuple[Span, ...]:
         assert frame.panel is not None
-        if (
-            self.stage is Stage.HITS
-        ):  # a coordinator that names places beyond the panel asks for a slice that is not there
+        if self.stage is Stage.HITS:  # whoever names places beyond the panel asks for a slice that is not there
             return (self.hits,) if self.hits.size and self.hits[-1] < len(frame.panel) else ()
         return WHOLE if self.stage is Stage.NULL else by_variants(frame)
 
