@@ -24,7 +24,7 @@ federation: .venv/ready  ## the same study over a real SuperLink and four SuperN
 	$(BIN)/python -m simulations.deployment --out results/federation
 
 test: .venv/ready  ## every test but the slow proofs
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile --no-loadscope-reorder
 
 proof: .venv/ready  ## claims that take minutes to measure
 	$(BIN)/python -m pytest -m proof -s

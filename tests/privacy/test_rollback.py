@@ -3,6 +3,7 @@ coordinator that remembers, a mark that somebody made up."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -343,7 +344,7 @@ def live(
     nursery.stdin.write(f"{first} {fifo}\n")
     nursery.stdin.flush()
     child = int(nursery.stdout.readline())
-    timer = threading.Timer(seconds, os.kill, (child, signal.SIGKILL)) if seconds is not None else None
+    timer = threading.Timer(seconds, kill, (child,)) if seconds is not None else None
     count = 0
     with fifo.open("rb") as pipe:
         began = time.monotonic()
@@ -357,9 +358,16 @@ def live(
             assert released.setdefault(number, reply) == reply, "the same request has the same reply, for ever"
             count += 1
             if count == answers:
-                os.kill(child, signal.SIGKILL)
+                kill(child)
         lasted = time.monotonic() - began
     if timer:
+        timer.cancel()
         timer.join()
     fifo.unlink()
     return lasted
+
+
+def kill(child: int) -> None:
+    """Unless it came to its own end first."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)

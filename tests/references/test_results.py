@@ -115,7 +115,8 @@ def study():
             Question("counts", GenotypeCounts("all", by="sex", sex="sex")),
             Question("frequencies", NoisedFrequency("few"), budget, by_site=True),
             Question(
-                "scan", LinearAssociation("all", ("trait",), ("sex",), minimum_minor_alleles=1, minimum_missing=1)
+                "scan",
+                LinearAssociation("all", ("trait",), ("sex",), minimum_minor_alleles=1, minimum_missing=1, sex="sex"),
             ),
             Question("model", training, budget),
         ),
