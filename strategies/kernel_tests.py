@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from strategies.quadratic_form import upper_tail
 
@@ -77,7 +77,7 @@ def skat_o(scores: Matrix, covariance: Matrix, variance: float) -> float:
     tails = [
         upper_tail((float(((quantiles - tau * x**2) / (1 - rhos)).min()) - mean) * shrink + mean, weights) for x in z
     ]
-    inside = float(mass @ (np.array(tails) * 2 * stats.norm.pdf(z)))
+    inside = float(mass @ (np.array(tails) * 2 * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)))
     p = inside + 2 * float(special.ndtr(-farthest))
     return float(min(max(p, least), len(MIXTURES) * least, 1.0))
 
@@ -99,5 +99,5 @@ def _quantile(p: float, weights: Matrix) -> float:
         degrees = a**2 - 2 * shift
     else:
         degrees = 1 / s2
-    standard = (float(stats.chi2.isf(p, degrees)) - degrees) / math.sqrt(2 * degrees)
+    standard = (float(special.chdtri(degrees, p)) - degrees) / math.sqrt(2 * degrees)
     return float(standard * math.sqrt(2 * c[1]) + c[0])

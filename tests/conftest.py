@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -14,6 +15,12 @@ import pytest
 
 from tests.postgresql import PROGRAMS, Server, serving
 from tests.tiny import NAMES, Tiny, write_site, write_sites
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and modules live to the end: no collection of garbage need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

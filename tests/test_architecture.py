@@ -73,7 +73,7 @@ def test_flowers_private_modules_are_touched_in_four_files() -> None:
 
 
 def test_nodes_load_no_plotting_no_accountant_and_no_torch_until_they_train() -> None:
-    names = ("torch", "matplotlib", "ray", "dp_accounting")
+    names = ("torch", "matplotlib", "ray", "dp_accounting", "scipy.stats")
     code = f"import sys, fl_client.app; print([m for m in {names} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_quiet())
     assert out.stdout.strip() == "[]"
