@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import kernels, likelihood, score_tests
+from strategies import likelihood, score_tests
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
@@ -67,6 +67,7 @@ from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
 from strategies.likelihood import Grid, Reach, Sample
+from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
@@ -112,6 +113,8 @@ class LogisticAssociation:
         most_hits: at most so many, those with the smallest p; the others keep the score's.
         minimum_minor_alleles: least pooled number of copies of the rarer allele of a variant that is tested.
         iterations: most rounds that the null model takes, and hits at least may take.
+        sex: name of the column of sexes, which variants on X outside its pseudo-autosomal regions and on MT need. One
+            copy counts as two, and a heterozygous genotype of it as missing, as in PLINK 2.
         taken: rounds taken so far.
         stage: what this round asks for.
         people: pooled number of people with trait and covariates.
@@ -143,6 +146,7 @@ class LogisticAssociation:
     most_hits: int = 2000
     minimum_minor_alleles: int = 20
     iterations: int = 30
+    sex: str | None = field(default=None, metadata=NAMES_COLUMN)
     taken: int = field(default=0, metadata=DERIVED)
     stage: Stage = field(default=Stage.MOMENTS, metadata=DERIVED)
     people: int = field(default=0, metadata=DERIVED)
@@ -219,7 +223,9 @@ class LogisticAssociation:
         return Models.of(self.test, self.models, 1 + len(self.covariates))
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=None if self.stage is Stage.NULL else self.panel)
+        sex = () if self.sex is None else (self.sex,)
+        columns = tuple(dict.fromkeys((*self._columns, *sex)))
+        return Needs(columns=columns, panel=None if self.stage is Stage.NULL else self.panel)
 
     def rounds(self) -> int:
         return 2 + self.iterations * (1 + (self.test is not SecondTest.SCORE))
@@ -258,6 +264,7 @@ class LogisticAssociation:
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         assert frame.panel is not None
+        check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=False)
         people = {"people": Field((), "people with trait and covariates", 1, 1)}
         if self.stage is Stage.MOMENTS:
             k, m = len(self.covariates), len(frame.panel)
@@ -297,13 +304,13 @@ class LogisticAssociation:
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
+        assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside = np.asarray(np.isfinite(columns).all(axis=1))
+        inside = np.asarray(np.isfinite([cohort.columns[name] for name in self.needs().columns]).all(axis=0))
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
         people = np.array(len(unit), dtype=np.int64)
         if self.stage is Stage.MOMENTS:
-            assert cohort.genotypes is not None
-            cells = kernels.counts(cohort.genotypes.packed, len(cohort), inside)
+            cells = read_by_sex(cohort, frame.panel, self.sex).counts(inside)
             moments = {"sums": unit, "squares": unit**2} if self.covariates else {}
             return {
                 "people": people,
@@ -316,17 +323,16 @@ class LogisticAssociation:
         across[1:] = ((unit - np.array(self.centre)) / np.array(self.scale)).T
         sample = Sample.of(across, cases, np.array(self.null))
         if self.stage is Stage.HITS:
-            assert cohort.genotypes is not None
-            here = self._here(frame)
+            here, genotypes = self._here(frame), read_by_sex(cohort, frame.panel, self.sex)
             rows = np.arange(len(here)) if frame.places is not None else self.hits[here] - frame.start
             own = {name: f for name, f in fields.items() if name != "people"}
-            return {"people": people, **self._models()[here].sums(cohort.genotypes, rows, inside, sample, own)}
+            return {"people": people, **self._models()[here].sums(genotypes, rows, inside, sample, own)}
         score, information, gain = sample.terms(self._bits)
         sums: Summary = {"people": people, "score": score, "information": information, "likelihood": gain}
         if self.stage is Stage.NULL:
             return sums
-        assert cohort.genotypes is not None
-        return {**sums, **score_tests.sums(cohort.genotypes, self._imputed(frame), inside, sample, fields["scores"])}
+        genotypes = read_by_sex(cohort, frame.panel, self.sex)
+        return {**sums, **score_tests.sums(genotypes, self._imputed(frame), inside, sample, fields["scores"])}
 
     # -- what follows ---------------------------------------------------------------------------------------------
 

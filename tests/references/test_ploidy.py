@@ -15,10 +15,12 @@ from simulations.populations import write_bed
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
+from strategies.hits import SecondTest
 from strategies.ploidy import read_by_sex
 from strategies.privacy import Budget
 from strategies.study import Purpose, Question, Study
@@ -105,18 +107,24 @@ def test_everybody_is_in_the_cell_where_a_geneticist_puts_her(assembly: str, siz
     assert np.array_equal(got["holders"], seen.any(axis=1))
 
 
+def read_codes(cohort: Cohort, on: Panel, assembly: str) -> np.ndarray:
+    """One person and variant after the other."""
+    codes = cohort.genotypes.codes().copy()
+    for j, variant in enumerate(on.variants):
+        for i, sex in enumerate(cohort.columns["sex"]):
+            cell = carried(variant, assembly, sex, int(codes[j, i]))
+            codes[j, i] = {4: 0, 5: 2, 6: 3}.get(cell, cell)
+    return codes
+
+
 @pytest.mark.parametrize("assembly", list(ENDS))
 def test_a_regression_reads_what_a_geneticist_would(assembly: str) -> None:
     of = panel(assembly)
     on = of[np.flatnonzero([v.chromosome != "Y" for v in of.variants])]
     cohort = people(on, 131, 4, unknown=True)
-    codes = cohort.genotypes.codes()
     got = read_by_sex(cohort, on, "sex").codes()
-    for j, variant in enumerate(on.variants):
-        for i, sex in enumerate(cohort.columns["sex"]):
-            cell = carried(variant, assembly, sex, int(codes[j, i]))
-            assert got[j, i] == {4: 0, 5: 2, 6: 3}.get(cell, cell)
-    assert (got != codes).any()
+    assert np.array_equal(got, read_codes(cohort, on, assembly))
+    assert (got != cohort.genotypes.codes()).any()
     autosomes = replace(cohort, genotypes=cohort.genotypes[:2])
     assert read_by_sex(autosomes, on[:2], None) is autosomes.genotypes
 
@@ -289,3 +297,19 @@ def test_an_association_on_x_is_plinks(assembly: str, tmp_path: Path) -> None:
     one = np.where([v.chromosome == "MT" for v in on.variants], 2.0, 1.0)  # where PLINK has one copy count as one
     assert np.asarray(got["beta"]) * one == pytest.approx(theirs["BETA"].to_numpy(), rel=PRINTED)
     assert min(theirs["OBS_CT"]) < 330 < max(theirs["OBS_CT"])
+
+    # A binary trait, by the same reading: scores of the genotypes that a person's reading gives.
+    cohort = replace(cohort, columns={"sex": sex, "age": age, "trait": (trait > np.median(trait)).astype(float)})
+    by_hand = replace(cohort, genotypes=Genotypes.pack(read_codes(cohort, on, assembly)))
+    plain = LogisticAssociation("p", "trait", ("age", "sex"), SecondTest.SCORE, minimum_minor_alleles=1)
+    frame = Frame(on, {**frame.columns, "trait": Range(0, 1)})
+    autosomes = Frame(
+        Panel(on.assembly, tuple(v._replace(chromosome="22", position=1 + j) for j, v in enumerate(on.variants))),
+        frame.columns,
+    )
+    answers = [
+        over_sites(question, [people.take(np.arange(400)[s::3]) for s in range(3)], around).tables["trait"]
+        for question, people, around in ((replace(plain, sex="sex"), cohort, frame), (plain, by_hand, autosomes))
+    ]
+    for name in ("z", "p_value", "n"):
+        assert np.array_equal(np.asarray(answers[0][name]), np.asarray(answers[1][name]))
