@@ -200,6 +200,21 @@ class Design:
         return np.concatenate([own[: self.covariates], np.tile(own[self.covariates :], blocks)])
 
 
+def check_varying(names: tuple[str, ...], variance: NDArray[np.float64]) -> None:
+    """Assert that every column varies, in units of half its range.
+
+    Raises:
+        UsageError: if one does not, or hardly.
+    """
+    constant = [name for name, v in zip(names, variance, strict=True) if not v > LEAST_DEVIATION**2]
+    if constant:
+        raise UsageError(
+            "Traits and covariates must vary over the sites together, relative to their range.",
+            f"(nearly) constant: {', '.join(constant)}",
+            "drop them or narrow their range.",
+        )
+
+
 def whole(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """The nearest integers, held where a ring element may be; only forged totals lead there."""
     held: NDArray[np.int64] = np.clip(np.rint(values), -MOST_CONTRIBUTION, MOST_CONTRIBUTION).astype(np.int64)

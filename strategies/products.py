@@ -122,6 +122,13 @@ def counts_leave(variants: int) -> dict[str, Field]:
     }
 
 
+def products_leave(unit: str, most: NDArray[np.float64], size: float, width: int, bits: int) -> Field:
+    """Sums over people of alleles (M,), at most so far from their centre, times `width` scores on a grid of 2^-bits,
+    at most so long together."""
+    l1 = float(most.sum()) * width**0.5 * size
+    return Field((len(most), width), unit, l1, float(np.linalg.norm(most)) * size, ALLELE_BITS + bits)
+
+
 def counted(genotypes: Genotypes) -> Summary:
     """A site's part of it."""
     cells = genotypes.counts()
@@ -132,17 +139,27 @@ def counted(genotypes: Genotypes) -> Summary:
     }
 
 
-def rare(sums: Summary, minimum_minor_alleles: int, minimum_cell: int) -> NDArray[np.bool_]:
-    """(M,) whether a variant has too few minor alleles, people with them, observed or missing genotypes."""
-    het, alt, missing = sums["genotypes"].T
-    observed = sums["people"] - missing
+def seldom(
+    genotypes: NDArray[np.int64], people: int, minimum_minor_alleles: int, minimum_cell: int
+) -> NDArray[np.bool_]:
+    """(M,) whether a variant has too few minor alleles, people with them, or observed genotypes.
+
+    Args:
+        genotypes: (M, 3) people with 1, 2 or no observed alternate alleles.
+        people: all of them.
+    """
+    het, alt, missing = genotypes.T
+    observed = people - missing
     alleles = het + 2 * alt
-    carriers = np.minimum(het + alt, observed - alt)
-    seldom = np.minimum(alleles, 2 * observed - alleles) < max(1, minimum_minor_alleles)
-    out: NDArray[np.bool_] = (
-        seldom | small(missing, minimum_cell) | (carriers < minimum_cell) | (observed < minimum_cell)
-    )
+    carriers = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
+    few = np.minimum(alleles, 2 * observed - alleles) < max(1, minimum_minor_alleles)
+    out: NDArray[np.bool_] = few | (carriers < minimum_cell) | (observed < minimum_cell)
     return out
+
+
+def rare(genotypes: NDArray[np.int64], people: int, minimum_minor_alleles: int, minimum_cell: int) -> NDArray[np.bool_]:
+    """(M,) the same, or whether it has too few missing genotypes."""
+    return seldom(genotypes, people, minimum_minor_alleles, minimum_cell) | small(genotypes[:, 2], minimum_cell)
 
 
 def centring(sums: Summary, sites: int) -> Centring:

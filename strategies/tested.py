@@ -45,12 +45,12 @@ class Tested:
         """From each panel variant's form, a digit, the imputed ones' means as base64 of their float64, and the
         chromosomes that have a block each, if any."""
         assert frame.panel is not None
-        forms = _numbers(digits[frame.start : frame.start + len(frame.panel)])
+        forms = numbers(digits[frame.start : frame.start + len(frame.panel)])
         before = digits.count(str(Form.IMPUTED.value), 0, frame.start)
         here = int(np.count_nonzero(forms == Form.IMPUTED))
         given = np.frombuffer(base64.b64decode(means), dtype="<f8")[before : before + here]
-        numbers = {name: c for c, name in enumerate(chromosomes)}
-        blocks = [numbers[v.chromosome] for v in frame.panel.variants] if chromosomes else np.zeros(len(forms))
+        places = {name: c for c, name in enumerate(chromosomes)}
+        blocks = [places[v.chromosome] for v in frame.panel.variants] if chromosomes else np.zeros(len(forms))
         return Tested(forms, np.clip(np.nan_to_num(given), 0.0, 2.0), np.array(blocks, dtype=np.int64))
 
     @property
@@ -126,5 +126,6 @@ class Tested:
         }
 
 
-def _numbers(digits: str) -> NDArray[np.int64]:
+def numbers(digits: str) -> NDArray[np.int64]:
+    """Forms as they travel."""
     return np.frombuffer(digits.encode(), dtype=np.uint8).astype(np.int64) - ord("0")

@@ -19,9 +19,10 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from fl_client.qc.kinship import KINSHIP_BINS, OPPOSITE_BINS, Relatives
-from fl_client.qc.measures import FEMALE, MALE, Measures
+from fl_client.qc.measures import Measures
 from fl_client.qc.thresholds import Thresholds
 from fl_client.qc.verdict import Reason, Verdict
+from strategies.ploidy import FEMALE, MALE
 
 INK, RULE = "#101112", "#d0d1d2"
 """Stand-ins in a drawing for the page's own colours of text and of hairlines."""

@@ -11,20 +11,15 @@ from numpy.typing import NDArray
 
 from fl_client.readers import Dataset
 from fl_client.readers.index import Key
+from strategies.cohort import Genotypes
 from strategies.errors import DataError
+from strategies.ploidy import PSEUDO_AUTOSOMAL
 from strategies.variants import CHROMOSOMES
 
 SPAN = 8192
 """Variants in a span of bit planes: 128 words of 64."""
 
 _CELLS_AT_A_TIME = 1 << 25
-
-_PSEUDO_AUTOSOMAL = {"GRCh37": (2_699_520, 154_931_044), "GRCh38": (2_781_479, 155_701_383)}
-"""End of the first and start of the second pseudo-autosomal region of X: there men have two copies, as on autosomes."""
-
-
-_FOUR = ((np.arange(256)[:, None] >> np.array([0, 2, 4, 6])) & 3).astype(np.uint8).view(np.uint32).ravel()
-"""The four codes in a byte, as four bytes."""
 
 
 class Place(IntEnum):
@@ -74,7 +69,7 @@ class Variants:
         order = np.argsort(index.rows, kind="stable")
         chromosomes, positions = index.places[order] >> 32, index.places[order] & 0xFFFFFFFF
         places = np.full(len(order), Place.AUTOSOME, dtype=np.uint8)
-        first, last = _PSEUDO_AUTOSOMAL[data.config.assembly]
+        (_, first), (last, _) = PSEUDO_AUTOSOMAL[data.config.assembly]
         on_x = chromosomes == CHROMOSOMES.index("X")
         places[on_x] = np.where((first < positions) & (positions < last), Place.X, Place.X_PAIRED)[on_x]
         places[chromosomes == CHROMOSOMES.index("Y")] = Place.Y
@@ -106,5 +101,4 @@ def blocks(data: Dataset, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDAr
         asked = rows[start : start + step]
         packed = np.empty((len(asked), -(-len(people) // 4)), dtype=np.uint8)
         data.calls.fill(asked, np.zeros(len(asked), dtype=bool), chosen, packed)
-        codes = np.take(_FOUR, packed).view(np.uint8)
-        yield slice(start, start + len(asked)), np.ascontiguousarray(codes[:, : len(people)])
+        yield slice(start, start + len(asked)), Genotypes(packed, len(people)).codes()

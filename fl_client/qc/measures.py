@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from fl_client.qc.genotypes import Place, Variants, blocks
 from fl_client.readers import Dataset
 from strategies.cohort import MISSING
-
-MALE, FEMALE = 1, 2
-"""What a people table writes for a man and a woman, as PLINK does."""
+from strategies.ploidy import FEMALE, MALE
 
 _PEOPLE_AT_A_TIME = 1024
 

@@ -19,11 +19,12 @@ from markupsafe import Markup
 from fl_client.qc.figures import Figure, figures
 from fl_client.qc.genotypes import Place, Variants
 from fl_client.qc.kinship import DEGREES, Relatives, relatives
-from fl_client.qc.measures import FEMALE, MALE, Measures, measure, sex_of
+from fl_client.qc.measures import Measures, measure, sex_of
 from fl_client.qc.thresholds import Thresholds
 from fl_client.qc.verdict import Reason, Verdict, judge, unjudged
 from fl_client.readers import Dataset
 from strategies.federation import write_secret
+from strategies.ploidy import FEMALE, MALE
 from strategies.version import package_version
 
 DEGREE_WORDS = ("duplicates or identical twins", "first degree", "second degree", "third degree", "strangers")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fl_client.qc.genotypes import Place
 from fl_client.qc.kinship import Relatives
-from fl_client.qc.measures import FEMALE, MALE, Measures
+from fl_client.qc.measures import Measures
 from fl_client.qc.thresholds import Thresholds
 from fl_client.qc.unrelated import families, unrelated
+from strategies.ploidy import FEMALE, MALE
 
 LEAST_VARIANTS = 5000
 """Autosomal variants by which relatives are judged: the kinship of strangers then has a standard deviation of 0.015, if

@@ -71,13 +71,13 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort
-from strategies.design import LEAST_DEVIATION, Design, Standardise, norms
+from strategies.design import Design, Standardise, check_varying, norms
 from strategies.errors import UsageError
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
 from strategies.summary import Field, Summary
-from strategies.tested import Form, Tested
+from strategies.tested import Form, Tested, numbers
 
 MOST_TRAITS = 100
 
@@ -341,7 +341,7 @@ class LinearAssociation:
             if small(sums["people"], minimum_cell):
                 return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
             return sums
-        forms = np.frombuffer(self.forms.encode(), dtype=np.uint8) - ord("0")
+        forms = numbers(self.forms)
         forms = forms[forms > Form.RARE]
         het, alt, missing = sums["genotypes"].T
         observed = self.people - missing
@@ -478,13 +478,7 @@ class LinearAssociation:
             )
         mean = values["sums"] / people
         variance = values["squares"] / people - mean**2
-        constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > LEAST_DEVIATION**2]
-        if constant:
-            raise UsageError(
-                "Traits and covariates must vary over the sites together, relative to their range.",
-                f"(nearly) constant: {', '.join(constant)}",
-                "drop them or narrow their range.",
-            )
+        check_varying(self._columns, variance)
         het, alt, missing = sums["genotypes"].T
         observed, alleles = people - missing, het + 2 * alt
         if self.dosages:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from strategies.analyses.allele_frequency import NORMAL_95
 from strategies.analysis import DERIVED, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.privacy import Regime
@@ -41,8 +42,6 @@ FARTHEST = 500.0
 TENTHS = 10
 MIDDLE = slice(4, 6)
 """The fifth and sixth, to which odds are related."""
-
-NORMAL_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)

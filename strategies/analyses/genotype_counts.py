@@ -26,6 +26,7 @@ from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import NAMES_COLUMN, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
+from strategies.groups import group_codes
 from strategies.ploidy import CELLS, check_sex, copies, counts_by_copies, counts_by_group
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
@@ -84,8 +85,6 @@ class GenotypeCounts:
     sex: str | None = field(default=None, metadata=NAMES_COLUMN)
     labels: tuple[str, ...] = ()
 
-    MOST_GROUPS: ClassVar[int] = 20
-
     def __post_init__(self) -> None:
         if self.labels and self.by is None:
             raise ValueError("labels name the groups of `by`.")
@@ -120,14 +119,7 @@ class GenotypeCounts:
         """
         if self.by is None:
             return ()
-        span = frame.columns[self.by]
-        codes = range(math.ceil(span.minimum), math.floor(span.maximum) + 1) if span.maximum < 2**31 else range(0)
-        if (codes.start, codes.stop - 1) != (span.minimum, span.maximum) or len(codes) > self.MOST_GROUPS:
-            raise UsageError(
-                f"Groups are the whole numbers of a column's public range, at most {self.MOST_GROUPS} of them.",
-                f"the range of {self.by!r} is [{span.minimum:g}, {span.maximum:g}]",
-                f"declare the lowest and highest code, for example {self.by} = [1, 4], in the study's [columns].",
-            )
+        codes = group_codes(self.by, frame.columns[self.by])
         labels = self.labels or (("M", "F") if self.by == self.sex and len(codes) == 2 else tuple(map(str, codes)))
         if len(labels) != len(codes):
             raise UsageError(

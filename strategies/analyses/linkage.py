@@ -65,6 +65,7 @@ from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.ploidy import TWO, copies
 from strategies.privacy import Regime
+from strategies.products import counted, counts_leave, rare
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
 from strategies.variants import CHROMOSOMES, Panel
@@ -177,13 +178,7 @@ class LinkageDisequilibrium:
         assert frame.panel is not None
         m = len(frame.panel)
         if not self.taken:
-            return {
-                "genotypes": Field(
-                    (m, 3), "people with 1, 2 or no observed alternate alleles", m, m**0.5, per_variant=True
-                ),
-                "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
-                "people": Field((), "people", 1, 1),
-            }
+            return counts_leave(m)
         if len(self.role) != m:
             raise ValueError("A role stands for each variant.")
         pairs = self._pairs(frame.panel)
@@ -235,11 +230,9 @@ class LinkageDisequilibrium:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
         assert frame.panel is not None
-        people = np.array(len(cohort), dtype=np.int64)
         if not self.taken:
-            cells = cohort.genotypes.counts()
-            held = np.any(cells[:, :3], axis=1).astype(np.int64)
-            return {"genotypes": cells[:, 1:], "holders": held, "people": people}
+            return counted(cohort.genotypes)
+        people = np.array(len(cohort), dtype=np.int64)
         pairs = self._pairs(frame.panel)
         products, observed = _sums(cohort.genotypes, pairs, self._some(pairs))
         holders = (observed[:, 0] < len(cohort)).astype(np.int64)
@@ -252,11 +245,7 @@ class LinkageDisequilibrium:
             return replaced(shown, ("observed",), few[self._some(self.pairs)], WITHHELD)
         if small(sums["people"], minimum_cell):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        het, alt, missing = sums["genotypes"].T
-        observed, alleles = sums["people"] - missing, het + 2 * alt
-        rare = np.minimum(alleles, 2 * observed - alleles) < max(1, self.minimum_minor_alleles)
-        carriers = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
-        few = rare | small(missing, minimum_cell) | (carriers < minimum_cell) | (observed < minimum_cell)
+        few = rare(sums["genotypes"], int(sums["people"]), self.minimum_minor_alleles, minimum_cell)
         return replaced(sums, ("genotypes",), few, WITHHELD)
 
     def _few(self, sums: Summary, minimum_cell: int) -> NDArray[np.bool_]:

@@ -64,22 +64,18 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort
+from strategies.design import LEAST_DEVIATION
 from strategies.errors import UsageError
 from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
 from strategies.likelihood import Grid, Reach, Sample
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
+from strategies.products import FEW, SMALL, Centring, centring, seldom
+from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
-
-LEAST_DEVIATION = 1e-4
-"""A covariate's pooled standard deviation in units of half its range; below this the sums lose their precision."""
 
 MOST_COEFFICIENT = 1024.0
 """Of a model that a node is asked about; no search goes beyond `likelihood.SEPARATED` by more than a step."""
-
-SMALL, FEW = -1.0, -2.0
-"""In the place of a mean: left out because of small numbers, or because fewer than three sites hold the variant."""
 
 LEAST_TILTED = 0.1
 """|z| below which a saddlepoint lies too near to 0 to be told from it; the score's own p stands there."""
@@ -192,9 +188,7 @@ class LogisticAssociation:
         inside = (np.abs(c) <= 1).all() and (s >= LEAST_DEVIATION).all() and (s <= 1).all()
         if not inside or not (np.abs(n) <= MOST_COEFFICIENT).all():
             raise ValueError("Means, deviations and coefficients are within their bounds.")
-        g = self.imputed
-        if not (((g > 0) & (g < 2)) | (g == SMALL) | (g == FEW)).all():
-            raise ValueError("A mean lies between 0 and 2.")
+        Centring(self.imputed).check()
         if not self.hits.size:
             return
         h = self.hits
@@ -342,12 +336,8 @@ class LogisticAssociation:
         people, cases = sums["people"], sums["cases"]
         if any(small(number, minimum_cell) for number in (people, cases, people - cases)):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        het, alt, missing = sums["genotypes"].T
-        observed = people - missing
-        alleles, carriers = het + 2 * alt, np.minimum(het + alt, observed - alt)
-        rare = np.minimum(alleles, 2 * observed - alleles) < max(1, self.minimum_minor_alleles)
         # How many people are given the mean is not told, so that they may be few.
-        few = rare | (carriers < minimum_cell) | (observed < minimum_cell)
+        few = seldom(sums["genotypes"], int(people), self.minimum_minor_alleles, minimum_cell)
         return replaced(sums, ("genotypes",), few, WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | LogisticAssociation:
@@ -377,10 +367,7 @@ class LogisticAssociation:
                 f"{people} people have trait and covariates, {cases} of them are cases; {k + 2} parameters",
                 "correct the trait's range, drop covariates, or ask sites that have the columns.",
             )
-        het, alt, missing = np.where(sums["genotypes"] == WITHHELD, 0, sums["genotypes"]).T
-        hidden, few = (sums["genotypes"] == WITHHELD).any(axis=1), held_by_few(sums["holders"], sites)
-        mean = (het + 2 * alt) / np.maximum(people - missing, 1)
-        means = np.where(few, FEW, np.where(hidden | ~((mean > 0) & (mean < 2)), SMALL, mean))
+        means = centring(sums, sites).centre
         centre, scale = np.zeros(0), np.zeros(0)
         if k:
             centre = sums["sums"] * 2.0**-self.MOMENT_BITS / people
@@ -398,7 +385,7 @@ class LogisticAssociation:
             people=people,
             cases=cases,
             means=means,
-            unobserved=missing,
+            unobserved=np.where(sums["genotypes"][:, 2] == WITHHELD, 0, sums["genotypes"][:, 2]),
             estimates=np.full((len(means), 6), np.nan),
         )
         if not (means > 0).any():

@@ -44,7 +44,8 @@ from strategies.cohort import Cohort
 from strategies.design import LEAST_DEVIATION
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
+from strategies.products import rare
+from strategies.protections.suppression import WITHHELD, held_by_few, replaced
 from strategies.summary import Field, Summary
 
 FRACTION_BITS, REST_BITS = 40, 64
@@ -172,11 +173,7 @@ class MetaAnalysis:
         people = int(sums["products"][0]) >> FRACTION_BITS
         if sums["products"][0] == WITHHELD or 0 < people < minimum_cell:
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        het, alt, missing = sums["genotypes"].T
-        observed, alleles = people - missing, het + 2 * alt
-        few = np.minimum(alleles, 2 * observed - alleles) < self.minimum_minor_alleles
-        carriers = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
-        few |= small(missing, minimum_cell) | (carriers < minimum_cell) | (observed < minimum_cell)
+        few = rare(sums["genotypes"], people, self.minimum_minor_alleles, minimum_cell)
         return replaced(sums, BY_VARIANT, few | (sums["genotypes"] == WITHHELD).any(axis=1), WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer:

@@ -42,7 +42,7 @@ from strategies.cohort import Cohort
 from strategies.evidence import draw_along, name_highest
 from strategies.ploidy import TWO, copies
 from strategies.privacy import Regime
-from strategies.products import ALLELE_BITS, FEW, SMALL, Centring, centring, counted, counts_leave, grid, rare
+from strategies.products import FEW, SMALL, Centring, centring, counted, counts_leave, grid, products_leave, rare
 from strategies.projection import Projection
 from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
@@ -139,15 +139,8 @@ class PrincipalComponents:
         width, most = self.block.shape[1], self._centring.most
         # |sum_l| of a person's scores: V is orthonormal, so they are no longer than her scaled genotypes.
         score = self._centring.longest + width**0.5 * 2.0**-self._score_bits
-        l2 = float(np.sqrt((most**2).sum())) * score
         return {
-            "products": Field(
-                (m, width),
-                "genotype times score, both centred",
-                float(most.sum()) * width**0.5 * score,
-                l2,
-                ALLELE_BITS + self._score_bits,
-            ),
+            "products": products_leave("genotype times score, both centred", most, score, width, self._score_bits),
             "people": Field((), "people", 1, 1),
         }
 
@@ -179,7 +172,8 @@ class PrincipalComponents:
             return replaced(sums, ("products",), ~self._inside, WITHHELD)
         if small(sums["people"], minimum_cell):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        return replaced(sums, ("genotypes",), rare(sums, self.minimum_minor_alleles, minimum_cell), WITHHELD)
+        few = rare(sums["genotypes"], int(sums["people"]), self.minimum_minor_alleles, minimum_cell)
+        return replaced(sums, ("genotypes",), few, WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | PrincipalComponents:
         assert frame.panel is not None

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from strategies.analysis import NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
-from strategies.errors import UsageError
+from strategies.groups import group_codes
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, replaced
 from strategies.summary import Field, Summary
 
 MOMENT_BITS = 32
-MOST_GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -79,15 +78,7 @@ class ScoreDistribution:
         """
         if self.by is None:
             return np.zeros(1, dtype=np.int64)
-        span = frame.columns[self.by]
-        low, high = math.ceil(span.minimum), math.floor(span.maximum)
-        if (low, high) != (span.minimum, span.maximum) or high - low >= MOST_GROUPS:
-            raise UsageError(
-                f"Groups are the whole numbers of a column's public range, at most {MOST_GROUPS} of them.",
-                f"the range of {self.by!r} is [{span.minimum:g}, {span.maximum:g}]",
-                f"declare the lowest and highest code, for example {self.by} = [1, 4], in the study's [columns].",
-            )
-        return np.arange(low, high + 1)
+        return np.array(group_codes(self.by, frame.columns[self.by]), dtype=np.int64)
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         groups = len(self._groups(frame))

@@ -61,9 +61,22 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.conjugate_gradients import ConjugateGradients
+from strategies.design import check_varying
 from strategies.errors import UsageError
 from strategies.privacy import Regime
-from strategies.products import ALLELE_BITS, FEW, SMALL, Centring, centring, counted, counts_leave, grid, held, rare
+from strategies.products import (
+    ALLELE_BITS,
+    FEW,
+    SMALL,
+    Centring,
+    centring,
+    counted,
+    counts_leave,
+    grid,
+    held,
+    products_leave,
+    rare,
+)
 from strategies.projection import Projection
 from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
@@ -72,9 +85,6 @@ AUTOSOMES = tuple(str(c) for c in range(1, 23))
 
 MOMENT_BITS = 32
 """Of products of columns in units of half their range."""
-
-LEAST_DEVIATION = 1e-4
-"""A column's pooled standard deviation in units of half its range; below this the sums lose their precision."""
 
 PROBES = 10
 """Random vectors for a log determinant: they add a twentieth to the heritability's own standard error."""
@@ -235,14 +245,14 @@ class WholeGenomeRegression:
         score = min(float(np.linalg.norm(self._scores_most)), self._centring.longest)
         score += width**0.5 * 2.0**-self._score_bits
         out = {
-            "products": _products_field("genotype times score, both centred", most, score, width, self._score_bits),
+            "products": products_leave("genotype times score, both centred", most, score, width, self._score_bits),
             "people": Field((), "people", 1, 1),
         }
         if self.taken == 1:
             turned = self._turned_most
             size = float(np.linalg.norm(turned)) + len(turned) ** 0.5 * 2.0**-self._column_bits
             words = "centred genotype times covariate and trait"
-            out["columns"] = _products_field(words, most, size, len(turned), self._column_bits)
+            out["columns"] = products_leave(words, most, size, len(turned), self._column_bits)
         return out
 
     @property
@@ -297,7 +307,8 @@ class WholeGenomeRegression:
             return replaced(sums, names, ~self._inside, WITHHELD)
         if small(sums["people"], minimum_cell):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        return replaced(sums, ("genotypes",), rare(sums, self.minimum_minor_alleles, minimum_cell), WITHHELD)
+        few = rare(sums["genotypes"], int(sums["people"]), self.minimum_minor_alleles, minimum_cell)
+        return replaced(sums, ("genotypes",), few, WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | WholeGenomeRegression:
         assert frame.panel is not None
@@ -380,13 +391,7 @@ class WholeGenomeRegression:
         """What makes (X, y~) of the columns, mean squares of y~, and the traits' deviations, from the mean products."""
         k, mean = self._width - len(self.traits), moments[0, 1:]
         variance = np.diagonal(moments)[1:] - mean**2
-        constant = [name for name, v in zip(self._columns, variance, strict=True) if not v > LEAST_DEVIATION**2]
-        if constant:
-            raise UsageError(
-                "Traits and covariates must vary over the sites together, relative to their range.",
-                f"(nearly) constant: {', '.join(constant)}",
-                "drop them or narrow their range.",
-            )
+        check_varying(self._columns, variance)
         deviation = np.sqrt(variance)
         related = (moments[1:, 1:] - np.outer(mean, mean)) / np.outer(deviation, deviation)
         slopes = np.linalg.lstsq(moments[:k, :k], moments[:k, k:], rcond=None)[0]
@@ -512,12 +517,6 @@ def _basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     left, size, _ = np.linalg.svd(directions, full_matrices=False)
     there = np.asarray(directions.any(axis=1))
     return np.where(there[:, None], left[:, size > LEAST_DIRECTION * size[0]], 0.0)
-
-
-def _products_field(unit: str, most: NDArray[np.float64], size: float, width: int, bits: int) -> Field:
-    """Sums of alleles (M,), at most so far from their centre, times scores (L,), at most so long together."""
-    l1 = float(most.sum()) * width**0.5 * size
-    return Field((len(most), width), unit, l1, float(np.linalg.norm(most)) * size, ALLELE_BITS + bits)
 
 
 def _signs(variants: int, vectors: int, purpose: str) -> NDArray[np.float64]:

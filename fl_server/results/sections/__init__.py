@@ -60,4 +60,4 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(RareVariants): genes.tested,
     _key(PrivateTraining): models.trained,
 }
-"""The section of each analysis and regime; `tests/references/test_report.py` asks for one of every page."""
+"""The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
