@@ -132,9 +132,9 @@ class Airlock:
         return {"node": self.node, **place, "replies": 0, "numbers": 0, "bytes": 0, "released": [], "refused": {}}
 
     def _put(self, place: Path, report: Mapping[str, Any]) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        write(place.with_suffix(".json"), json.dumps(report, indent=1).encode())
-        write(place.with_suffix(".html"), page(report).encode())
+        self.folder.mkdir(mode=0o700, exist_ok=True)  # not synced: the journal is, and a question has many replies
+        write(place.with_suffix(".json"), json.dumps(report, indent=1).encode(), synced=False)
+        write(place.with_suffix(".html"), page(report).encode(), synced=False)
 
 
 def page(report: Mapping[str, Any]) -> str:

@@ -126,15 +126,18 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
+def write(path: Path, data: bytes, synced: bool = True) -> None:
+    """Write a file so that after a crash it is there whole or not at all; also after one of the machine, if synced."""
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     partial.replace(path)
+    if not synced:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -23,10 +23,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 from fl_server import results
 from fl_server.progress import shown
 from fl_server.results.attack import HOW_MEASURED
-from simulations.attacks.experiment import Setting, beacon_table, table
-from simulations.baseline import beside
 from simulations.federation import isolate
-from simulations.membership import measured
 from simulations.populations import twin
 from simulations.run import simulate
 from simulations.sites import Sites
@@ -88,6 +85,9 @@ def _study(words: Sequence[str]) -> int:
     seconds = time.monotonic() - started
     answers, attacks = outcome.results, None
     if chosen.measure:
+        from simulations.baseline import beside  # noqa: PLC0415  (half a second of libraries that studies do without)
+        from simulations.membership import measured  # noqa: PLC0415  (likewise)
+
         answers, attacks = beside(answers, study, chosen.sites), measured(study, chosen.sites)
     results.write(study, outcome.federation, answers, chosen.out, attacks)
     print(f"{len(outcome.results)} questions answered in {seconds:.1f} s. Open {chosen.out / 'report.html'}")
@@ -152,6 +152,8 @@ SETTINGS: Mapping[str, tuple[Callable[[str], object], str]] = {
 
 
 def _of_synthetic(given: Mapping[str, str]) -> dict[str, Any]:
+    from simulations.attacks.experiment import Setting, beacon_table, table  # noqa: PLC0415  (as in a study)
+
     read: dict[str, Any] = {}
     for name, text in given.items():
         try:
@@ -193,6 +195,8 @@ def _of_synthetic(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _of_study(study: Study, sites: Path) -> dict[str, Any]:
+    from simulations.membership import measured  # noqa: PLC0415  (as in a study)
+
     synthetic = sorted(name for name, site in Sites.read(sites).sites.items() if site.dataset.synthetic)
     if synthetic:
         print(f"SYNTHETIC people at {', '.join(synthetic)}.")

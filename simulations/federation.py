@@ -1,7 +1,7 @@
 """A study over sites on one machine: the same gate and the same conduct, with no socket between them.
 
-`LocalGrid` is a Flower Grid in one process; messages are serialised and read back as on a network. `over_ray` is
-Flower's simulation engine.
+`LocalGrid` is a Flower Grid in one process. What passes are the same signed envelopes, which are bytes; how Flower
+writes a record of bytes is left to networks. `over_ray` is Flower's simulation engine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +26,11 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_client.app import open_gate, respond
 from strategies.errors import UsageError
+from strategies.kernels.threads import THREADS
 
 T = TypeVar("T")
 
@@ -68,32 +68,27 @@ class LocalGrid(Grid):
         return [NodeInfo(node_id=address) for address in self._contexts]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        identifiers = []
-        for message in messages:
-            identifier = f"m{next(self._count)}"
-            message.metadata.__dict__["_message_id"], message.metadata.__dict__["_run_id"] = identifier, 1
-            try:
-                arrived = _through_the_wire(message)
-                arrived.metadata.__dict__["_message_id"] = identifier
-                reply = _through_the_wire(self._app(arrived, self._contexts[message.metadata.dst_node_id]))
-            except Exception:
-                reply = Message(Error(2, "error on node (details withheld)"), reply_to=message)
-            reply.metadata.__dict__["_reply_to_message_id"] = identifier
-            self._replies[identifier] = reply
-            identifiers.append(identifier)
-        return identifiers
+        numbered = [(f"m{next(self._count)}", message) for message in messages]
+        with ThreadPoolExecutor(THREADS) as sites:
+            self._replies |= sites.map(self._answered, numbered)
+        return [identifier for identifier, _ in numbered]
+
+    def _answered(self, numbered: tuple[str, Message]) -> tuple[str, Message]:
+        """A message's identifier and reply."""
+        identifier, message = numbered
+        message.metadata.__dict__["_message_id"], message.metadata.__dict__["_run_id"] = identifier, 1
+        try:
+            reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception:
+            reply = Message(Error(2, "error on node (details withheld)"), reply_to=message)
+        reply.metadata.__dict__["_reply_to_message_id"] = identifier
+        return identifier, reply
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return [self._replies.pop(i) for i in message_ids if i in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
-
-
-def _through_the_wire(message: Message) -> Message:
-    with no_object_id_recompute():  # else a record is written anew each time that its digest is asked for
-        objects = {key: o.deflate() for key, o in get_all_nested_objects(message).items()}
-        return inflate_object_from_contents(message.object_id, objects)  # type: ignore[return-value]
 
 
 # -- Flower's simulation engine ---------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ MALE, FEMALE = 1, 2
 CELLS = ("hom_ref", "het", "hom_alt", "missing", "hemi_ref", "hemi_alt", "hemi_missing")
 """People who carry two copies, by genotype, then people who carry one. Without a sex column only the first four."""
 
-_KIND = {"X": BY_SEX, "Y": MALES, "MT": ONE}
+_KINDS = np.array([{"X": BY_SEX, "Y": MALES, "MT": ONE}.get(name, TWO) for name in CHROMOSOMES], dtype=np.uint8)
 _LOW = np.uint64(0x5555_5555_5555_5555)
 _BLOCK_BYTES = 1 << 20
 
@@ -47,12 +47,9 @@ def copies(panel: Panel) -> NDArray[np.uint8]:
     >>> copies(Panel("GRCh37", tuple(Variant(c, p, ".", "A", "C") for c, p in at))).tolist()
     [0, 0, 1, 2, 3]
     """
-    kinds = {name: _KIND.get(name, TWO) for name in CHROMOSOMES}
-    kind = np.fromiter(map(kinds.__getitem__, panel.chromosomes), dtype=np.uint8, count=len(panel))
-    for row in np.flatnonzero(kind == BY_SEX):
-        position = panel.variants[row].position
-        if any(first <= position <= last for first, last in PSEUDO_AUTOSOMAL[panel.assembly]):
-            kind[row] = TWO
+    kind = _KINDS[panel.places.chromosomes]
+    for first, last in PSEUDO_AUTOSOMAL[panel.assembly]:
+        kind[(kind == BY_SEX) & (first <= panel.places.positions) & (panel.places.positions <= last)] = TWO
     return kind
 
 

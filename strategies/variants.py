@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -114,6 +114,41 @@ class Variant(NamedTuple):
         return f"{self.chromosome}:{self.position}:{self.reference}:{self.alternate}"
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where M variants are and what they are, in columns: what is asked of every slice of a panel.
+
+    Attributes:
+        chromosomes: (M,) places in CHROMOSOMES.
+        positions, lifted: (M,) in the panel's build and in the other one; 0 where there is none.
+        pairs: (M,) number of the reference and the alternate allele among `spelt`.
+        spelt: different pairs of a reference and an alternate allele.
+    """
+
+    chromosomes: NDArray[np.uint8]
+    positions: NDArray[np.int64]
+    lifted: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    spelt: tuple[tuple[str, str], ...]
+
+    @staticmethod
+    def of(variants: Sequence[Variant], lifts: bool) -> Places:
+        """Of a panel's variants."""
+        count, numbers = len(variants), {name: k for k, name in enumerate(CHROMOSOMES)}
+        known: dict[tuple[str, str], int] = {}
+        pairs = (known.setdefault(pair, len(known)) for pair in map(itemgetter(3, 4), variants))
+        return Places(
+            np.fromiter(map(numbers.__getitem__, map(itemgetter(0), variants)), dtype=np.uint8, count=count),
+            np.fromiter(map(itemgetter(1), variants), dtype=np.int64, count=count),
+            np.fromiter((v.lifted or 0 for v in variants) if lifts else (0,) * count, dtype=np.int64, count=count),
+            np.fromiter(pairs, dtype=np.int64, count=count),
+            tuple(known),
+        )
+
+    def __getitem__(self, span: slice | NDArray[np.int64]) -> Places:
+        return Places(self.chromosomes[span], self.positions[span], self.lifted[span], self.pairs[span], self.spelt)
+
+
 @dataclass(frozen=True)
 class Panel:
     """An ordered, public list of distinct variants, with their positions in one build or in both.
@@ -144,17 +179,19 @@ class Panel:
 
     def __getitem__(self, span: slice | NDArray[np.int64]) -> Panel:
         variants = self.variants[span] if isinstance(span, slice) else tuple(self.variants[j] for j in span)
-        return Panel(self.assembly, variants, self.lifts, self.oriented, self.states)
+        panel = Panel(self.assembly, variants, self.lifts, self.oriented, self.states)
+        vars(panel)["places"] = self.places[span]  # made once for all slices
+        return panel
+
+    @cached_property
+    def places(self) -> Places:
+        """The variants in columns."""
+        return Places.of(self.variants, self.lifts)
 
     @property
     def chromosomes(self) -> tuple[str, ...]:
         """(M) canonical names."""
         return tuple(map(itemgetter(0), self.variants))
-
-    @property
-    def alleles(self) -> list[tuple[str, str]]:
-        """(M) reference and alternate."""
-        return list(map(itemgetter(3, 4), self.variants))
 
     @property
     def frequencies(self) -> NDArray[np.float64]:
@@ -174,9 +211,7 @@ class Panel:
     def positions(self, assembly: str) -> NDArray[np.int64]:
         """(M,) positions in one of the panel's builds; 0 where a variant has none."""
         assert assembly in self.assemblies
-        if assembly == self.assembly:
-            return np.fromiter(map(itemgetter(1), self.variants), dtype=np.int64, count=len(self))
-        return np.array([v.lifted or 0 for v in self.variants], dtype=np.int64)
+        return self.places.positions if assembly == self.assembly else self.places.lifted
 
     def encode(self) -> bytes:
         """The panel as a tab-separated text; equal panels give equal bytes."""

@@ -1,10 +1,10 @@
 """Messages between a coordinator and the nodes, and how they become bytes.
 
 An envelope is  MAGIC | version | signer | signature | header length | header | body,  where the signer is the first
-eight bytes of the SHA-256 of an identity key and the signature covers all that follows it. Nothing of an envelope is
-parsed before its signature was verified with a pinned key. Headers are JSON, decoded strictly into the dataclasses
-below; bodies are arrays in safetensors form, a study with its panels, or sealed bytes. No received text ever names
-code.
+eight bytes of the SHA-256 of an identity key and the signature covers the SHA-256 of all that follows it: the digest by
+which the message is referred to, so that a large body is read once. Nothing of an envelope is parsed before its
+signature was verified with a pinned key. Headers are JSON, decoded strictly into the dataclasses below; bodies are
+arrays in safetensors form, a study with its panels, or sealed bytes. No received text ever names code.
 
     Open    -> Opened    here is the study; here is my key for it
     Share   -> Shared    here is a roster; here are my mask keys, the others' shares of my roots, the rosters I know
@@ -45,10 +45,10 @@ from strategies.marks import Mark
 from strategies.privacy import Renewal
 
 MAGIC = b"GENOSUM\0"
-VERSION = 2
+VERSION = 3
 _PREFIX = struct.Struct(">8sH8s64s")
 _LENGTH = struct.Struct(">I")
-_SIGNED = b"genosum envelope v1\0"
+_DIGESTED, _SIGNED = b"genosum envelope v1\0", b"genosum signature v3\0"
 MOST_BYTES = 2**31 - 1
 MOST_HEADER = 2**24
 """A round's derived parameters travel in the header, and a trained model has up to 65,536 of them, four times over."""
@@ -422,8 +422,9 @@ def seal_envelope(header: Header, body: bytes, identity: Identity) -> bytes:
     """Sign a message and put it into bytes."""
     document = {"kind": header.kind, **_plain(asdict(header))}
     text = canonical(document)
-    signed = _LENGTH.pack(len(text)) + text + body
-    return _PREFIX.pack(MAGIC, VERSION, _key_id(identity.public), identity.sign(_SIGNED + signed)) + signed
+    length = _LENGTH.pack(len(text))
+    signature = identity.sign(_SIGNED + _digest(length, text, body))
+    return b"".join([_PREFIX.pack(MAGIC, VERSION, _key_id(identity.public), signature), length, text, body])
 
 
 def open_envelope(envelope: bytes, identities: Mapping[str, str]) -> Message:
@@ -443,26 +444,35 @@ def open_envelope(envelope: bytes, identities: Mapping[str, str]) -> Message:
         raise WireError(Reason.MALFORMED)
     if version != VERSION:
         raise WireError(Reason.VERSION_MISMATCH)
-    signed = envelope[_PREFIX.size :]
     signer = next((name for name, key in identities.items() if _key_id(key) == key_id), None)
-    if signer is None or not verify(identities[signer], signature, _SIGNED + signed):
+    if signer is None:
         raise WireError(Reason.BAD_SIGNATURE)
-    (length,) = _LENGTH.unpack_from(signed)
-    start = _LENGTH.size
-    if length > MOST_HEADER or start + length > len(signed):
+    digest = _digest(memoryview(envelope)[_PREFIX.size :])
+    if not verify(identities[signer], signature, _SIGNED + digest):
+        raise WireError(Reason.BAD_SIGNATURE)
+    (length,) = _LENGTH.unpack_from(envelope, _PREFIX.size)
+    start = _PREFIX.size + _LENGTH.size
+    if length > MOST_HEADER or start + length > len(envelope):
         raise WireError(Reason.MALFORMED)
     try:
-        document = parse(signed[start : start + length])
+        document = parse(envelope[start : start + length])
         kind = _KINDS[document.pop("kind")]
         header = decode(kind, document, "message")
     except (ValueError, KeyError, TypeError, UsageError, RecursionError):
         raise WireError(Reason.MALFORMED) from None
-    return Message(signer, header, signed[start + length :], digest_of(envelope))
+    return Message(signer, header, envelope[start + length :], digest.hex())
 
 
 def digest_of(envelope: bytes) -> str:
     """The digest by which a message is referred to: of all that is signed, in hexadecimal."""
-    return hashlib.sha256(_SIGNED + envelope[_PREFIX.size :]).hexdigest()
+    return _digest(memoryview(envelope)[_PREFIX.size :]).hex()
+
+
+def _digest(*signed: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(_DIGESTED)
+    for part in signed:
+        digest.update(part)
+    return digest.digest()
 
 
 def agreement_of(session: str, question: str, attempt: int, roster: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ come to the same one, neither stands for it.
 
 from __future__ import annotations
 
+from collections import abc
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from fl_client.readers.index import SEVERAL, Entries, Index, place
 from fl_client.readers.sequence import Sequence
 from strategies.variants import CHROMOSOMES, COMPLEMENT, How, Panel
+
+_STARTS = np.array([place(name, 0) for name in CHROMOSOMES], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,22 @@ def aligned(index: Index, sequence: Sequence) -> Index | None:
     return entries.index() if count else None
 
 
+@dataclass(frozen=True, eq=False)
+class _Spelling:
+    """The reference and the alternate allele of M variants: (M,) numbers among pairs."""
+
+    numbers: NDArray[np.int64]
+    pairs: abc.Sequence[tuple[str, str]]
+
+    def __getitem__(self, variant: np.intp | np.int64) -> tuple[str, str]:
+        return self.pairs[int(self.numbers[variant])]
+
+    def among(self, known: abc.Mapping[tuple[str, str], int]) -> NDArray[np.int64]:
+        """(M,) a site's number of each pair, -1 where it has none; each is looked up once."""
+        some, inverse = np.unique(self.numbers, return_inverse=True)
+        return np.array([known.get(self.pairs[k], -1) for k in some.tolist()], dtype=np.int64)[inverse]
+
+
 def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, sequence: Sequence | None) -> Match:
     """Find a panel's variants among a site's.
 
@@ -89,24 +108,23 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
     Raises:
         DataError: if the reference genome is shorter than its index says.
     """
-    positions = panel.positions(assembly)
-    starts = {name: place(name, 0) for name in CHROMOSOMES}
-    numbers = np.array([starts[name] for name in panel.chromosomes], dtype=np.int64)
+    positions, spelling = panel.positions(assembly), _Spelling(panel.places.pairs, panel.places.spelt)
+    numbers = _STARTS[panel.places.chromosomes]
     places = np.where(positions > 0, numbers + positions, -1)
-    alleles = panel.alleles
-    rows, how = _oriented(index, places, alleles, sequence, panel.oriented)
+    rows, how = _oriented(index, places, spelling, sequence, panel.oriented)
     if sequence is not None:
         left = np.flatnonzero((how == How.ABSENT) & (places >= 0))
         spelt = [
-            sequence.aligned(panel.variants[j].chromosome, int(positions[j]), *alleles[j])
-            if sum(map(len, alleles[j])) > 2
-            else (int(positions[j]), *alleles[j])
+            sequence.aligned(panel.variants[j].chromosome, int(positions[j]), *spelling[j])
+            if sum(map(len, spelling[j])) > 2
+            else (int(positions[j]), *spelling[j])
             for j in left
         ]
         shortest = np.array([numbers[j] + s[0] for j, s in zip(left, spelt, strict=True)], dtype=np.int64)
+        anew = _Spelling(np.arange(len(left)), [s[1:] for s in spelt])
         for other in (index, realigned):
             if other is not None and len(left):
-                found, way = _oriented(other, shortest, [s[1:] for s in spelt], sequence, panel.oriented)
+                found, way = _oriented(other, shortest, anew, sequence, panel.oriented)
                 new = (how[left] == How.ABSENT) & (way != How.ABSENT)
                 rows[left[new]], how[left[new]] = found[new], way[new]
     how[places < 0] = How.NO_POSITION
@@ -116,13 +134,13 @@ def match(panel: Panel, assembly: str, index: Index, realigned: Index | None, se
 def _oriented(
     index: Index,
     places: NDArray[np.int64],
-    alleles: list[tuple[str, str]],
+    alleles: _Spelling,
     sequence: Sequence | None,
     reference_known: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """(M,) rows and ways of variants that are looked for in every orientation."""
     known = index.alleles
-    rows = index.find(places, np.array([known.get(pair, -1) for pair in alleles], dtype=np.int64))
+    rows = index.find(places, alleles.among(known))
     how = np.where(rows >= 0, How.AS_WRITTEN, How.ABSENT).astype(np.uint8)
     how[rows == SEVERAL] = How.SEVERAL
     left = np.flatnonzero(rows == -1)

@@ -1,10 +1,10 @@
 """The genotype engine beside plink2: `python -m simulations.benchmarks.genotypes [ROW ...]`.
 
-Ours is the whole federated run over the sites of a folder, in a process of its own: gate, masks, encoding, answer files
-written. plink2 (Debian's, OpenBLAS with one thread for each of its own) has the same people in one file. They run
-alternately. Where plink2 takes less than ten seconds, a ratio is of the time after both have started: plink2's less
-that of `--write-snplist`, ours less that of the same study over ten variants. Medians of repetitions go to the screen,
-and with every single figure to `results/bench/genotypes.json`; `--table` prints that as the README has it.
+Ours is `fl-simulate`, the whole federated run over the sites of a folder: gate, masks, encoding, answer files written.
+plink2 (Debian's, OpenBLAS with one thread for each of its own) has the same people in one file. They run alternately.
+Where plink2 takes less than ten seconds, a ratio is of the time after both have started: plink2's less that of
+`--write-snplist`, ours less that of the same study over ten variants. Medians of repetitions go to the screen, and with
+every single figure to `results/bench/genotypes.json`; `--table` prints that as the README has it.
 
 Components are compared with plink2's randomised method (`approx`), which it advises from 5,000 people on, and which is
 the nearer match: its exact one multiplies all pairs of people, and needs gigabytes for 20,000.
@@ -27,10 +27,7 @@ from typing import Any
 
 import tomli_w
 
-import fl_server.results
 from simulations.benchmarks.data import Countries, demes
-from simulations.run import simulate
-from strategies.study import Study
 
 REPETITIONS = 3
 SHORT_S = 10.0
@@ -91,13 +88,6 @@ ROWS = (
         lambda _: {"analysis": "pca", "regime": "exact", "components": 10},
         lambda _: ("--pca", "approx", "10"),
     ),
-    Row(
-        "counts",
-        0.5,
-        demes,
-        lambda _: {"analysis": "allele_frequency", "regime": "exact"},
-        lambda _: ("--geno-counts", "--hardy"),
-    ),
 )
 
 
@@ -130,35 +120,38 @@ def measured(command: Sequence[str], **environment: str) -> Run:
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def ours(row: Row, panel: str) -> None:
-    """The federated run, in this process: what is measured."""
+def study(row: Row, panel: str, folder: Path) -> Path:
+    """The study file of a row over a panel of its data."""
     data = row.data()
+    document = {
+        "title": row.name, "purpose": "scientific_research", "assembly": "GRCh38",
+        "columns": data.ranges, "panels": {"panel": {"file": str(data.folder / panel)}},
+        "question": [{"name": "question", "panel": "panel", **row.question(data)}],
+    }  # fmt: skip
+    path = folder / f"{row.name}-{Path(panel).stem}.toml"
+    path.write_text(tomli_w.dumps(document), encoding="utf-8")
+    return path
+
+
+def ours(study: Path, data: Countries) -> Run:
+    """`fl-simulate`, from the first to the last instruction."""
     with tempfile.TemporaryDirectory(prefix="genosum-bench-") as folder:
-        study, answer = Path(folder) / "study.toml", Path(folder) / "out"
-        document = {
-            "title": row.name, "purpose": "scientific_research", "assembly": "GRCh38",
-            "columns": data.ranges, "panels": {"panel": {"file": str(data.folder / panel)}},
-            "question": [{"name": "question", "panel": "panel", **row.question(data)}],
-        }  # fmt: skip
-        study.write_text(tomli_w.dumps(document), encoding="utf-8")
-        asked = Study.read(study)
-        outcome = simulate(asked, data.folder)
-        fl_server.results.write(asked, outcome.federation, outcome.results, answer)
-        print(json.dumps({"bytes_from_sites": sum(outcome.results[0].statement.bytes_left.values())}))
+        simulated = [sys.executable, "-m", "simulations.cli", str(study)]
+        return measured([*simulated, "--sites", str(data.folder), "--out", f"{folder}/out"])
 
 
 def compared(row: Row) -> dict[str, Any]:
     """Every figure of one comparison."""
     data = row.data()
-    own = [sys.executable, "-m", "simulations.benchmarks.genotypes", "--ours", row.name, "--panel"]
     runs: dict[str, list[Run]] = {"ours": [], "plink2": [], "ours_start": [], "plink2_start": []}
-    measured([*own, "ten.tsv"])  # loops that are not compiled yet are compiled once
     with tempfile.TemporaryDirectory(prefix="genosum-bench-") as folder:
+        whole, ten = (study(row, panel, Path(folder)) for panel in ("panel.tsv", "ten.tsv"))
+        ours(ten, data)  # loops that are not compiled yet are compiled once
         pooled = [*PLINK2, "--bfile", str(data.pooled), "--out", f"{folder}/out"]
         for _ in range(REPETITIONS):
-            runs["ours"].append(measured([*own, "panel.tsv"]))
+            runs["ours"].append(ours(whole, data))
             runs["plink2"].append(measured([*pooled, *row.plink2(data)], OPENBLAS_NUM_THREADS="1"))
-            runs["ours_start"].append(measured([*own, "ten.tsv"]))
+            runs["ours_start"].append(ours(ten, data))
             runs["plink2_start"].append(measured([*pooled, "--write-snplist"]))
     wall = {name: statistics.median(r.wall_s for r in some) for name, some in runs.items()}
     short = wall["plink2"] < SHORT_S
@@ -201,14 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each row, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS))
-    parser.add_argument("--ours", metavar="ROW", help="run ours alone, in this process")
-    parser.add_argument("--panel", default="panel.tsv", help="its panel")
     parser.add_argument("--table", action="store_true", help="measure nothing, and print the file as Markdown")
     given = parser.parse_args(arguments)
     known = {row.name: row for row in ROWS}
-    if given.ours:
-        ours(known[given.ours], given.panel)
-        return
     path = OUT / "genotypes.json"
     before = json.loads(path.read_text()) if path.exists() else []
     if given.table:

@@ -47,8 +47,8 @@ from strategies.projection import Projection
 from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
 
-OVERSAMPLED = 10
-"""Vectors in a block beyond the components that are wanted."""
+OVERSAMPLED = 6
+"""Vectors in a block beyond the components that are wanted; with ten of these they fill two of a loop's eight lanes."""
 
 CONVERGED = 1e-4
 """Largest residual of a wanted eigenvector, relative to its eigenvalue, at which no further round is asked."""

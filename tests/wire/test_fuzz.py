@@ -121,7 +121,7 @@ def mutations(data: bytes, seed: int, every: int = 1) -> Iterator[bytes]:
 def signed(text: bytes, body: bytes = b"", length: int | None = None, by: Identity = KEY) -> bytes:
     """An envelope with any bytes in the place of the header, properly signed."""
     inner = struct.pack(">I", len(text) if length is None else length) + text + body
-    signature = by.sign(wire._SIGNED + inner)
+    signature = by.sign(wire._SIGNED + wire._digest(inner))
     return struct.pack(">8sH8s64s", wire.MAGIC, wire.VERSION, wire._key_id(by.public), signature) + inner
 
 

@@ -1,4 +1,4 @@
-"""The bytes of wire version 2. Two releases that differ here cannot talk: whoever changes a byte raises the version,
+"""The bytes of wire version 3. Two releases that differ here cannot talk: whoever changes a byte raises the version,
 and adds a column of new goldens."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.wire.test_fuzz import MESSAGES
 KEY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 PANEL = Panel("GRCh37", (Variant("22", 24334948, "rs1", "G", "A", 0.25), Variant("9", 5, ".", "C", "TT")))
 
-VERSION_OF_THESE = 2
+VERSION_OF_THESE = 3
 STUDY_DOCUMENT = (
     b'{"assembly":"GRCh37","columns":{"sex":[1.0,2.0],"trait":[-4.0,4.0]},"minimum_cell":0,"minimum_sites":3,'
     b'"panels":{"panel":{"sha256":"bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"}},'
@@ -50,30 +50,30 @@ STUDY_DOCUMENT = (
 STUDY_DIGEST = "29d01ab8e256f415db4245d0177754126ef24e69dfd1028c74a57f41f4e711ac"
 PANEL_DIGEST = "bb92b2013fc3e36de289e48825d2340d3d9731b4b0cbee25add7233fe2a29746"
 ENVELOPE = (  # magic, version, signer, signature, length, header, body
-    b"GENOSUM\0" + bytes.fromhex("0002 56475aa75463474c")
-    + bytes.fromhex("fee7f53e93c60380985768d2b26ecc51698ec7c69d02988f4f7f2ae3f0d7760a"
-                    "0d714a8b2c58a6ac6ad4c1c5413f99314ac953327f778fc2b8699e0ae6c93e06")
+    b"GENOSUM\0" + bytes.fromhex("0003 56475aa75463474c")
+    + bytes.fromhex("831b1fd139bb1526f6e0333244cfd13cde49571fc071917db931894df9ca046e"
+                    "ceb11d188b9a4fa76764a5720e62bddb05c2f8ea90039672faf0a06cc52b1c01")
     + bytes.fromhex("00000038") + b'{"expires":1900000000,"kind":"close","session":"golden"}' + b"body"
 )  # fmt: skip
 ENVELOPE_DIGEST = "c3b8593bdc277da1711ceeac6b2b506bbeb238655cea6764f6c78e8bb2709d3d"
 ENVELOPES = {  # the first 16 hexadecimal digits of SHA-256
-    "open": "85d696e051afab42",
-    "opened": "fe5a36ca45fa092c",
-    "share": "ae0d77cc172673e1",
-    "shared": "d613e110ff204fd6",
-    "agree": "c9d3fa93d6b35999",
-    "agreed": "24b3a859e02e1f4b",
-    "ask": "51d5a32592a06771",
-    "answered": "ed4695f1710171fb",
-    "unmask": "ed7b3f91a2b95e8a",
-    "unmasked": "4864a5a4359a8f74",
-    "recover": "f29ee65802d93a7b",
-    "recovered": "d9845b761663f0dd",
-    "project": "6f4b899ca732acfa",
-    "projected": "d2ebfc6328785ffe",
-    "close": "a47f9445239dd984",
-    "closed": "470824ad388d023c",
-    "refused": "7716db26b7454816",
+    "open": "c696ba93ddac32e9",
+    "opened": "d7261e6df89c7e2d",
+    "share": "1057c1b52671a13b",
+    "shared": "a73ea2e170bf8517",
+    "agree": "11df1a2311d01b23",
+    "agreed": "56e715087c7d5b6c",
+    "ask": "7af00cee7f37a775",
+    "answered": "13e29e3f627e24b2",
+    "unmask": "285a8f95f5bd35bc",
+    "unmasked": "4d0da13a3803a6e8",
+    "recover": "1940215917be16cf",
+    "recovered": "f36a3600fb83e1a7",
+    "project": "825ede9d0613a8d8",
+    "projected": "49e3a6121d607ccd",
+    "close": "75fd44678000d1f9",
+    "closed": "e3ebe2fad0bddb3a",
+    "refused": "1c00c9e84977dfc7",
 }
 PARTS_DIGEST = "34a06481785205abe26256b6201cbdb0d133503f7a90b46d41205621d64aa5da"
 SEALED = bytes.fromhex(
