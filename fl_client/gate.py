@@ -219,10 +219,10 @@ class Gate:
             words = question.regime is Regime.PRIVATE
             cohort = dataset.cohort(needs, frame, words_as_missing=words, projected=projected)  # 4 open
             crowd = self._crowd(dataset, needs, cohort) if question.regime is Regime.EXACT else None
+            summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
-        summary = admitted.analysis.summarise(cohort, admitted.frame[admitted.span])  # 5 summarise
         check(summary, fields)  # 6
         sds: Mapping[str, float] = {}
         if question.regime is Regime.PRIVATE:

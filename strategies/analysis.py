@@ -54,6 +54,7 @@ class Needs:
         columns: names of the columns; their public ranges stand in the study and within the node's policy.
         panel: name of the panel whose genotypes are read, or None.
         part: which people.
+        walked: whether the genotypes are walked block by block, so that they may stay in their file.
         dosages: whether the panel's dosages are read as well.
         matched: name of the panel that is matched to the site's variants; their genotypes are not read.
     """
@@ -61,6 +62,7 @@ class Needs:
     columns: tuple[str, ...] = ()
     panel: str | None = None
     part: Part = field(default_factory=Part)
+    walked: bool = False
     dosages: bool = False
     matched: str | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import kernels
+
+VARIANTS_AT_A_TIME = 4096
+"""Of a walk."""
 
 MISSING = 3
 """The 2-bit code of a missing genotype; 0, 1 and 2 are alternate allele counts."""
@@ -73,8 +76,40 @@ class Genotypes:
         """The same variants for some of the people, in the order given."""
         return Genotypes(kernels.take(self.packed, people), len(people))
 
-    def __getitem__(self, span: slice) -> Genotypes:
-        return Genotypes(self.packed[span], self.people)
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Genotypes:
+        return Genotypes(self.packed[rows], self.people)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Genotypes of M variants by N people that stay in their file until some of them are read.
+
+    Attributes:
+        variants: M.
+        people: N.
+        read: the genotypes of some rows.
+    """
+
+    variants: int
+    people: int
+    read: Callable[[slice | NDArray[np.int64]], Genotypes] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.variants
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Genotypes:
+        return self.read(rows)
+
+    def take(self, people: NDArray[np.int64]) -> Stored:
+        """The same variants for some of the people, in the order given."""
+        return Stored(self.variants, len(people), lambda rows: self.read(rows).take(people))
+
+
+def blocks(genotypes: Genotypes | Stored) -> Iterator[tuple[slice, Genotypes]]:
+    """All variants, some thousand at a time: their places, and the genotypes."""
+    for start in range(0, len(genotypes), VARIANTS_AT_A_TIME):
+        span = slice(start, min(start + VARIANTS_AT_A_TIME, len(genotypes)))
+        yield span, genotypes[span]
 
 
 def _no_columns() -> Mapping[str, NDArray[np.float64]]:
@@ -88,6 +123,7 @@ class Cohort:
     Attributes:
         people: N.
         genotypes: the request's slice of the panel, or None if the request reads none.
+        stored: the same in its place, where it is large and the request walks it block by block.
         columns: name -> (N,) values, NaN where missing.
         dosages: (M, N) expected alternate alleles of the same variants in units of 1 / COPY, NO_DOSAGE where missing,
             if the request reads dosages.
@@ -102,6 +138,7 @@ class Cohort:
     part: NDArray[np.float64] | None = None
     dosages: NDArray[np.uint16] | None = None
     matched: NDArray[np.uint8] | None = None
+    stored: Stored | None = None
 
     def __len__(self) -> int:
         return self.people
@@ -118,6 +155,13 @@ class Cohort:
             inside &= ~np.isnan(values)
         return inside
 
+    @property
+    def walked(self) -> Genotypes | Stored:
+        """The genotypes of a request that walks them."""
+        walked = self.genotypes if self.stored is None else self.stored
+        assert walked is not None
+        return walked
+
     def take(self, people: NDArray[np.int64]) -> Cohort:
         """Some of the people, in the order given."""
         return Cohort(
@@ -127,4 +171,5 @@ class Cohort:
             part=None if self.part is None else self.part[people],
             dosages=None if self.dosages is None else self.dosages[:, people],
             matched=self.matched,
+            stored=None if self.stored is None else self.stored.take(people),
         )

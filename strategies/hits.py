@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import kernels, likelihood
+from strategies import likelihood
 from strategies.cohort import Genotypes
+from strategies.kernels.threads import in_pieces
 from strategies.likelihood import MOST_FACTOR, Floats, Grid, Reach, Sample
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
@@ -225,7 +226,7 @@ class Models:
                 inverses[s], units, out["score"][s], products[s], out["likelihood"][s],
             )  # fmt: skip
 
-        kernels.in_pieces(work, len(self), HITS_AT_A_TIME)
+        in_pieces(work, len(self), HITS_AT_A_TIME)
         if not spa:
             out["information"] = products[:, *np.triu_indices(q)]
         return out

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import kernels
-from strategies.cohort import Genotypes
+from strategies.cohort import Genotypes, Stored, blocks
 from strategies.protections.suppression import WITHHELD, held_by_few, small
 from strategies.summary import Field, Summary
 
@@ -74,26 +74,29 @@ class Centring:
         """Length of the longest scaled genotypes that a person can have."""
         return float(np.sqrt(((self.most / self.scale) ** 2).sum()))
 
-    def scores(self, genotypes: Genotypes, vectors: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
+    def scores(self, genotypes: Genotypes | Stored, vectors: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
         """(N, L) people's scores G~' V as integers on a grid of 2^-bits, none beyond 2^27; `vectors` is V, (M, L)."""
         turned = vectors / self.scale[:, None]
         fine = grid(float(np.abs(turned).max(initial=0.0)))
-        whole = np.rint(turned * 2.0**fine).astype(np.int64)
-        sums = kernels.over_variants(genotypes.packed, genotypes.people, self.levels.astype(np.int64), whole)
+        levels, whole = self.levels.astype(np.int64), np.rint(turned * 2.0**fine).astype(np.int64)
+        sums = np.zeros((genotypes.people, whole.shape[1]), dtype=np.int64)
+        for span, some in blocks(genotypes):
+            sums += kernels.over_variants(some.packed, some.people, levels[span], whole[span])
         return held(sums.astype(np.float64) * 2.0 ** -(fine + ALLELE_BITS), bits)
 
-    def products(self, genotypes: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    def products(self, genotypes: Genotypes | Stored, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """(M, L) sums over people of centred genotype times score, exact, 2^14 times finer than the scores' grid.
 
         The coordinator divides by `scale`: sums of one person's alleles and scores have a bound without it.
         """
-        packed, whole = genotypes.packed, scores.astype(np.int64)
-        rows = np.flatnonzero(self.inside)
-        missing = kernels.missing_imputed(packed, rows, np.ones(len(rows)), whole)
-        # A genotype's level is that of none, and 2^14 more for each alternate allele; a missing one's is 0.
-        none = self.levels[rows, :1].astype(np.int64)
-        out = np.zeros((len(genotypes), whole.shape[1]), dtype=np.int64)
-        out[rows] = (kernels.over_people(packed, whole)[rows] << ALLELE_BITS) + none * (whole.sum(axis=0) - missing)
+        whole, levels = scores.astype(np.int64), self.levels[:, :1].astype(np.int64)
+        total, out = whole.sum(axis=0), np.zeros((len(genotypes), whole.shape[1]), dtype=np.int64)
+        for span, some in blocks(genotypes):
+            rows = np.flatnonzero(self.inside[span])
+            missing = kernels.missing_imputed(some.packed, rows, np.ones(len(rows)), whole)
+            # A genotype's level is that of none, and 2^14 more for each alternate allele; a missing one's is 0.
+            alleles = kernels.over_people(some.packed, whole)[rows] << ALLELE_BITS
+            out[span][rows] = alleles + levels[span][rows] * (total - missing)
         return out
 
 

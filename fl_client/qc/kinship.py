@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fl_client.qc.genotypes import SPAN, blocks
 from fl_client.readers import Dataset
 from fl_client.readers.held import Held
-from strategies.kernels.threads import side_by_side
+from strategies.kernels.compiled import compiled, ones
+from strategies.kernels.threads import in_pieces
 
 DEGREES = (2**-1.5, 2**-2.5, 2**-3.5, 2**-4.5)
 """Least kinship of a duplicate or identical twin, and of relatives of the first, second and third degree [1]."""
@@ -110,7 +109,7 @@ def _compare(planes: Held, people: int, spans: int, above: float) -> Relatives:
             for span in range(spans):
                 one = _read(planes, people, span, i)
                 other = one if i == j else _read(planes, people, span, j)
-                side_by_side(partial(_count_rows, one, other, i == j, counts), len(one), _CACHED)
+                in_pieces(partial(_count_rows, one, other, i == j, counts), len(one), _CACHED)
             here = np.empty(counts.shape[:2])
             _conclude(counts, i == j, here, degrees, density)
             at = np.nonzero(here > above)
@@ -139,20 +138,8 @@ def _count_rows(
     _count(one[rows], other, rows.start if same else len(other), counts[rows])
 
 
-def _population_count(context, word):  # type: ignore[no-untyped-def]
-    """Number of bits set in a word: one instruction of the processor, which numpy's function is not to numba."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.call(builder.module.declare_intrinsic("llvm.ctpop", [arguments[0].type]), arguments)
-
-    return types.uint64(types.uint64), generate
-
-
-_ones: Any = intrinsic(_population_count)
-
-
-@njit(cache=True, nogil=True)
-def _set_bits(codes, first_word, words):  # type: ignore[no-untyped-def]
+@compiled
+def _set_bits(codes: Any, first_word: Any, words: Any) -> None:
     """Put (K, N) codes into (N, 2, W) words, 64 variants to a word: low bits of the codes, high bits of the codes."""
     variants, people = codes.shape
     low, high = np.empty(_PEOPLE_AT_A_TIME, np.uint64), np.empty(_PEOPLE_AT_A_TIME, np.uint64)
@@ -173,8 +160,8 @@ def _set_bits(codes, first_word, words):  # type: ignore[no-untyped-def]
                 words[start + i, 1, first_word + k // 64] = high[i]
 
 
-@njit(cache=True, nogil=True)
-def _count(one, other, before, counts):  # type: ignore[no-untyped-def]
+@compiled
+def _count(one: Any, other: Any, before: Any, counts: Any) -> None:
     """Add to (A, B, 5) counts, of people of (A, 2, W) words with those of (B, 2, W): the first `before` + i for the
     person i, so that people are not compared with themselves."""
     for columns in range(0, len(other), _CACHED):
@@ -187,11 +174,11 @@ def _count(one, other, before, counts):  # type: ignore[no-untyped-def]
                     homozygous_i, homozygous_j = ~low_i[w], ~low_j[w]
                     heterozygous_i, heterozygous_j = low_i[w] & ~high_i[w], low_j[w] & ~high_j[w]
                     both = homozygous_i & homozygous_j
-                    a += _ones(heterozygous_i & heterozygous_j)
-                    b += _ones(heterozygous_i & homozygous_j)
-                    c += _ones(homozygous_i & heterozygous_j)
-                    d += _ones(both)
-                    e += _ones(both & (high_i[w] ^ high_j[w]))
+                    a += ones(heterozygous_i & heterozygous_j)
+                    b += ones(heterozygous_i & homozygous_j)
+                    c += ones(homozygous_i & heterozygous_j)
+                    d += ones(both)
+                    e += ones(both & (high_i[w] ^ high_j[w]))
                 pair = counts[i, j]
                 pair[_BOTH_HETEROZYGOUS] += a
                 pair[_ONE_HETEROZYGOUS] += b
@@ -200,8 +187,8 @@ def _count(one, other, before, counts):  # type: ignore[no-untyped-def]
                 pair[_OPPOSITE] += e
 
 
-@njit(cache=True, nogil=True)
-def _conclude(counts, same, kinship, degrees, density):  # type: ignore[no-untyped-def]
+@compiled
+def _conclude(counts: Any, same: Any, kinship: Any, degrees: Any, density: Any) -> None:
     """From (A, B, 5) counts: kinship (A, B), NaN where there is none; and every pair is added to the two totals."""
     low_kinship, per_kinship = KINSHIP_BINS[0], 1 / (KINSHIP_BINS[1] - KINSHIP_BINS[0])
     per_opposite = 1 / OPPOSITE_BINS[1]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,8 +24,8 @@ from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.sequence import Sequence
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
-from strategies.analysis import VARIANTS_PER_SLICE, Frame, Needs, Range
-from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
+from strategies.analysis import Frame, Needs, Range
+from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes, Stored, blocks
 from strategies.errors import DataError
 from strategies.projection import Projection
 from strategies.protections.suppression import check_profile
@@ -32,6 +33,8 @@ from strategies.variants import ASSEMBLIES, How, Panel
 
 _BESIDE = {".bed": (".bim", ".fam"), ".pgen": (".pvar", ".psam")}
 _CELLS_AT_A_TIME = 1 << 24
+MOST_HELD = 1 << 28
+"""Genotypes, of 64 MiB, that are read once where a request walks them, perhaps several times."""
 _BYTES_AT_A_TIME = 1 << 22
 """Of a file that is digested: after so many another thread gets the interpreter, and may keep it for a while."""
 _EACH = np.array([0b00000000, 0b01010101, 0b10101010, 0b11111111], dtype=np.uint8)
@@ -231,7 +234,8 @@ class Dataset:
 
         Returns:
             The people of the part, in the table's order, with columns clamped to their ranges and genotypes in the
-            panel's order: all missing where the site has no such variant, swapped where its alleles are.
+            panel's order: all missing where the site has no such variant, swapped where its alleles are. Genotypes
+            that are walked, and are many, stay in their file until then.
 
         Raises:
             DataError: if a column or the genotypes are not there, the panel is of another assembly, or a file changed
@@ -247,15 +251,29 @@ class Dataset:
                 raise DataError("A column is opened within a public range.", f"{name!r} has none", "state its range.")
             columns[name] = frame.columns[name].clamp(values)
             columns[name].setflags(write=False)
-        genotypes = dosages = None
-        if needs.panel is not None:
+        genotypes = dosages = stored = None
+        if needs.walked and frame.panel is not None and len(frame.panel) * len(chosen) > MOST_HELD:
+            stored = self._stored(frame.panel, chosen)
+        elif needs.panel is not None:
             genotypes, dosages = self._genotypes(frame.panel, chosen, needs.dosages)
         matched = None
         if needs.matched is not None:
             matched = self.matched(_sent(frame.panel)).how
             matched.setflags(write=False)
         self.assert_unchanged()  # nor while they were read
-        return Cohort(len(chosen), genotypes, MappingProxyType(columns), dosages=dosages, matched=matched)
+        people = len(chosen)
+        return Cohort(people, genotypes, MappingProxyType(columns), dosages=dosages, matched=matched, stored=stored)
+
+    def _stored(self, panel: Panel, chosen: NDArray[np.int64]) -> Stored:
+        self._calls()
+        return Stored(len(panel), len(chosen), partial(self._some, panel, chosen))
+
+    def _some(self, panel: Panel, chosen: NDArray[np.int64], rows: slice | NDArray[np.int64]) -> Genotypes:
+        """Some variants of a panel."""
+        self.assert_unchanged()
+        genotypes, _ = self._genotypes(panel[rows], chosen, False)
+        self.assert_unchanged()
+        return genotypes
 
     def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
         """Name -> (N,) columns of all people from M variants' weights.
@@ -263,13 +281,10 @@ class Dataset:
         Raises:
             DataError: as `cohort` does.
         """
-        self.assert_unchanged()
         everybody = np.arange(len(self.people))
         sums = np.zeros((len(everybody), len(projection.names)), dtype=np.int64)
-        for start in range(0, len(panel), VARIANTS_PER_SLICE):
-            span = slice(start, start + VARIANTS_PER_SLICE)
-            projection.add(sums, self._genotypes(panel[span], everybody, False)[0], span)
-        self.assert_unchanged()
+        for span, some in blocks(self._stored(panel, everybody)):
+            projection.add(sums, some, span)
         return projection.columns(sums)
 
     def matched(self, panel: Panel) -> Match:

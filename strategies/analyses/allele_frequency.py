@@ -13,7 +13,7 @@ at the cost of width, so choose a clip that hardly anybody reaches. The exact fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies.analysis import NAMES_PANEL, WHOLE, Answer, Column, Frame, Needs, Total
-from strategies.cohort import MISSING, Cohort, Genotypes
+from strategies.cohort import MISSING, Cohort, Genotypes, Stored, blocks
 from strategies.errors import UsageError
 from strategies.ploidy import copies
 from strategies.privacy import Regime
@@ -85,7 +85,7 @@ class NoisedFrequency:
             raise ValueError("clip must be from 0.1 to 10000.")
 
     def needs(self) -> Needs:
-        return Needs(panel=self.panel)
+        return Needs(panel=self.panel, walked=True)
 
     def rounds(self) -> int:
         return 1
@@ -135,13 +135,13 @@ class NoisedFrequency:
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         steps, weight = self._steps(frame)
         if self.clip is None:
-            counts, people = cohort.genotypes.counts(), np.array(len(cohort) << COUNT_BITS, dtype=np.int64)
+            counts = np.concatenate([some.counts() for _, some in blocks(cohort.walked)])
+            people = np.array(len(cohort) << COUNT_BITS, dtype=np.int64)
         else:
-            whole = _kept(cohort.genotypes, steps, weight, self.clip * 2.0**self.FRACTION_BITS)
-            counts = _kept_counts(cohort.genotypes, whole)
+            whole = _kept(cohort.walked, steps, weight, self.clip * 2.0**self.FRACTION_BITS)
+            counts = _kept_counts(cohort.walked, whole)
             people = np.array([whole.sum(), (2**KEPT_BITS - whole).sum()], dtype=np.int64)
         alternate = np.stack([(counts[:, :3] * steps).sum(axis=1), counts[:, 3] * weight], axis=1)
         return {"alternate": alternate, "people": people}
@@ -193,29 +193,36 @@ def deviation(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(np.sqrt(2 * p * (1 - p)), LEAST_WEIGHT)
 
 
-def _kept(genotypes: Genotypes, steps: NDArray[np.int64], weight: NDArray[np.int64], norm: float) -> NDArray[np.int64]:
+def _kept(
+    genotypes: Genotypes | Stored, steps: NDArray[np.int64], weight: NDArray[np.int64], norm: float
+) -> NDArray[np.int64]:
     """(N,) the part of each person's row that is kept. The same work whoever the people are."""
     squares = np.concatenate([steps, weight[:, None]], axis=1).astype(np.float64) ** 2
     lengths = np.full(genotypes.people, int(squares[:, 0].sum()), dtype=np.int64)
-    for start in range(0, len(genotypes), VARIANT_BLOCK):
-        span = slice(start, start + VARIANT_BLOCK)
-        codes, here = genotypes[span].codes(), squares[span]
+    for span, codes in _codes(genotypes):
+        here = squares[span]
         for code in (1, 2, MISSING):  # sums of integers below 2^53: exact in whatever order the library adds
             lengths += ((here[:, code] - here[:, 0]) @ (codes == code).astype(np.float64)).astype(np.int64)
     return kept(lengths, norm)
 
 
-def _kept_counts(genotypes: Genotypes, whole: NDArray[np.int64]) -> NDArray[np.int64]:
+def _kept_counts(genotypes: Genotypes | Stored, whole: NDArray[np.int64]) -> NDArray[np.int64]:
     """(M, 4) genotype counts in which each person counts as the part that is kept of her."""
     counts = np.zeros((len(genotypes), 4), dtype=np.int64)
     parts = whole.astype(np.float64)
-    for start in range(0, len(genotypes), VARIANT_BLOCK):
-        span = slice(start, start + VARIANT_BLOCK)
-        codes = genotypes[span].codes()
+    for span, codes in _codes(genotypes):
         for code in (1, 2, MISSING):
             counts[span, code] = ((codes == code).astype(np.float64) @ parts).astype(np.int64)
     counts[:, 0] = whole.sum() - counts.sum(axis=1)
     return counts
+
+
+def _codes(genotypes: Genotypes | Stored) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """(m, N) codes of some variants at a time."""
+    for outer, some in blocks(genotypes):
+        for start in range(0, len(some), VARIANT_BLOCK):
+            span = slice(start, min(start + VARIANT_BLOCK, len(some)))
+            yield slice(outer.start + span.start, outer.start + span.stop), some[span].codes()
 
 
 def interval(

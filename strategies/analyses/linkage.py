@@ -39,12 +39,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies import kernels
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
@@ -61,7 +62,7 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.clumps import clumped
-from strategies.cohort import Cohort, Genotypes
+from strategies.cohort import VARIANTS_AT_A_TIME, Cohort, Genotypes, Stored
 from strategies.errors import UsageError
 from strategies.ploidy import TWO, copies
 from strategies.privacy import Regime
@@ -72,9 +73,6 @@ from strategies.variants import CHROMOSOMES, Panel
 
 MOST_PAIRS = 2**20
 """Of one question: 56 MB from each site at most, in one piece, since a band runs over the edges of any slices."""
-
-PAIRS_AT_A_TIME = 2**15
-"""For each of two threads."""
 
 COMMON, SOME, HIT, INDEX, FEW = 1, 2, 4, 8, 16
 """Bits of a variant's role: its counts and its place let it take part; some genotypes are missing; its p value lets it
@@ -163,7 +161,7 @@ class LinkageDisequilibrium:
         return replace(self, evidence=np.asarray(next(iter(able.values())), dtype=np.float64))
 
     def needs(self) -> Needs:
-        return Needs(panel=self.panel)
+        return Needs(panel=self.panel, walked=self.taken > 0)
 
     def rounds(self) -> int:
         return 2
@@ -228,13 +226,13 @@ class LinkageDisequilibrium:
         return np.flatnonzero(((self.role[pairs] & SOME) > 0).any(axis=1))
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         assert frame.panel is not None
         if not self.taken:
+            assert cohort.genotypes is not None
             return counted(cohort.genotypes)
         people = np.array(len(cohort), dtype=np.int64)
         pairs = self._pairs(frame.panel)
-        products, observed = _sums(cohort.genotypes, pairs, self._some(pairs))
+        products, observed = _sums(cohort.walked, pairs, self._some(pairs))
         holders = (observed[:, 0] < len(cohort)).astype(np.int64)
         return {"products": products, "observed": observed, "holders": holders, "people": people}
 
@@ -366,24 +364,16 @@ class LinkageDisequilibrium:
         return Answer(tables, facts, int(apart.sum()) + int(hidden.sum()))
 
 
-def _sums(genotypes: Genotypes, pairs: Rows, some: Rows) -> tuple[Rows, Rows]:
-    """(P,) products of genotypes, and (Q, 5) numbers of people for some of the pairs. Bits of some thousand people at
-    all variants are in memory at a time."""
-    from strategies.kernels import pairs as kernel  # noqa: PLC0415  (numba loads where it is used)
-    from strategies.kernels.threads import side_by_side  # noqa: PLC0415
-
-    used = np.zeros(len(genotypes), dtype=bool)
-    used[pairs] = True
-    one, other = np.ascontiguousarray((np.cumsum(used) - 1)[pairs].T)
-    products, observed = np.zeros(len(pairs), dtype=np.int64), np.zeros((len(some), 5), dtype=np.int64)
-    packed = genotypes.packed[used]
-    for start in range(0, packed.shape[1], kernel.BYTES_AT_A_TIME):
-        bits = kernel.planes(packed, start, min(start + kernel.BYTES_AT_A_TIME, packed.shape[1]))
-        side_by_side(lambda s: kernel.add_products(bits, one[s], other[s], products[s]), len(pairs), PAIRS_AT_A_TIME)  # noqa: B023
-        side_by_side(
-            lambda s: kernel.add_observed(bits, one[some[s]], other[some[s]], observed[s]),  # noqa: B023
-            len(some),
-            PAIRS_AT_A_TIME,
+def _sums(genotypes: Genotypes | Stored, pairs: Rows, some: Rows) -> tuple[Rows, Rows]:
+    """(P,) products of genotypes, and (Q, 5) numbers of people for some of the pairs, which lie in the order of their
+    first variants: some thousand of these, with all that they pair with, are in memory at a time."""
+    products, observed = np.empty(len(pairs), dtype=np.int64), np.empty((len(some), 5), dtype=np.int64)
+    firsts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
+    for start, stop in pairwise([*firsts[::VARIANTS_AT_A_TIME].tolist(), len(pairs)]):
+        within = slice(*np.searchsorted(some, (start, stop)).tolist())
+        rows, at = np.unique(pairs[start:stop], return_inverse=True)
+        products[start:stop], observed[within] = kernels.pair_sums(
+            genotypes[rows].packed, at.reshape(-1, 2), some[within] - start
         )
     return products, observed
 

@@ -39,7 +39,7 @@ from strategies.analysis import (
     by_variants,
     stating,
 )
-from strategies.cohort import Cohort
+from strategies.cohort import Cohort, blocks
 from strategies.errors import GenosumError
 from strategies.evidence import draw_along, name_highest
 from strategies.privacy import Regime
@@ -91,7 +91,7 @@ class PolygenicScore:
         return ("score",)
 
     def needs(self) -> Needs:
-        return Needs(panel=self.panel)
+        return Needs(panel=self.panel, walked=self.taken > 0)
 
     def rounds(self) -> int:
         return 2
@@ -168,9 +168,9 @@ class PolygenicScore:
         return max(float(steps.max(axis=1).sum()), -float(steps.min(axis=1).sum())) * 2.0**-scores.bits
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         people = np.array(len(cohort), dtype=np.int64)
         if not self.taken:
+            assert cohort.genotypes is not None
             hom, het, alt, missing = cohort.genotypes.counts().T
             return {
                 "alleles": het + 2 * alt,
@@ -180,7 +180,8 @@ class PolygenicScore:
             }
         scores, moments = self._scores(frame), self.leaves(frame)["moments"]
         sums = np.zeros((len(cohort), 1), dtype=np.int64)
-        scores.add(sums, cohort.genotypes, slice(None))
+        for span, genotypes in blocks(cohort.walked):
+            scores.add(sums, genotypes, span)
         values = scores.columns(sums)["score"]
         return {"moments": moments.integers(np.stack([values, values**2])).sum(axis=1), "people": people}
 

@@ -118,7 +118,7 @@ class PrincipalComponents:
         return tuple(f"pc{k}" for k in range(1, self.components + 1))
 
     def needs(self) -> Needs:
-        return Needs(panel=self.panel)
+        return Needs(panel=self.panel, walked=self.taken > 0)
 
     def rounds(self) -> int:
         return 1 + self.iterations
@@ -158,12 +158,12 @@ class PrincipalComponents:
         return grid(max(self._centring.longest, 1.0))
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         if not self.taken:
+            assert cohort.genotypes is not None
             return counted(cohort.genotypes)
-        scores = self._centring.scores(cohort.genotypes, self.block, self._score_bits)
+        scores = self._centring.scores(cohort.walked, self.block, self._score_bits)
         return {
-            "products": self._centring.products(cohort.genotypes, scores),
+            "products": self._centring.products(cohort.walked, scores),
             "people": np.array(len(cohort), dtype=np.int64),
         }
 

@@ -220,7 +220,7 @@ class WholeGenomeRegression:
         return tuple(f"{trait}_chr{name}" for trait in self.traits for name in self.chromosomes)
 
     def needs(self) -> Needs:
-        return Needs(columns=self._columns, panel=self.panel)
+        return Needs(columns=self._columns, panel=self.panel, walked=self.taken > 0)
 
     def rounds(self) -> int:
         return 2 + 2 * self.iterations
@@ -278,28 +278,27 @@ class WholeGenomeRegression:
         return grid(float(self._turned_most.max()))
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
-        assert cohort.genotypes is not None
         unit = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
         complete = np.asarray(np.isfinite(unit).all(axis=1))
         w = np.concatenate([np.ones((len(unit), 1)), np.where(complete[:, None], unit, 0.0)], axis=1)
         if not self.taken:
+            assert cohort.genotypes is not None
             people, (i, j) = np.flatnonzero(complete), self._products
             genotypes = cohort.genotypes if complete.all() else cohort.genotypes.take(people)
             moments = self.leaves(frame)["moments"].integers(w[people][:, i] * w[people][:, j]).sum(axis=0)
             return {**counted(genotypes), "moments": moments}
-        scores = self._centring.scores(cohort.genotypes, self.block, self._score_bits) * complete[:, None]
-        out = {
-            "products": self._centring.products(cohort.genotypes, scores),
-            "people": np.array(np.count_nonzero(complete), dtype=np.int64),
-        }
+        vectors = self._centring.scores(cohort.walked, self.block, self._score_bits)
         if self.taken == 1:
             turned = np.zeros_like(w)
             for column, row in zip(w.T, self.turn, strict=True):  # in one order, whatever the number of people
                 turned += column[:, None] * row
-            out["columns"] = self._centring.products(
-                cohort.genotypes, held(turned, self._column_bits) * complete[:, None]
-            )
-        return out
+            vectors = np.hstack([vectors, held(turned, self._column_bits)])
+        products = self._centring.products(cohort.walked, vectors * complete[:, None])
+        out: Summary = {"products": products, "people": np.array(np.count_nonzero(complete), dtype=np.int64)}
+        if self.taken > 1:
+            return out
+        of_block, columns = np.hsplit(products, [self.block.shape[1]])
+        return {**out, "products": of_block, "columns": columns}
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if self.taken:  # what is left out was so before anything was multiplied by it

@@ -6,17 +6,16 @@ into pieces of a constant size, for two threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.kernels.threads import THREADS
+from strategies.kernels.threads import in_pieces
 
-VARIANTS_AT_A_TIME = 512
+PAIRS_AT_A_TIME = 1 << 15
 LOOKED_UP_AT_A_TIME = 4096
 """Variants, or people, that share tables before others do: so many that making the tables is little of the work."""
 
@@ -51,26 +50,17 @@ def _statistics() -> ModuleType:
 
 
 @cache
+def _pairs() -> ModuleType:
+    from strategies.kernels import pairs  # noqa: PLC0415  (likewise)
+
+    return pairs
+
+
+@cache
 def _dosages() -> ModuleType:
     from strategies.kernels import dosages  # noqa: PLC0415  (likewise)
 
     return dosages
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS)
-
-
-def in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
-    """Do the work on every piece of so many things. No linear algebra is called, whose threads would rest."""
-    pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
-    if len(pieces) < 2:
-        for piece in pieces:
-            work(piece)
-        return
-    for _ in _pool().map(work, pieces):
-        pass
 
 
 def _words(people: int) -> int:
@@ -188,6 +178,29 @@ def dosage_product(
     out = np.zeros((len(rows), filled.shape[1]), dtype=np.int64)
     in_pieces(lambda s: _dosages().product(dosages, rows[s], filled, out[s]), len(rows))
     return out[:, : columns.shape[1]]
+
+
+def pair_sums(
+    packed: Packed, pairs: NDArray[np.int64], some: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(P,) sums over people of the alternate alleles at one variant times those at the other, 0 where missing, of
+    (P, 2) pairs of rows; and (Q, 5) numbers of people, as `pairs.add_observed` gives them, of some of the pairs."""
+    products, observed = np.zeros(len(pairs), dtype=np.int64), np.zeros((len(some), 5), dtype=np.int64)
+    one, other = np.ascontiguousarray(pairs.T)
+    a, b, step = one[some], other[some], _pairs().BYTES_AT_A_TIME
+    for start in range(0, packed.shape[1], step):
+        bits = _pairs().planes(packed, start, min(start + step, packed.shape[1]))
+        in_pieces(partial(_multiply, bits, one, other, products), len(pairs), PAIRS_AT_A_TIME)
+        in_pieces(partial(_observe, bits, a, b, observed), len(some), PAIRS_AT_A_TIME)
+    return products, observed
+
+
+def _multiply(bits: Any, one: Any, other: Any, out: Any, s: slice) -> None:
+    _pairs().add_products(bits, one[s], other[s], out[s])
+
+
+def _observe(bits: Any, one: Any, other: Any, out: Any, s: slice) -> None:
+    _pairs().add_observed(bits, one[s], other[s], out[s])
 
 
 def unpack(packed: Packed, people: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.kernels.compiled import compiled
-from strategies.kernels.threads import side_by_side
+from strategies.kernels.threads import in_pieces
 
 PEOPLE_AT_A_TIME = 4096
 """Their sums stay in the nearest cache while the variants pass by; a multiple of four."""
@@ -44,7 +44,7 @@ def add_steps(packed: NDArray[np.uint8], steps: NDArray[np.int64], sums: NDArray
             _add(cells, table[k], total)
             mine[:, k] += total[: len(mine)]
 
-    side_by_side(some, len(sums), PEOPLE_AT_A_TIME)
+    in_pieces(some, len(sums), PEOPLE_AT_A_TIME)
 
 
 @compiled

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-from threadpoolctl import threadpool_limits
-
-T = TypeVar("T")
+from functools import cache
 
 THREADS = 2
-"""As many as the smallest machine that a node may be; a linear algebra library's own threads rest meanwhile."""
+"""As many as the smallest machine that a node may be."""
 
 
-def side_by_side(part: Callable[[slice], T], size: int, step: int) -> list[T]:
-    """What `part` gives for each step of `size` things, in order."""
-    spans = [slice(start, min(start + step, size)) for start in range(0, size, step)]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(part, spans))
+VARIANTS_AT_A_TIME = 512
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)
+
+
+def in_pieces(work: Callable[[slice], None], size: int, step: int = VARIANTS_AT_A_TIME) -> None:
+    """Do the work on every piece of so many things. It may not itself wait for others to be done so."""
+    pieces = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    if len(pieces) < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    for _ in _pool().map(work, pieces):
+        pass

@@ -10,10 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strategies.analysis import Analysis, Answer, Frame, Total, alike, carried, carries, names_of, parameters, stated
+import strategies.cohort
+from strategies.analyses import linkage
+from strategies.analysis import (
+    WHOLE,
+    Analysis,
+    Answer,
+    Frame,
+    Total,
+    alike,
+    carried,
+    carries,
+    names_of,
+    parameters,
+    stated,
+)
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, parse
-from strategies.cohort import MISSING, Cohort
+from strategies.cohort import MISSING, Cohort, Genotypes, Stored
 from strategies.errors import UsageError
 from strategies.privacy import Budget, Loss, Regime, stacked
 from strategies.protections import noise
@@ -121,6 +135,36 @@ def test_slices_join_to_the_whole(case: Case) -> None:
         parts.append(case.analysis.summarise(cut, case.frame[span]))
     joined = join(parts, case.analysis.leaves(case.frame))
     assert all(np.array_equal(whole[f], joined[f]) for f in whole)
+
+
+WALKED = [c for c in CASES if c.analysis.needs().walked]
+
+
+@pytest.mark.parametrize("case", WALKED, ids=[c.name for c in WALKED])
+def test_walked_genotypes_may_stay_in_their_file(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = cohort(70, VARIANTS, 16)
+    whole = case.analysis.summarise(people, case.frame)
+    for module in (strategies.cohort, linkage):
+        monkeypatch.setattr(module, "VARIANTS_AT_A_TIME", 4)
+    read: list[int] = []
+
+    def some(rows: slice | np.ndarray) -> Genotypes:
+        assert people.genotypes is not None
+        read.append(len(people.genotypes[rows]))
+        return people.genotypes[rows]
+
+    apart = replace(people, genotypes=None, stored=Stored(VARIANTS, len(people), some))
+    assert all(np.array_equal(whole[f], values) for f, values in case.analysis.summarise(apart, case.frame).items())
+    pairs = case.analysis.analysis == "linkage"  # four variants come with all that they pair with
+    assert pairs or (sum(read) >= VARIANTS and max(read) <= 4)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_a_round_in_one_piece_walks_its_genotypes(case: Case) -> None:
+    """Or memory would grow with the panel; training holds its inputs, whose number is limited."""
+    needs, cut = case.analysis.needs(), case.analysis.slices(case.frame)
+    in_one_piece = needs.panel is not None and isinstance(cut[0], slice) and cut == WHOLE
+    assert needs.walked == (in_one_piece and case.analysis.analysis != "train")
 
 
 @every_case

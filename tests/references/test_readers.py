@@ -4,7 +4,9 @@ import csv
 import gzip
 import os
 import struct
+import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 from cyvcf2 import VCF, Writer
 from pgenlib import PgenWriter
 
+from fl_client import readers
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.calls import Calls
 from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
+from strategies import cohort as cohorts
 from strategies.analysis import Frame, Needs, Part, Range
 from strategies.codec import decode
 from strategies.cohort import MISSING, Genotypes
@@ -203,6 +207,30 @@ def test_slices_of_a_panel_are_the_panel(sites: dict[str, Dataset], panel: Panel
         whole = site.cohort(PANEL_ONLY, Frame(panel)).genotypes
         parts = [site.cohort(PANEL_ONLY, Frame(panel)[a : a + 4096]).genotypes for a in range(0, len(panel), 4096)]
         np.testing.assert_array_equal(np.concatenate([p.packed for p in parts]), whole.packed)
+
+
+def test_many_genotypes_that_are_walked_stay_in_their_file(
+    sites: dict[str, Dataset], panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MOST_HELD", 10_000)
+    for site in sites.values():
+        whole = site.cohort(PANEL_ONLY, Frame(panel)).genotypes
+        peaks = []
+        for most in (8192, len(panel)):
+            some = Frame(panel)[:most]
+            tracemalloc.start()
+            cohort = site.cohort(replace(PANEL_ONLY, walked=True), some)
+            assert cohort.genotypes is None
+            walked = [np.array_equal(part.packed, whole.packed[span]) for span, part in cohorts.blocks(cohort.walked)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert len(walked) == -(-most // 4096)
+            assert all(walked)
+        assert peaks[1] < 1.3 * peaks[0], "two blocks, or five"
+        rows = np.array([5, 17_000, 300])
+        np.testing.assert_array_equal(cohort.walked[rows].packed, whole.packed[rows])
+        people = np.array([3, 1])
+        np.testing.assert_array_equal(cohort.take(people).walked[rows].codes(), whole[rows].take(people).codes())
 
 
 def test_real_columns(sites: dict[str, Dataset]) -> None:

@@ -18,7 +18,7 @@ import pytest
 import tomli_w
 
 import fl_client.overlap
-from fl_client import cli
+from fl_client import cli, readers
 from fl_client.gate import Gate
 from fl_client.overlap import KEY_FILE, Register, singles_out
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -398,6 +398,22 @@ def test_without_its_key_a_node_answers_nothing_exact(tiny: Tiny, name: str, cap
 
 
 # -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_change_while_they_are_walked_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST_HELD", 0)
+    assert ask(tiny, "frequencies") is None
+    looks, unchanged = list[Path](), readers.Dataset.assert_unchanged
+
+    def changed(dataset: readers.Dataset) -> None:
+        looks.append(tiny.data)
+        if len(looks) == 4:  # before and after the columns were opened, and before the first block: now, after it
+            write(tiny, lines_of(tiny)[:-8])
+        unchanged(dataset)
+
+    monkeypatch.setattr(readers.Dataset, "assert_unchanged", changed)
+    assert ask(tiny, "frequencies") is Reason.DATASET_UNAVAILABLE
+    assert len(looks) == 4
 
 
 def test_files_that_changed_are_refused_until_their_operator_fixes_a_version(
