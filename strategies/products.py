@@ -74,6 +74,18 @@ class Centring:
         """Length of the longest scaled genotypes that a person can have."""
         return float(np.sqrt(((self.most / self.scale) ** 2).sum()))
 
+    def furthest(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(L,) largest score that genotypes can give a person, for each of the vectors V, (M, L)."""
+        turned, unit = vectors / self.scale[:, None], 2.0**-ALLELE_BITS
+        up, down = np.maximum(turned, 0.0), np.minimum(turned, 0.0)
+        above, below = (ends[:, None] * unit for ends in (self.levels.max(axis=1), self.levels.min(axis=1)))
+        high, low = (up * above + down * below).sum(axis=0), (up * below + down * above).sum(axis=0)
+        return np.asarray(np.maximum(high, -low))
+
+    def longest_scores(self, vectors: NDArray[np.float64]) -> float:
+        """Length of the longest scores G~' V: with orthonormal V no more than that of scaled genotypes."""
+        return min(float(np.linalg.norm(self.furthest(vectors))), self.longest)
+
     def scores(self, genotypes: Genotypes | Stored, vectors: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
         """(N, L) people's scores G~' V as integers on a grid of 2^-bits, none beyond 2^27; `vectors` is V, (M, L)."""
         turned = vectors / self.scale[:, None]

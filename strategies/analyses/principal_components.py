@@ -137,8 +137,7 @@ class PrincipalComponents:
         if len(self.centre) != m:
             raise ValueError("A block has a row for each variant.")
         width, most = self.block.shape[1], self._centring.most
-        # |sum_l| of a person's scores: V is orthonormal, so they are no longer than her scaled genotypes.
-        score = self._centring.longest + width**0.5 * 2.0**-self._score_bits
+        score = self._centring.longest_scores(self.block) + width**0.5 * 2.0**-self._score_bits
         return {
             "products": products_leave("genotype times score, both centred", most, score, width, self._score_bits),
             "people": Field((), "people", 1, 1),
@@ -155,7 +154,7 @@ class PrincipalComponents:
     @property
     def _score_bits(self) -> int:
         """Fraction bits of a score: none reaches 2^27 on the grid."""
-        return grid(max(self._centring.longest, 1.0))
+        return grid(max(float(self._centring.furthest(self.block).max()), 1.0))
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         if not self.taken:

@@ -65,7 +65,6 @@ from strategies.design import check_varying
 from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.products import (
-    ALLELE_BITS,
     FEW,
     SMALL,
     Centring,
@@ -241,9 +240,7 @@ class WholeGenomeRegression:
         if len(self.centre) != m:
             raise ValueError("A block has a row for each variant.")
         most, width = self._centring.most, self.block.shape[1]
-        # V is orthonormal, so a person's scores are no longer than her scaled genotypes.
-        score = min(float(np.linalg.norm(self._scores_most)), self._centring.longest)
-        score += width**0.5 * 2.0**-self._score_bits
+        score = self._centring.longest_scores(self.block) + width**0.5 * 2.0**-self._score_bits
         out = {
             "products": products_leave("genotype times score, both centred", most, score, width, self._score_bits),
             "people": Field((), "people", 1, 1),
@@ -256,16 +253,8 @@ class WholeGenomeRegression:
         return out
 
     @property
-    def _scores_most(self) -> NDArray[np.float64]:
-        """(L,) the largest score that genotypes can give a person, for each vector."""
-        turned = self.block / self._centring.scale[:, None]
-        steps = [self._centring.levels[:, code, None] * 2.0**-ALLELE_BITS * turned for code in range(4)]
-        high = np.maximum.reduce(steps).sum(axis=0)
-        return np.asarray(np.maximum(high, -np.minimum.reduce(steps).sum(axis=0)))
-
-    @property
     def _score_bits(self) -> int:
-        return grid(max(float(self._scores_most.max()), 1.0))
+        return grid(max(float(self._centring.furthest(self.block).max()), 1.0))
 
     @property
     def _turned_most(self) -> NDArray[np.float64]:

@@ -38,6 +38,11 @@ LOOSE = {
         "gradient",
     ): "0.5: before the first step every prediction is 1/2, so no "
     "error exceeds a half; one bound holds for all rounds, so that one noise does",
+    (
+        "PrincipalComponents round 4",
+        "products",
+    ): "0.455: what is left of 23 variants is a block of few vectors, and genotypes that are far from their centres "
+    "everywhere do not lie in their span alone",
 }
 """(case, field) -> why nobody reaches half of the declared L2 there; at most three."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -63,7 +64,11 @@ def plink2(countries: Countries, traits: str, folder: Path, *arguments: str) -> 
         "--covar", str(countries.folder / "covariates.txt"), "--covar-variance-standardize",
         "--glm", *arguments, "hide-covar", "--threads", "1", "--out", str(folder / "out"),
     ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    one = {
+        **os.environ,
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # its Firth regressions, of floats, change with the library's threads
+    subprocess.run(command, check=True, capture_output=True, env=one)
     read = {path: pl.read_csv(path, separator="\t", null_values="NA") for path in folder.glob("out.*.glm.*")}
     return {path.name.split(".")[1]: table for path, table in read.items()}
 
