@@ -41,17 +41,14 @@ class Tested:
     blocks: NDArray[np.int64]
 
     @staticmethod
-    def of(digits: str, means: str, chromosomes: tuple[str, ...], frame: Frame) -> Tested:
-        """From each panel variant's form, a digit, the imputed ones' means as base64 of their float64, and the
-        chromosomes that have a block each, if any."""
+    def of(digits: str, means: str, blocks: NDArray[np.int64], frame: Frame) -> Tested:
+        """From each panel variant's form, a digit, and the imputed ones' means as base64 of their float64."""
         assert frame.panel is not None
         forms = numbers(digits[frame.start : frame.start + len(frame.panel)])
         before = digits.count(str(Form.IMPUTED.value), 0, frame.start)
         here = int(np.count_nonzero(forms == Form.IMPUTED))
         given = np.frombuffer(base64.b64decode(means), dtype="<f8")[before : before + here]
-        places = {name: c for c, name in enumerate(chromosomes)}
-        blocks = [places[v.chromosome] for v in frame.panel.variants] if chromosomes else np.zeros(len(forms))
-        return Tested(forms, np.clip(np.nan_to_num(given), 0.0, 2.0), np.array(blocks, dtype=np.int64))
+        return Tested(forms, np.clip(np.nan_to_num(given), 0.0, 2.0), blocks)
 
     @property
     def on(self) -> NDArray[np.int64]:

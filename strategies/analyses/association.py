@@ -73,6 +73,7 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.design import Design, Standardise, check_varying, norms
 from strategies.errors import UsageError
+from strategies.offsets import Offset
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, replaced, small
@@ -88,9 +89,6 @@ SMALLER = 4
 
 BY_VARIANT = ("genotypes", "alleles", "scores", "squares")
 """The sums of round 2 that have a row for each variant that goes on."""
-
-ADJUSTMENTS = ("shrinkage", "calibration")
-"""What an offset's answer states of each trait."""
 
 ESTIMATES = ("beta", "standard_error", "t", "p_value", "effect_allele_frequency", "n")
 """What the answer says about a variant."""
@@ -181,60 +179,36 @@ class LinearAssociation:
         Raises:
             UsageError: if the answer has no predictions of a trait.
         """
-        stated = [[answer.facts.get(f"{what}_{t}", math.nan) for t in self.traits] for what in ADJUSTMENTS]
-        numbers = np.array(stated, dtype=np.float64)
-        if not (np.isfinite(numbers) & (numbers > 0)).all():
-            raise UsageError(
-                "An offset comes from a regression that found variants to predict its traits from.",
-                f"{self.offset!r} has predictions of none, or not of all",
-                "ask it of more people or variants, or leave the offset out.",
-            )
-        return replace(self, adjustments=numbers)
+        return replace(self, adjustments=self._offset.stated(answer))
 
     @property
     def _columns(self) -> tuple[str, ...]:
         return (*self.covariates, *self.traits)
 
     @property
-    def _offsets(self) -> tuple[str, ...]:
-        """(C P) names of the columns that are subtracted, chromosome by chromosome."""
-        return tuple(f"{self.offset}.{trait}_chr{c}" for c in self.left_out for trait in self.traits)
+    def _offset(self) -> Offset:
+        return Offset(self.offset, self.traits, self.left_out)
 
     def _design(self, frame: Frame) -> Design:
-        ends = [frame.columns[name] for name in self._offsets]
         return Design(
             self.people,
             np.array(self.centre),
             np.array(self.scale),
             len(self.covariates),
             len(self.traits),
-            max(1, len(self.left_out)),
-            max((max(abs(e.minimum), abs(e.maximum)) for e in ends), default=0.0),
+            self._offset.number,
+            self._offset.farthest(frame),
             self.standardise,
             self.site_effects,
         )
 
-    def _with_offsets(self, frame: Frame) -> None:
-        """Assert that there is a prediction of each trait without each of the panel's chromosomes."""
-        assert frame.panel is not None
-        if self.offset is None:
-            return
-        there = dict.fromkeys(v.chromosome for v in frame.panel.variants)
-        wanted = [f"{trait}_chr{name}" for trait in self.traits for name in there]
-        without = [name for name in wanted if f"{self.offset}.{name}" not in frame.columns]
-        if without:
-            raise UsageError(
-                "An offset has a prediction of each trait without each chromosome of the panel.",
-                f"{self.offset!r} does not offer {', '.join(without[:5])}",
-                "name the traits, and the chromosomes even of other variants, in the whole-genome regression.",
-            )
-
     def _tested(self, frame: Frame) -> Tested:
-        return Tested.of(self.forms, self.imputed, self.left_out, frame)
+        assert frame.panel is not None
+        return Tested.of(self.forms, self.imputed, self._offset.blocks(frame.panel), frame)
 
     def needs(self) -> Needs:
         sex = () if self.sex is None else (self.sex,)
-        columns = tuple(dict.fromkeys((*self._columns, *self._offsets, *sex)))
+        columns = tuple(dict.fromkeys((*self._columns, *self._offset.columns, *sex)))
         return Needs(columns=columns, panel=self.panel, dosages=self.dosages)
 
     def rounds(self) -> int:
@@ -251,7 +225,7 @@ class LinearAssociation:
         check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=False)
         k, m = len(self._columns), len(frame.panel)
         if not self.centre:
-            self._with_offsets(frame)
+            self._offset.check(frame)
             # Values lie in [-1, 1]: each sum moves by at most 1.
             return {
                 "people": Field((), "people with traits and covariates", 1, 1),
@@ -299,8 +273,8 @@ class LinearAssociation:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        offsets = np.zeros((len(cohort), len(self._offsets)))
-        for number, name in enumerate(self._offsets):
+        offsets = np.zeros((len(cohort), len(self._offset.columns)))
+        for number, name in enumerate(self._offset.columns):
             offsets[:, number] = frame.columns[name].clamp(cohort.columns[name])
         inside = np.asarray(np.isfinite(columns).all(axis=1) & np.isfinite(offsets).all(axis=1))
         if self.sex is not None:
@@ -461,10 +435,7 @@ class LinearAssociation:
             "rare": int(flags["rare"].sum()),
             "imputed": int(flags["imputed"].sum()),
         }
-        if self.offset is not None:
-            facts["offset"] = self.offset
-            for what, values in zip(ADJUSTMENTS, self.adjustments, strict=False):
-                facts |= {f"{what}_{trait}": float(v) for trait, v in zip(self.traits, values, strict=True)}
+        facts |= self._offset.facts(self.adjustments)
         return Answer(tables, facts, int(withheld.sum()))
 
     def _second_round(self, sums: Summary, values: dict[str, Floats], frame: Frame) -> LinearAssociation:
@@ -492,7 +463,7 @@ class LinearAssociation:
         return replace(
             self,
             people=people,
-            left_out=tuple(dict.fromkeys(v.chromosome for v in frame.panel.variants)) if self.offset else (),
+            left_out=self._offset.of(frame.panel),
             centre=tuple(mean.tolist()),
             scale=tuple(np.sqrt(variance).tolist()),
             forms=(forms + ord("0")).astype(np.uint8).tobytes().decode(),
