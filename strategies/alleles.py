@@ -12,6 +12,12 @@ from strategies.cohort import COPY, MISSING, Cohort, Genotypes
 
 DOSAGE_BITS = COPY.bit_length() - 1
 
+SMALLER = 4
+"""The part of a slice's variants that is asked at once where dosages are read: each is as large as eight genotypes."""
+
+CELLS_AT_A_TIME = 1 << 22
+"""People times variants."""
+
 
 @dataclass(frozen=True, eq=False)
 class Alleles:
@@ -46,7 +52,7 @@ class Alleles:
             return Alleles(genotypes.packed, cells, sums, squares, 0, None)
         dosages = cohort.dosages
         assert dosages is not None
-        nearest = Genotypes.pack(nearest_copies(dosages))
+        nearest = _nearest(dosages)
         powers = kernels.dosage_powers(dosages, inside)
         return Alleles(nearest.packed, nearest.counts(inside), powers[:, 0], powers[:, 1], DOSAGE_BITS, dosages)
 
@@ -56,6 +62,36 @@ class Alleles:
         if self.dosages is None:
             return kernels.product(self.packed, rows, self.cells[rows], columns)
         return kernels.dosage_product(self.dosages, rows, columns)
+
+    def squared(self, rows: NDArray[np.int64], column: NDArray[np.int64], once: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,) squared alleles of some rows times (N,) integers, as `product`; `once` (R,) is that of the same."""
+        if self.dosages is not None:
+            return kernels.dosage_squares(self.dosages, rows, column)
+        # A genotype's square is itself and, with two alleles, two more: the sum over those who have two is another
+        # product, of genotypes in which their code is 1 and every other 0.
+        packed, cells = self.packed[rows], self.cells[rows]
+        both: NDArray[np.uint8] = ((packed >> 1) & ~packed & 0b01010101).astype(np.uint8)
+        beside = np.stack([cells[:, [0, 1, 3]].sum(axis=1), cells[:, 2], *np.zeros((2, len(rows)), np.int64)], axis=1)
+        return once + 2 * kernels.product(both, np.arange(len(rows)), beside, column[:, None])[:, 0]
+
+    def values(
+        self,
+        rows: NDArray[np.int64],
+        people: NDArray[np.int64],
+        missing: NDArray[np.float64],
+        shift: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """(R, K) alleles of K of the people at a few rows, or (R,) `missing`, less (R,) `shift`."""
+        return kernels.stand_for(self.packed, self.dosages, rows, people, missing, shift)
+
+
+def _nearest(dosages: NDArray[np.uint16]) -> Genotypes:
+    """The nearest genotypes of (M, N) dosages, some variants after the others: codes are as large as dosages."""
+    variants, people = dosages.shape
+    packed, step = np.empty((variants, -(-people // 4)), dtype=np.uint8), max(1, CELLS_AT_A_TIME // max(1, people))
+    for start in range(0, variants, step):
+        packed[start : start + step] = Genotypes.pack(nearest_copies(dosages[start : start + step])).packed
+    return Genotypes(packed, people)
 
 
 def nearest_copies(dosages: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies import likelihood
-from strategies.cohort import Genotypes
+from strategies.alleles import Alleles
 from strategies.kernels.threads import in_pieces
 from strategies.likelihood import MOST_FACTOR, Floats, Grid, Reach, Sample
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
@@ -104,7 +104,7 @@ class Models:
 
         Args:
             u, v, mean: (H,) U, V and the mean genotype.
-            null, inverse: (k,) the null model and (k, k) its I^-1.
+            null, inverse: (H, k) the null models and (H, k, k) their I^-1.
             out: (H, k) I^-1 g'(w X).
         """
         b, mean, nothing = np.clip(u / v, -2.0, 2.0)[:, None], mean[:, None], np.zeros((len(u), 0))
@@ -119,11 +119,11 @@ class Models:
         left[:, :1] -= mean
         if not test.penalised:
             return Models(test, mean, start, nothing, nothing, nothing), likelihood.beginning(start)
-        whole = np.empty((len(u), 1 + len(null), 1 + len(null)))  # the inverse of a matrix in blocks
+        whole = np.empty((len(u), 1 + null.shape[1], 1 + null.shape[1]))  # the inverse of a matrix in blocks
         whole[:, 0, 0] = 1 / v
         whole[:, 0, 1:] = whole[:, 1:, 0] = -left / v[:, None]
         whole[:, 1:, 1:] = inverse + left[:, :, None] * left[:, None, :] / v[:, None, None]
-        anchor = np.tile(np.append(0.0, null), (len(u), 1))
+        anchor = np.concatenate([np.zeros_like(b), null], axis=1)
         above = whole[:, *np.triu_indices(whole.shape[1])]
         return Models(test, mean, start, anchor, above, nothing), likelihood.beginning(start)
 
@@ -136,16 +136,17 @@ class Models:
 
     # -- what leaves ----------------------------------------------------------------------------------------------
 
-    def leaves(self, null: Floats, ends: Floats, bits: int) -> dict[str, Field]:
+    def leaves(self, null: Floats, ends: Floats, farthest: float, bits: int) -> dict[str, Field]:
         """The fields of sums about these hits.
 
         Args:
-            null: (k,) the null model.
+            null: (H, k) the null models.
             ends: (2, k) lowest and highest values of the covariates.
+            farthest: the largest absolute value of an offset, in log odds.
             bits: fraction bits.
         """
         h, zero = len(self), np.zeros(len(self))
-        base, some = Reach.of(np.tile(null, (h, 1)), ends), Reach(zero, zero + 2)
+        base, some = Reach.of(null, ends).widened(farthest), Reach(zero, zero + 2)
         left = (
             Reach.of(-self.out, ends).plus(some) if self.test.adjusted else Reach(-self.mean[:, 0], 2 - self.mean[:, 0])
         )
@@ -165,8 +166,8 @@ class Models:
 
         def reach(at: Floats) -> Reach:
             if self.test.adjusted:
-                return Reach.of(null - at * self.out, ends).plus(some.times(at[:, 0]))
-            return Reach.of(at[:, 1:], ends).plus(left.times(at[:, 0]))
+                return Reach.of(null - at * self.out, ends).plus(some.times(at[:, 0])).widened(farthest)
+            return Reach.of(at[:, 1:], ends).plus(left.times(at[:, 0])).widened(farthest)
 
         odds = reach(self.sought)
         residual = odds.residual
@@ -184,7 +185,7 @@ class Models:
 
     def sums(
         self,
-        genotypes: Genotypes,
+        alleles: Alleles,
         rows: NDArray[np.int64],
         inside: NDArray[np.bool_],
         sample: Sample,
@@ -193,30 +194,27 @@ class Models:
         """What a site sums about these hits.
 
         Args:
-            genotypes: of all its people.
+            alleles: of all its people.
             rows: (H,) of the hits.
             inside: (N,) the people who are in the sample.
-            sample: of them.
-            fields: of `leaves`.
+            sample: of them, under the null model of all these hits.
+            fields: of `leaves`, of these hits and maybe of others.
         """
         from strategies.kernels import terms  # noqa: PLC0415  (numba loads where it is used)
 
-        out = {name: np.zeros(f.shape, dtype=np.int64) for name, f in fields.items()}
+        out = {name: np.zeros((len(self), *f.shape[1:]), dtype=np.int64) for name, f in fields.items()}
         spa, adjusted = self.test is SecondTest.SPA, self.test.adjusted
         units = Grid(fields["cumulants" if spa else "score"].fraction_bits).units
-        people, packed, null = np.flatnonzero(inside), genotypes.packed, sample.null
-        zero, one, two = np.zeros(len(self)), np.ones(len(self)), np.full(len(self), 2.0)
-        copies = np.stack([zero, one, two, self.mean[:, 0]], axis=1)
-        if not adjusted:
-            copies -= self.mean
+        people, null, mean = np.flatnonzero(inside), sample.null, self.mean[:, 0]
+        shift = np.zeros(len(self)) if adjusted else mean
         across = sample.across[:0] if adjusted else sample.across
         covariates = sample.across if adjusted else sample.across[:0]
-        integers, base = terms.whole(across, units[2]), null if adjusted else np.zeros_like(null)
+        integers, base = terms.whole(across, units[2]), null if adjusted else sample.offset
         q = 1 + len(across)
         products, inverses = np.zeros((len(self), q, q), dtype=np.int64), symmetric(self.inverse)
 
         def work(s: slice) -> None:
-            column = packed, rows[s], people, copies[s], covariates, self.out[s]
+            column = alleles.values(rows[s], people, mean[s], shift[s]), covariates, self.out[s]
             if spa:
                 at = self.sought[s]
                 terms.tilts(*column, null, sample.level, at, units[0], out["cumulants"][s], out["ends"][s])
@@ -301,8 +299,8 @@ def bounded(unit: str, most: Floats, bits: int, by_row: bool = False, shape: tup
 
 
 def products(unit: str, weight: Floats, most: Floats, grid: Grid, by_row: bool = False) -> Field:
-    """A field of weighted products of columns, row by row above the diagonal. Where neither is the first, both factors
-    of a contribution are rounded.
+    """A field of H models' weighted products of columns, row by row above the diagonal. Where neither is the first,
+    both factors of a contribution are rounded.
 
     Args:
         weight, most: (H,) largest weights and (H, q) largest absolute values.
@@ -314,7 +312,7 @@ def products(unit: str, weight: Floats, most: Floats, grid: Grid, by_row: bool =
     one = np.minimum(weight[:, None] * most[:, i] * (1 + 1e-9) + 1 / units[1], MOST_FACTOR / units[1])
     other = np.minimum(most[:, j] * (1 + 1e-9) + 1 / units[2], MOST_FACTOR / units[2])
     bound = np.where(i == 0, whole, one * other)
-    return _field(unit, bound, bound.shape if by_row else bound.shape[1:], grid.bits, by_row)
+    return _field(unit, bound, bound.shape, grid.bits, by_row)
 
 
 def _field(unit: str, bound: Floats, shape: tuple[int, ...], bits: int, by_row: bool) -> Field:

@@ -80,24 +80,26 @@ class Sample:
     Attributes:
         across: (k, n) intercept and covariates.
         cases: (n,) y.
+        offset: (n,) log odds to which those of the columns add.
         coefficients: (k,) of the null model.
         null, level: (n,) log odds under it, and log(1 + exp) of them.
     """
 
     across: Floats
     cases: NDArray[np.bool_]
+    offset: Floats
     coefficients: Floats
     null: Floats
     level: Floats
 
     @staticmethod
-    def of(across: Floats, cases: NDArray[np.bool_], coefficients: Floats) -> Sample:
-        """Log odds are sums over columns from the first to the last."""
+    def of(across: Floats, cases: NDArray[np.bool_], offset: Floats, coefficients: Floats) -> Sample:
+        """Log odds are sums over columns from the first to the last, and the offset."""
         from strategies.kernels import terms  # noqa: PLC0415  (numba loads where it is used)
 
         across = np.ascontiguousarray(across)
-        null = terms.along(across, coefficients)
-        return Sample(across, cases, coefficients, null, terms.levels(null))
+        null = terms.along(across, coefficients) + offset
+        return Sample(across, cases, offset, coefficients, null, terms.levels(null))
 
     def weighed(self) -> tuple[Floats, Floats]:
         """(n,) residuals y - mu and weights mu (1 - mu) of the null model."""
@@ -109,15 +111,15 @@ class Sample:
 
     def terms(self, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """The sums over people of U (k,), of I row by row above its diagonal (k (k + 1) / 2,), and of l beyond that of
-        even odds, of the null model."""
+        the offset alone, of the null model."""
         from strategies.kernels import terms  # noqa: PLC0415
 
-        units, even, none = Grid(bits).units, np.zeros(len(self.null)), np.zeros(0)
+        units, alone, none = Grid(bits).units, self.offset, np.zeros(0)
         integers, k = terms.whole(self.across[1:], units[2]), len(self.across)
         score, products = np.zeros(k, dtype=np.int64), np.zeros((k, k), dtype=np.int64)
         gain = terms.hit(
-            self.across[0], self.across[1:], integers, self.cases, even, terms.levels(even), even, self.coefficients,
-            none, none[None, :0], units, score, products,
+            self.across[0], self.across[1:], integers, self.cases, alone, terms.levels(alone), alone,
+            self.coefficients, none, none[None, :0], units, score, products,
         )  # fmt: skip
         return score, products[np.triu_indices(k)], np.array(gain, dtype=np.int64)
 
@@ -140,6 +142,10 @@ class Reach:
 
     def plus(self, other: Reach) -> Reach:
         return Reach(self.low + other.low, self.high + other.high)
+
+    def widened(self, by: float) -> Reach:
+        """Of sums with something that lies at most so far from 0."""
+        return Reach(self.low - by, self.high + by)
 
     def times(self, factor: Floats) -> Reach:
         one, two = self.low * factor, self.high * factor

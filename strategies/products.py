@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import kernels
+from strategies.alleles import DOSAGE_BITS
 from strategies.cohort import Genotypes, Stored, blocks
 from strategies.protections.suppression import WITHHELD, held_by_few, small
 from strategies.summary import Field, Summary
@@ -155,17 +156,22 @@ def counted(genotypes: Genotypes) -> Summary:
 
 
 def seldom(
-    genotypes: NDArray[np.int64], people: int, minimum_minor_alleles: int, minimum_cell: int
+    genotypes: NDArray[np.int64],
+    people: int,
+    minimum_minor_alleles: int,
+    minimum_cell: int,
+    dosages: NDArray[np.int64] | None = None,
 ) -> NDArray[np.bool_]:
     """(M,) whether a variant has too few minor alleles, people with them, or observed genotypes.
 
     Args:
         genotypes: (M, 3) people with 1, 2 or no observed alternate alleles.
         people: all of them.
+        dosages: (M,) sums of dosages, if these are read.
     """
     het, alt, missing = genotypes.T
     observed = people - missing
-    alleles = het + 2 * alt
+    alleles = het + 2 * alt if dosages is None else dosages * 2.0**-DOSAGE_BITS
     carriers = np.minimum(het + alt, observed - alt)  # people with either allele, not alleles
     few = np.minimum(alleles, 2 * observed - alleles) < max(1, minimum_minor_alleles)
     out: NDArray[np.bool_] = few | (carriers < minimum_cell) | (observed < minimum_cell)
@@ -178,8 +184,11 @@ def rare(genotypes: NDArray[np.int64], people: int, minimum_minor_alleles: int, 
 
 
 def centring(sums: Summary, sites: int) -> Centring:
-    """The centres, from counts in which rare variants are withheld."""
+    """The centres, from counts in which rare variants are withheld, and from `alleles`, if dosages were summed."""
     het, alt, missing = np.where(sums["genotypes"] == WITHHELD, 0, sums["genotypes"]).T
+    alleles = het + 2 * alt
+    if "alleles" in sums:
+        alleles = np.where(sums["alleles"] == WITHHELD, 0, sums["alleles"]) * 2.0**-DOSAGE_BITS
     hidden, few = (sums["genotypes"] == WITHHELD).any(axis=1), held_by_few(sums["holders"], sites)
-    mean = (het + 2 * alt) / np.maximum(int(sums["people"]) - missing, 1)
+    mean = alleles / np.maximum(int(sums["people"]) - missing, 1)
     return Centring(np.where(few, FEW, np.where(hidden | ~((mean > 0) & (mean < 2)), SMALL, mean)))

@@ -1,4 +1,4 @@
-"""The score test of every variant under one null model of a binary trait: what a site sums, and what follows.
+"""The score test of every variant under a null model of a binary trait: what a site sums, and what follows.
 
     U = g'r,  v = g'(w X),  V = g'(w g) - v' I^-1 v,  z = U / sqrt(V),   r = y - mu,  w = mu (1 - mu),  I = X'(w X)
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies import kernels
-from strategies.cohort import Genotypes
+from strategies.alleles import Alleles
 from strategies.likelihood import Floats, Sample
 from strategies.summary import Field
 
@@ -24,35 +24,29 @@ EXPLAINED = 1e-6
 
 
 def sums(
-    genotypes: Genotypes, mean: Floats, inside: NDArray[np.bool_], sample: Sample, grid: Field
+    alleles: Alleles, rows: NDArray[np.int64], mean: Floats, inside: NDArray[np.bool_], sample: Sample, grid: Field
 ) -> dict[str, NDArray[np.int64]]:
-    """A site's `scores` U (M',), `weighted` v (M', k) and `squares` g'(w g) (M',) of the M' variants that take part.
+    """A site's `scores` U (R,), `weighted` v (R, k) and `squares` g'(w g) (R,) of R of its variants.
 
     Args:
-        genotypes: of all N people.
-        mean: (M,) pooled mean number of alternate alleles; not positive where a variant is left out.
+        alleles: of all N people.
+        rows: (R,) of the variants.
+        mean: (R,) their pooled mean number of alternate alleles.
         inside: (N,) the people who are in the sample.
         sample: of them.
         grid: on which columns are rounded.
     """
-    packed, on = genotypes.packed, np.flatnonzero(mean > 0)
     residuals, weights = sample.weighed()
     columns = np.zeros((len(inside), 1 + len(sample.across)), dtype=np.int64)
     columns[inside, 0] = grid.integers(residuals)
     columns[inside, 1:] = grid.integers((weights * sample.across).T)
-    cells, weight = kernels.counts(packed, len(inside), inside)[on], columns[:, 1:2]
-    alleles = kernels.product(packed, on, cells, columns)
-    given = kernels.missing_imputed(packed, on, mean[on], columns)
-    # A genotype's square is itself and, with two alleles, two more: the sum over those who have two is another
-    # product, of genotypes in which their code is 1 and every other 0.
-    both: NDArray[np.uint8] = ((packed >> 1) & ~packed & 0b01010101).astype(np.uint8)
-    beside = np.stack([cells[:, [0, 1, 3]].sum(axis=1), cells[:, 2], *np.zeros((2, len(on)), np.int64)], axis=1)
-    twice = kernels.product(both, on, beside, weight)[:, 0]
-    squared = kernels.missing_imputed(packed, on, mean[on] ** 2, weight)[:, 0]
+    observed, weight = alleles.product(rows, columns), columns[:, 1]
+    given = kernels.missing_imputed(alleles.packed, rows, mean, columns)
+    squared = kernels.missing_imputed(alleles.packed, rows, mean**2, weight[:, None])[:, 0]
     return {
-        "scores": alleles[:, 0] + given[:, 0],
-        "weighted": alleles[:, 1:] + given[:, 1:],
-        "squares": alleles[:, 1] + 2 * twice + squared,
+        "scores": observed[:, 0] + given[:, 0],
+        "weighted": observed[:, 1:] + given[:, 1:],
+        "squares": alleles.squared(rows, weight, observed[:, 1]) + squared,
     }
 
 
@@ -62,7 +56,7 @@ class Tests:
 
     Attributes:
         scores, variance: (M',) U and V; V is NaN where covariates explain the variant.
-        inverse: (k, k) I^-1.
+        inverse: (C, k, k) I^-1 of each null model.
         out: (M', k) I^-1 v, what takes covariates out of a genotype.
         z, p: (M',) two-sided.
     """
@@ -75,11 +69,14 @@ class Tests:
     p: Floats
 
     @staticmethod
-    def of(values: Mapping[str, Floats], information: Floats) -> Tests:
-        """From the values of `sums` and I."""
+    def of(values: Mapping[str, Floats], information: Floats, blocks: NDArray[np.int64]) -> Tests:
+        """From the values of `sums`, (C, k, k) I, and (M',) the number of each variant's null model."""
         scores, weighted, squares = values["scores"], values["weighted"], values["squares"]
         inverse: Floats = np.linalg.inv(information).astype(np.float64)
-        out: Floats = np.linalg.solve(information, weighted.T).T.astype(np.float64)
+        out = np.empty_like(weighted)
+        for block in np.unique(blocks):
+            mine = blocks == block
+            out[mine] = np.linalg.solve(information[block], weighted[mine].T).T
         variance = squares - (weighted * out).sum(axis=1)
         variance[variance <= EXPLAINED * squares] = np.nan
         with np.errstate(invalid="ignore"):

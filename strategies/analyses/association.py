@@ -55,7 +55,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies import kernels
-from strategies.alleles import DOSAGE_BITS, Alleles
+from strategies.alleles import DOSAGE_BITS, SMALLER, Alleles
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     DERIVED,
@@ -83,9 +83,6 @@ from strategies.tested import Form, Tested, numbers
 MOST_TRAITS = 100
 
 Floats = NDArray[np.float64]
-
-SMALLER = 4
-"""The part of a slice's variants that is asked at once where dosages are read: each is as large as eight genotypes."""
 
 BY_VARIANT = ("genotypes", "alleles", "scores", "squares")
 """The sums of round 2 that have a row for each variant that goes on."""

@@ -46,14 +46,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import likelihood, score_tests
+from strategies import null_models, score_tests
+from strategies.alleles import DOSAGE_BITS, SMALLER, Alleles
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
     DERIVED,
     KEPT,
     NAMES_COLUMN,
+    NAMES_OFFERING,
     NAMES_PANEL,
+    VARIANTS_PER_SLICE,
     WHOLE,
     Answer,
     Column,
@@ -66,13 +69,18 @@ from strategies.analysis import (
 from strategies.cohort import Cohort
 from strategies.design import LEAST_DEVIATION
 from strategies.errors import UsageError
-from strategies.hits import Models, Round, SecondTest, bounded, products, symmetric
-from strategies.likelihood import Grid, Reach, Sample
+from strategies.hits import Models, Round, SecondTest, bounded, symmetric
+from strategies.likelihood import Sample
+from strategies.null_models import NullModels
+from strategies.offsets import MOST_LEFT_OUT, Offset
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.products import FEW, SMALL, Centring, centring, seldom
 from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
+
+NULL_FIELDS = ("score", "information", "likelihood")
+"""The sums that a step of a null model needs."""
 
 MOST_COEFFICIENT = 1024.0
 """Of a model that a node is asked about; no search goes beyond `likelihood.SEPARATED` by more than a step."""
@@ -108,22 +116,27 @@ class LogisticAssociation:
         second_stage: the score's p below which a variant is a hit.
         most_hits: at most so many, those with the smallest p; the others keep the score's.
         minimum_minor_alleles: least pooled number of copies of the rarer allele of a variant that is tested.
-        iterations: most rounds that the null model takes, and hits at least may take.
+        iterations: most rounds that the null models take, and hits at least may take.
+        dosages: whether expected numbers of alternate alleles are read; at a site whose files have none, genotypes are.
+        offset: name of an earlier whole-genome regression of this trait and these covariates, whose prediction without
+            a variant's chromosome is added to the log odds.
         sex: name of the column of sexes, which variants on X outside its pseudo-autosomal regions and on MT need. One
-            copy counts as two, and a heterozygous genotype of it as missing, as in PLINK 2.
+            copy counts as two, and a heterozygous genotype of it as missing, as in PLINK 2. Not with dosages.
         taken: rounds taken so far.
         stage: what this round asks for.
         people: pooled number of people with trait and covariates.
         centre, scale: (K) pooled mean and deviation of the covariates after mapping each range to [-1, 1].
-        null: (1 + K) coefficients of the null model, of the intercept and the standardised covariates.
+        cases: pooled number of cases.
+        left_out: the C chromosomes of the panel, without each of which an offset predicts; none without an offset.
+        null: (C (1 + K)) coefficients of the null models, of each the intercept's and the standardised covariates'.
         imputed: (M,) pooled mean number of alternate alleles, SMALL or FEW; for `scores`.
         hits: (H,) places of variants in the panel, ascending; for `hits`.
         models: (H, ...) what is asked about each: mean, coefficients or t, and what they are in terms of.
-        cases: pooled number of cases.
         means, unobserved: (M,) as `imputed`, and the pooled number of people without a genotype.
         estimates: (M, 6) beta, standard error, z, p, whether it is the second test's, whether it converged.
         scored: (H, 2) U and V of the hits.
-        search: (H, ...) or, of the null model, (1, ...) what the next step needs.
+        search: (H, ...) or, of the null models, (C, ...) what the next step needs.
+        adjustments: (2, 1) shrinkage and calibration of an offset.
     """
 
     analysis: ClassVar[str] = "association_binary"
@@ -142,12 +155,15 @@ class LogisticAssociation:
     most_hits: int = 2000
     minimum_minor_alleles: int = 20
     iterations: int = 30
+    dosages: bool = False
+    offset: str | None = field(default=None, metadata=NAMES_OFFERING)
     sex: str | None = field(default=None, metadata=NAMES_COLUMN)
     taken: int = field(default=0, metadata=DERIVED)
     stage: Stage = field(default=Stage.MOMENTS, metadata=DERIVED)
     people: int = field(default=0, metadata=DERIVED)
     centre: tuple[float, ...] = field(default=(), metadata=DERIVED)
     scale: tuple[float, ...] = field(default=(), metadata=DERIVED)
+    left_out: tuple[str, ...] = field(default=(), metadata=DERIVED)
     null: tuple[float, ...] = field(default=(), metadata=DERIVED)
     imputed: Floats = field(default_factory=_none, compare=False, metadata=CARRIED)
     hits: NDArray[np.int64] = field(
@@ -162,12 +178,15 @@ class LogisticAssociation:
     estimates: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
     scored: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
     search: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
+    adjustments: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
 
     MOMENT_BITS: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
             raise ValueError("trait and covariates must be different columns.")
+        if self.dosages and self.sex is not None:
+            raise ValueError("Dosages are of people with two copies: leave `sex` out, and variants that need it.")
         for name, low, high in (
             ("second_stage", 0.0, 1.0),
             ("most_hits", 1, 4096),
@@ -183,8 +202,11 @@ class LogisticAssociation:
 
     def _check_models(self) -> None:
         k, c, s, n = len(self.covariates), np.array(self.centre), np.array(self.scale), np.array(self.null)
-        if not (len(c) == len(s) == k and len(n) == 1 + k and self.people):
-            raise ValueError("A round has the mean, deviation and coefficient of each covariate.")
+        if not (len(c) == len(s) == k and len(n) == self._offset.number * (1 + k) and 0 < self.cases < self.people):
+            raise ValueError("A round has people, and the mean, deviation and coefficients of each covariate.")
+        names = self.left_out
+        if bool(names) != bool(self.offset) or len(set(names)) != len(names) or len(names) > MOST_LEFT_OUT:
+            raise ValueError("A round with an offset leaves different chromosomes out.")
         inside = (np.abs(c) <= 1).all() and (s >= LEAST_DEVIATION).all() and (s <= 1).all()
         if not inside or not (np.abs(n) <= MOST_COEFFICIENT).all():
             raise ValueError("Means, deviations and coefficients are within their bounds.")
@@ -197,6 +219,40 @@ class LogisticAssociation:
         if len(self.models) != len(h):
             raise ValueError("A hit has a model.")
         self._models()
+
+    # -- an offset ------------------------------------------------------------------------------------------------
+
+    @property
+    def follows(self) -> str:
+        """The earlier question whose predictions are added, or nothing."""
+        return self.offset or ""
+
+    def after(self, answer: Answer, frame: Frame) -> LogisticAssociation:
+        """The question once that one is answered.
+
+        Raises:
+            UsageError: if the answer has no predictions of the trait.
+        """
+        return replace(self, adjustments=self._offset.stated(answer))
+
+    @property
+    def _offset(self) -> Offset:
+        return Offset(self.offset, (self.trait,), self.left_out)
+
+    @property
+    def _log_odds(self) -> float:
+        """Of one deviation of the trait."""
+        mu = self.cases / self.people
+        return float(1 / np.sqrt(mu * (1 - mu)))
+
+    def _corrected(self, rows: Floats) -> Floats:
+        """(n, 4) beta, standard error, z and p as an offset's adjustments make them."""
+        if not len(self.adjustments):
+            return rows
+        (shrinkage,), (calibration,) = self.adjustments
+        z = rows[:, 2] * np.sqrt(calibration)
+        beta, error = rows[:, 0] / shrinkage, rows[:, 1] / (shrinkage * np.sqrt(calibration))
+        return np.stack([beta, error, z, 2 * special.ndtr(-np.abs(z))], axis=1)
 
     # -- shapes ---------------------------------------------------------------------------------------------------
 
@@ -218,8 +274,9 @@ class LogisticAssociation:
 
     def needs(self) -> Needs:
         sex = () if self.sex is None else (self.sex,)
-        columns = tuple(dict.fromkeys((*self._columns, *sex)))
-        return Needs(columns=columns, panel=None if self.stage is Stage.NULL else self.panel)
+        columns = tuple(dict.fromkeys((*self._columns, *self._offset.columns, *sex)))
+        panel = None if self.stage is Stage.NULL else self.panel
+        return Needs(columns=columns, panel=panel, dosages=self.dosages and panel is not None)
 
     def rounds(self) -> int:
         return 2 + self.iterations * (1 + (self.test is not SecondTest.SCORE))
@@ -230,8 +287,14 @@ class LogisticAssociation:
     def slices(self, frame: Frame) -> tuple[Span, ...]:
         assert frame.panel is not None
         if self.stage is Stage.HITS:  # whoever names places beyond the panel asks for a slice that is not there
-            return (self.hits,) if self.hits.size and self.hits[-1] < len(frame.panel) else ()
-        return WHOLE if self.stage is Stage.NULL else by_variants(frame)
+            there = self.hits.size and self.hits[-1] < len(frame.panel)
+            most = VARIANTS_PER_SLICE // self._smaller
+            return tuple(self.hits[a : a + most] for a in range(0, len(self.hits), most)) if there else ()
+        return WHOLE if self.stage is Stage.NULL else by_variants(frame, self._smaller)
+
+    @property
+    def _smaller(self) -> int:
+        return SMALLER if self.dosages else 1
 
     def _here(self, frame: Frame) -> NDArray[np.int64]:
         """(h,) numbers of the hits that lie in a slice."""
@@ -239,6 +302,13 @@ class LogisticAssociation:
         if frame.places is not None:
             return np.flatnonzero(np.isin(self.hits, frame.places))
         return np.flatnonzero((self.hits >= frame.start) & (self.hits < frame.start + len(frame.panel)))
+
+    def _rows(self, frame: Frame) -> NDArray[np.int64]:
+        """Places in a slice of the variants that sums are about: those that are tested, or hits."""
+        if self.stage is Stage.SCORES:
+            return np.flatnonzero(self._imputed(frame) > 0)
+        here = self._here(frame)
+        return np.arange(len(here)) if frame.places is not None else self.hits[here] - frame.start
 
     def _imputed(self, frame: Frame) -> Floats:
         """(m,) means of a slice's variants."""
@@ -248,11 +318,11 @@ class LogisticAssociation:
             raise ValueError("A round of scores has a mean for each variant.")
         return here
 
-    @property
-    def _ends(self) -> Floats:
-        """(2, 1 + K) lowest and highest values of the intercept and the standardised covariates."""
+    def _null_models(self, frame: Frame) -> NullModels:
         centre, scale = np.array(self.centre), np.array(self.scale)
-        return np.array([np.append(1.0, (-1 - centre) / scale), np.append(1.0, (1 - centre) / scale)])
+        ends = np.array([np.append(1.0, (-1 - centre) / scale), np.append(1.0, (1 - centre) / scale)])
+        coefficients = np.array(self.null).reshape(self._offset.number, -1)
+        return NullModels(coefficients, ends, self._offset.farthest(frame) * self._log_odds, self._bits)
 
     # -- what leaves ----------------------------------------------------------------------------------------------
 
@@ -261,72 +331,105 @@ class LogisticAssociation:
         check_sex(frame.panel, self.panel, self.sex, frame.columns, males_alone=False)
         people = {"people": Field((), "people with trait and covariates", 1, 1)}
         if self.stage is Stage.MOMENTS:
-            k, m = len(self.covariates), len(frame.panel)
-            sums, squares = "sums of covariates in units of half their range", "sums of squares of the same"
-            # Values lie in [-1, 1]: each sum moves by at most 1.
-            moments = {
-                "sums": Field((k,), sums, k, k**0.5, self.MOMENT_BITS),
-                "squares": Field((k,), squares, k, k**0.5, self.MOMENT_BITS),
-            }
-            words = "people with 1, 2 or no observed alternate alleles"
-            return {
-                **people,
-                "cases": Field((), "cases", 1, 1),
-                **(moments if k else {}),
-                "genotypes": Field((m, 3), words, m, m**0.5, per_variant=True),
-                "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
-            }
-        if self.stage is Stage.HITS:
-            return people | self._models()[self._here(frame)].leaves(np.array(self.null), self._ends, self._bits - 2)
-        ends, f = self._ends, self._bits
-        most, reach, grid = np.abs(ends).max(axis=0), Reach.of(np.array([self.null]), ends), Grid(f)
-        r, w = float(reach.residual[0]), float(reach.weight[0])
-        model = {
-            **people,
-            "score": bounded("residuals times covariates", r * most, f),
-            "information": products("weighted products of covariates", reach.weight, most[None], grid),
-            "likelihood": bounded("log likelihood beyond that of even odds", reach.most, grid.likelihood, shape=()),
-        }
+            self._offset.check(frame)
+            return people | self._moments(len(frame.panel))
+        models, f = self._null_models(frame), self._bits
         if self.stage is Stage.NULL:
-            return model
-        m = int(np.count_nonzero(self._imputed(frame) > 0))
+            return people | models.leaves()
+        blocks = self._offset.blocks(frame.panel)[self._rows(frame)]
+        if self.stage is Stage.HITS:
+            here, null = self._models()[self._here(frame)], models.coefficients[blocks]
+            return people | here.leaves(null, models.ends, models.farthest, f - 2)
+        most, reach = np.abs(models.ends).max(axis=0), models.reach
+        r, w = reach.residual[blocks], reach.weight[blocks]
+        weighted = "alternate alleles times weighted covariates"
         return {
-            **model,
-            "scores": bounded("alternate alleles times residuals", np.full((m, 1), 2 * r), f, True, (m,)),
-            "weighted": bounded("alternate alleles times weighted covariates", np.tile(2 * w * most, (m, 1)), f, True),
-            "squares": bounded("weighted squared alternate alleles", np.full((m, 1), 4 * w), f, True, (m,)),
+            **people,
+            **models.leaves(),
+            "scores": bounded("alternate alleles times residuals", 2 * r[:, None], f, True, r.shape),
+            "weighted": bounded(weighted, 2 * w[:, None] * most, f, True),
+            "squares": bounded("weighted squared alternate alleles", 4 * w[:, None], f, True, w.shape),
         }
+
+    def _moments(self, variants: int) -> dict[str, Field]:
+        m, k = variants, len(self.covariates)
+        words = "people with 1, 2 or no observed alternate alleles"
+        out = {"cases": Field((), "cases", 1, 1)}
+        if k:  # values lie in [-1, 1]: each sum moves by at most 1
+            words_of = {
+                "sums": "sums of covariates in units of half their range",
+                "squares": "sums of squares of the same",
+            }
+            out |= {name: Field((k,), text, k, k**0.5, self.MOMENT_BITS) for name, text in words_of.items()}
+        out["genotypes"] = Field((m, 3), words, m, m**0.5, per_variant=True)
+        if self.dosages:
+            out["alleles"] = Field((m,), "sums of dosages", 2 * m, 2 * m**0.5, DOSAGE_BITS, True)
+        out["holders"] = Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites")
+        return out
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
         inside = np.asarray(np.isfinite([cohort.columns[name] for name in self.needs().columns]).all(axis=0))
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
-        people = np.array(len(unit), dtype=np.int64)
+        people = {"people": np.array(len(unit), dtype=np.int64)}
         if self.stage is Stage.MOMENTS:
-            cells = read_by_sex(cohort, frame.panel, self.sex).counts(inside)
-            moments = {"sums": unit, "squares": unit**2} if self.covariates else {}
+            alleles, moments = self._alleles(cohort, frame, inside), {"sums": unit, "squares": unit**2}
             return {
-                "people": people,
+                **people,
                 "cases": np.array(np.count_nonzero(cases), dtype=np.int64),
-                **{name: fields[name].integers(values).sum(axis=0) for name, values in moments.items()},
-                "genotypes": cells[:, 1:],
-                "holders": np.any(cells[:, :3], axis=1).astype(np.int64),
+                **{n: fields[n].integers(values).sum(axis=0) for n, values in moments.items() if self.covariates},
+                "genotypes": alleles.cells[:, 1:],
+                **({"alleles": alleles.sums} if self.dosages else {}),
+                "holders": np.any(alleles.cells[:, :3], axis=1).astype(np.int64),
             }
-        across = np.ones((1 + unit.shape[1], len(unit)))
+        models, across = self._null_models(frame), np.ones((1 + unit.shape[1], len(unit)))
         across[1:] = ((unit - np.array(self.centre)) / np.array(self.scale)).T
-        sample = Sample.of(across, cases, np.array(self.null))
-        if self.stage is Stage.HITS:
-            here, genotypes = self._here(frame), read_by_sex(cohort, frame.panel, self.sex)
-            rows = np.arange(len(here)) if frame.places is not None else self.hits[here] - frame.start
-            own = {name: f for name, f in fields.items() if name != "people"}
-            return {"people": people, **self._models()[here].sums(genotypes, rows, inside, sample, own)}
-        score, information, gain = sample.terms(self._bits)
-        sums: Summary = {"people": people, "score": score, "information": information, "likelihood": gain}
-        if self.stage is Stage.NULL:
-            return sums
-        genotypes = read_by_sex(cohort, frame.panel, self.sex)
-        return {**sums, **score_tests.sums(genotypes, self._imputed(frame), inside, sample, fields["scores"])}
+        rows, alleles = np.zeros(0, dtype=np.int64), None
+        if self.stage is not Stage.NULL:
+            alleles, rows = self._alleles(cohort, frame, inside), self._rows(frame)
+        blocks = self._offset.blocks(frame.panel)[rows]
+        out = people | {name: np.zeros(f.shape, dtype=np.int64) for name, f in fields.items() if name != "people"}
+        for number in range(len(models)):  # of all at once, people's log odds might need too much memory
+            mine = blocks == number
+            if self.stage is Stage.HITS and not mine.any():
+                continue
+            sample = Sample.of(across, cases, self._added(cohort, frame, number)[inside], models.coefficients[number])
+            if self.stage is not Stage.HITS:
+                for name, total in zip(NULL_FIELDS, sample.terms(self._bits), strict=True):
+                    out[name][number] = total
+            if alleles is not None and mine.any():
+                for name, sums in self._variant_sums(alleles, frame, mine, inside, sample, fields).items():
+                    out[name][mine] = sums
+        return out
+
+    def _variant_sums(
+        self,
+        alleles: Alleles,
+        frame: Frame,
+        mine: NDArray[np.bool_],
+        inside: NDArray[np.bool_],
+        sample: Sample,
+        fields: Mapping[str, Field],
+    ) -> Summary:
+        """Sums about those of a slice's `_rows` that meet the sample's null model."""
+        rows = self._rows(frame)[mine]
+        if self.stage is Stage.SCORES:
+            return score_tests.sums(alleles, rows, self._imputed(frame)[rows], inside, sample, fields["scores"])
+        own = {name: f for name, f in fields.items() if name != "people"}
+        return self._models()[self._here(frame)[mine]].sums(alleles, rows, inside, sample, own)
+
+    def _added(self, cohort: Cohort, frame: Frame, number: int) -> Floats:
+        """(N,) what the offset of one null model adds to people's log odds."""
+        if not self._offset.columns:
+            return np.zeros(len(cohort))
+        name = self._offset.columns[number]
+        return self._log_odds * frame.columns[name].clamp(cohort.columns[name])
+
+    def _alleles(self, cohort: Cohort, frame: Frame, inside: NDArray[np.bool_]) -> Alleles:
+        assert frame.panel is not None
+        read = replace(cohort, genotypes=read_by_sex(cohort, frame.panel, self.sex))
+        return Alleles.of(read, inside, self.dosages)
 
     # -- what follows ---------------------------------------------------------------------------------------------
 
@@ -337,8 +440,9 @@ class LogisticAssociation:
         if any(small(number, minimum_cell) for number in (people, cases, people - cases)):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
         # How many people are given the mean is not told, so that they may be few.
-        few = seldom(sums["genotypes"], int(people), self.minimum_minor_alleles, minimum_cell)
-        return replaced(sums, ("genotypes",), few, WITHHELD)
+        dosages = sums["alleles"] if self.dosages else None
+        few = seldom(sums["genotypes"], int(people), self.minimum_minor_alleles, minimum_cell, dosages)
+        return replaced(sums, ("genotypes", "alleles") if self.dosages else ("genotypes",), few, WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | LogisticAssociation:
         fields, sums = self.leaves(frame), self.withhold(total.sums, total.minimum_cell)
@@ -346,9 +450,9 @@ class LogisticAssociation:
             return self._started(sums, frame, len(total.sites))
         values = {name: fields[name].values(sums[name]) for name in fields}
         if self.stage is Stage.NULL:
-            return self._fitted(values)
+            return self._fitted(values, frame)
         if self.stage is Stage.SCORES:
-            following = self._scored(values)
+            following = self._scored(values, frame)
         else:
             following = self._settled(self._models().followed(values, self.search, self.scored))
         if following.hits.size and following.taken < self.rounds():
@@ -379,7 +483,8 @@ class LogisticAssociation:
                 f"(nearly) constant: {', '.join(constant)}",
                 "drop them or narrow their range.",
             )
-        null = np.append(special.logit(cases / people), np.zeros(k))
+        left_out = self._offset.of(frame.panel)
+        null = np.tile(np.append(special.logit(cases / people), np.zeros(k)), (max(1, len(left_out)), 1))
         started = replace(
             self,
             people=people,
@@ -396,49 +501,51 @@ class LogisticAssociation:
             stage=Stage.NULL,
             centre=tuple(centre.tolist()),
             scale=tuple(scale.tolist()),
-            null=tuple(null.tolist()),
-            search=likelihood.beginning(null[None]),
+            left_out=left_out,
+            null=tuple(null.ravel().tolist()),
+            search=null_models.beginning(null),
         )
 
-    def _fitted(self, values: Mapping[str, Floats]) -> LogisticAssociation:
-        information = symmetric(values["information"][None])
+    def _fitted(self, values: Mapping[str, Floats], frame: Frame) -> LogisticAssociation:
         spread = self.cases * (1 - self.cases / self.people)
-        if self.taken == 1 and np.linalg.eigvalsh(information[0])[0] < 1e-9 * spread:
+        if self.taken == 1 and null_models.dependent(values["information"], spread):
             raise UsageError(
                 "Covariates must not explain one another.",
                 f"{', '.join(self.covariates)} are linearly dependent",
                 "drop what follows from the others.",
             )
-        at, value = np.array([self.null]), values["likelihood"][None]
-        step = likelihood.newton(at, self.search, values["score"][None], information, value, at.shape[1])
-        if step.lost[0] or (self.taken == self.iterations and not step.done[0]):
+        step = self._null_models(frame).step(self.search, values)
+        if step.lost or (self.taken == self.iterations and not step.done):
             raise UsageError(
                 "Covariates must not separate cases from controls.",
                 f"{', '.join(self.covariates) or 'an intercept alone'}: no largest likelihood in {self.taken} rounds",
                 "drop what is nearly the trait itself, merge rare levels, or ask sites with more cases.",
             )
-        following = replace(self, taken=self.taken + 1, null=tuple(step.following[0].tolist()), search=step.search)
-        return replace(following, stage=Stage.SCORES, imputed=self.means, search=_none()) if step.done[0] else following
+        null = tuple(step.coefficients.ravel().tolist())
+        following = replace(self, taken=self.taken + 1, null=null, search=step.search)
+        return replace(following, stage=Stage.SCORES, imputed=self.means, search=_none()) if step.done else following
 
-    def _scored(self, values: Mapping[str, Floats]) -> LogisticAssociation:
+    def _scored(self, values: Mapping[str, Floats], frame: Frame) -> LogisticAssociation:
+        assert frame.panel is not None
         on = np.flatnonzero(self.means > 0)
-        tests = score_tests.Tests.of(values, symmetric(values["information"][None])[0])
+        blocks = self._offset.blocks(frame.panel)[on]
+        tests = score_tests.Tests.of(values, symmetric(values["information"]), blocks)
         u, variance, z, p = tests.scores, tests.variance, tests.z, tests.p
-        rows = [u / variance, 1 / np.sqrt(variance), z, p, np.zeros(len(on)), np.isfinite(z)]
+        rows = self._corrected(np.stack([u / variance, 1 / np.sqrt(variance), z, p], axis=1))
         estimates = self.estimates.copy()
-        estimates[on] = np.stack(rows, axis=1)
+        estimates[on] = np.concatenate([rows, np.stack([np.zeros(len(on)), np.isfinite(z)], axis=1)], axis=1)
         following = replace(self, taken=self.taken + 1, estimates=estimates, imputed=_none())
         if self.test is SecondTest.SCORE:
             return following
-        small_p = np.flatnonzero(p < self.second_stage)
+        p = rows[:, 3]
+        chosen = np.flatnonzero(p < self.second_stage)
         if self.test is SecondTest.SPA:
-            small_p = small_p[np.abs(z[small_p]) >= LEAST_TILTED]
-        small_p = np.sort(small_p[np.argsort(p[small_p], kind="stable")][: self.most_hits])
-        u, v = u[small_p], variance[small_p]
-        models, search = Models.first(
-            self.test, u, v, self.means[on][small_p], np.array(self.null), tests.inverse, tests.out[small_p]
-        )
-        hits, scored = on[small_p], np.stack([u, v], axis=1)
+            chosen = chosen[np.abs(z[chosen]) >= LEAST_TILTED]
+        chosen = np.sort(chosen[np.argsort(p[chosen], kind="stable")][: self.most_hits])
+        u, v, blocks = u[chosen], variance[chosen], blocks[chosen]
+        null, mean = self._null_models(frame).coefficients[blocks], self.means[on][chosen]
+        models, search = Models.first(self.test, u, v, mean, null, tests.inverse[blocks], tests.out[chosen])
+        hits, scored = on[chosen], np.stack([u, v], axis=1)
         return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)
 
     def _settled(self, step: Round) -> LogisticAssociation:
@@ -446,7 +553,7 @@ class LogisticAssociation:
         estimates = self.estimates.copy()
         estimates[self.hits] = np.array([np.nan, np.nan, np.nan, np.nan, 1.0, 0.0])
         done, on = step.done, ~step.done & ~step.lost
-        estimates[self.hits[done], :4], estimates[self.hits[done], 5] = step.rows[done], 1.0
+        estimates[self.hits[done], :4], estimates[self.hits[done], 5] = self._corrected(step.rows[done]), 1.0
         return replace(
             self,
             taken=self.taken + 1,
@@ -490,5 +597,6 @@ class LogisticAssociation:
             "variants": len(frame.panel),
             "tested_twice": int(second.sum()),
             "not_converged": int((inside & ~converged).sum()),
+            **self._offset.facts(self.adjustments),
         }
         return Answer({self.trait: table}, facts, int((~inside).sum()))

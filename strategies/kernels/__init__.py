@@ -203,6 +203,36 @@ def _observe(bits: Any, one: Any, other: Any, out: Any, s: slice) -> None:
     _pairs().add_observed(bits, one[s], other[s], out[s])
 
 
+def dosage_squares(
+    dosages: NDArray[np.uint16], rows: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(R,) squared alleles, 0 where missing, of some rows of (M, N) dosages times (N,) integers, each product
+    rounded."""
+    out = np.zeros(len(rows), dtype=np.int64)
+    in_pieces(lambda s: _dosages().squares(dosages, rows[s], column, out[s]), len(rows))
+    return out
+
+
+def stand_for(
+    packed: Packed,
+    dosages: NDArray[np.uint16] | None,
+    rows: NDArray[np.int64],
+    people: NDArray[np.int64],
+    missing: NDArray[np.float64],
+    shift: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(R, K) alleles of K of the people at some rows, by dosages if there are any, or (R,) `missing`, less (R,)
+    `shift`. For a thread of its own, and a few rows."""
+    out = np.empty((len(rows), len(people)))
+    if dosages is not None:
+        _dosages().stand_for(dosages, rows, people, missing, shift, out)
+        return out
+    none, one, two = (np.full(len(rows), number) for number in (0.0, 1.0, 2.0))
+    copies = np.stack([none, one, two, missing], axis=1) - shift[:, None]
+    _packed().stand_for(packed, rows, people, copies, out)
+    return out
+
+
 def unpack(packed: Packed, people: int) -> NDArray[np.uint8]:
     """(M, N) codes."""
     out = np.empty((len(packed), people), dtype=np.uint8)

@@ -31,3 +31,24 @@ def product(dosages: Any, rows: Any, columns: Any, out: Any) -> None:
                 alleles = np.float64(d) / COPY
                 for c in range(columns.shape[1]):
                     out[r, c] += np.int64(np.rint(alleles * np.float64(columns[i, c])))
+
+
+@compiled
+def squares(dosages: Any, rows: Any, column: Any, out: Any) -> None:
+    """Add to (R,) the squared alleles of some rows times a column (N,), each person's product rounded; 0 where
+    missing."""
+    for r in range(len(rows)):
+        for i in range(len(column)):
+            d = dosages[rows[r], i]
+            if d != NO_DOSAGE and d:
+                alleles = np.float64(d) / COPY
+                out[r] += np.int64(np.rint(alleles * alleles * np.float64(column[i])))
+
+
+@compiled
+def stand_for(dosages: Any, rows: Any, people: Any, missing: Any, shift: Any, out: Any) -> None:
+    """(R, K) the dosages of K of the people at some rows, or (R,) `missing`, less (R,) `shift`."""
+    for r in range(len(rows)):
+        for i in range(len(people)):
+            d = dosages[rows[r], people[i]]
+            out[r, i] = (missing[r] if d == NO_DOSAGE else np.float64(d) / COPY) - shift[r]

@@ -169,3 +169,13 @@ def take(packed: Any, people: Any, out: Any) -> None:
                 i = people[4 * b + k]
                 byte |= ((packed[j, i >> 2] >> np.uint8(2 * (i & 3))) & np.uint8(3)) << np.uint8(2 * k)
             out[j, b] = byte
+
+
+@compiled
+def stand_for(packed: Any, rows: Any, people: Any, copies: Any, out: Any) -> None:
+    """(R, K) what the genotypes of K of the people stand for at some rows: (R, 4) numbers, by code."""
+    for r in range(len(rows)):
+        row, of = packed[rows[r]], copies[r]
+        for i in range(len(people)):
+            p = people[i]
+            out[r, i] = of[(row[p >> 2] >> ((p & 3) << 1)) & 3]

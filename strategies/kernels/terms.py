@@ -260,26 +260,16 @@ def hit(
 
 
 @compiled
-def column(row: Any, people: Any, copies: Any, across: Any, out: Any, first: Any) -> None:
-    """(N,) a variant's column: what each one's genotype stands for, less (k, N) columns times (k,) `out`.
-
-    Args:
-        row: a variant's packed genotypes.
-        people: (N,) places in it.
-        copies: (4,) what each code stands for.
-    """
+def _without(alleles: Any, across: Any, out: Any, first: Any) -> None:
+    """(N,) a variant's column: (N,) alleles less (k, N) columns times (k,) `out`."""
     _along(across, out, 0, first)
-    for i in range(len(people)):
-        p = people[i]
-        first[i] = copies[(row[p >> 2] >> ((p & 3) << 1)) & 3] - first[i]
+    for i in range(len(first)):
+        first[i] = alleles[i] - first[i]
 
 
 @compiled
 def hits(
-    packed: Any,
-    rows: Any,
-    people: Any,
-    copies: Any,
+    alleles: Any,
     covariates: Any,
     out: Any,
     across: Any,
@@ -296,15 +286,16 @@ def hits(
     products: Any,
     gains: Any,
 ) -> None:
-    """`hit` of some variants, each with a row of `rows`, `copies`, `out`, `at`, `anchor`, `inverse`, and of the sums.
+    """`hit` of some variants, each with a row of `alleles`, `out`, `at`, `anchor`, `inverse`, and of the sums.
 
     Args:
-        packed, people, covariates: as `column` takes them, the last for its `across`.
+        alleles: (H, N) what each person's genotype stands for.
+        covariates, out: (k, N) and (H, k) what is taken out of it.
         gains: (H,) sums of what log likelihoods gain.
     """
-    first = np.empty(len(people))
-    for h in range(len(rows)):
-        column(packed[rows[h]], people, copies[h], covariates, out[h], first)
+    first = np.empty(alleles.shape[1])
+    for h in range(len(alleles)):
+        _without(alleles[h], covariates, out[h], first)
         gains[h] = hit(
             first, across, integers, cases, null, level, base, at[h], anchor[h], inverse[h], units, scores[h],
             products[h],
@@ -349,10 +340,7 @@ def tails(null: Any, level: Any, value: Any, at: Any, unit: float, cumulants: An
 
 @compiled
 def tilts(
-    packed: Any,
-    rows: Any,
-    people: Any,
-    copies: Any,
+    alleles: Any,
     covariates: Any,
     out: Any,
     null: Any,
@@ -362,8 +350,8 @@ def tilts(
     cumulants: Any,
     ends: Any,
 ) -> None:
-    """`tails` of some variants, each with a row of `rows`, `copies`, `out`, `at` and of the sums; else as `hits`."""
-    first = np.empty(len(people))
-    for h in range(len(rows)):
-        column(packed[rows[h]], people, copies[h], covariates, out[h], first)
+    """`tails` of some variants, each with a row of `alleles`, `out`, `at` and of the sums; else as `hits`."""
+    first = np.empty(alleles.shape[1])
+    for h in range(len(alleles)):
+        _without(alleles[h], covariates, out[h], first)
         tails(null, level, first, at[h], unit, cumulants[h], ends[h])

@@ -167,6 +167,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"offset": "wgr", "site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"test": SecondTest.FIRTH_APPROXIMATE},
     {"test": SecondTest.SPA},
+    {"offset": "wgr", "test": SecondTest.FIRTH},
+    {"offset": "wgr", "dosages": True, "test": SecondTest.FIRTH_APPROXIMATE},
+    {"dosages": True, "test": SecondTest.SPA},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""
