@@ -29,6 +29,8 @@ from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 MOST_SOUGHT = 2.0**20
 """Of a coefficient or a t that a node is asked about."""
 
+LEAST_TILTED = 0.1
+"""|z| below which a saddlepoint lies too near to 0 to be told from it; the score's own p stands there."""
 
 HITS_AT_A_TIME = 4
 """A constant in code, of the work of one of two threads."""
@@ -51,6 +53,20 @@ class SecondTest(StrEnum):
     def adjusted(self) -> bool:
         """Whether covariates are taken out of the genotype, and the null model is left as it is."""
         return self in (SecondTest.FIRTH_APPROXIMATE, SecondTest.SPA)
+
+    def chosen(self, p: Floats, z: Floats, below: float, most: int) -> NDArray[np.int64]:
+        """Which of so many variants are hits, ascending: at most so many, with the smallest p.
+
+        Args:
+            p: (M,) by which they are chosen.
+            z: (M,) of the score itself.
+            below: what p is below.
+            most: how many.
+        """
+        out = np.flatnonzero(p < below)
+        if self is SecondTest.SPA:
+            out = out[np.abs(z[out]) >= LEAST_TILTED]
+        return np.sort(out[np.argsort(p[out], kind="stable")][:most])
 
     def sizes(self, k: int) -> tuple[int, ...]:
         """Numbers of a model of k covariates, the intercept among them: mean, sought, anchor, inverse and out."""

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from strategies.summary import Summary
+
 Floats = NDArray[np.float64]
 
 CONVERGED = 3e-8
@@ -109,9 +111,9 @@ class Sample:
         terms.bend(self.null, self.cases, residuals, weights)
         return residuals, weights
 
-    def terms(self, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The sums over people of U (k,), of I row by row above its diagonal (k (k + 1) / 2,), and of l beyond that of
-        the offset alone, of the null model."""
+    def terms(self, bits: int) -> Summary:
+        """The sums over people of the null model's `score` U (k,), `information` I, row by row above its diagonal
+        (k (k + 1) / 2,), and `likelihood` l beyond that of the offset alone."""
         from strategies.kernels import terms  # noqa: PLC0415
 
         units, alone, none = Grid(bits).units, self.offset, np.zeros(0)
@@ -121,7 +123,8 @@ class Sample:
             self.across[0], self.across[1:], integers, self.cases, alone, terms.levels(alone), alone,
             self.coefficients, none, none[None, :0], units, score, products,
         )  # fmt: skip
-        return score, products[np.triu_indices(k)], np.array(gain, dtype=np.int64)
+        above = products[np.triu_indices(k)]
+        return {"score": score, "information": above, "likelihood": np.array(gain, dtype=np.int64)}
 
 
 # -- how large that can be --------------------------------------------------------------------------------------------

@@ -89,6 +89,16 @@ class Offset:
                 "name the traits, and the chromosomes even of other variants, in the whole-genome regression.",
             )
 
+    def check_left_out(self) -> None:
+        """Assert that different chromosomes are left out, if there is an offset.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        names = self.left_out
+        if bool(names) != bool(self.name) or len(set(names)) != len(names) or len(names) > MOST_LEFT_OUT:
+            raise ValueError("A round with an offset leaves different chromosomes out.")
+
     def stated(self, answer: Answer) -> NDArray[np.float64]:
         """(2, P) shrinkage and calibration from the earlier answer.
 

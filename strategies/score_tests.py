@@ -16,11 +16,30 @@ from scipy import special
 
 from strategies import kernels
 from strategies.alleles import Alleles
-from strategies.likelihood import Floats, Sample
+from strategies.hits import bounded
+from strategies.likelihood import Floats, Reach, Sample
 from strategies.summary import Field
 
 EXPLAINED = 1e-6
 """Of g'(w g), what covariates leave at least; with less they explain the variant, and z is NaN."""
+
+
+def leaves(reach: Reach, ends: Floats, blocks: NDArray[np.int64], bits: int) -> dict[str, Field]:
+    """The fields of the sums about R variants.
+
+    Args:
+        reach: (C,) log odds under the null models.
+        ends: (2, k) lowest and highest values of the covariates.
+        blocks: (R,) the number of each variant's null model.
+        bits: fraction bits.
+    """
+    r, w = reach.residual[blocks, None], reach.weight[blocks, None]
+    most, shape = np.abs(ends).max(axis=0), blocks.shape
+    return {
+        "scores": bounded("alternate alleles times residuals", 2 * r, bits, True, shape),
+        "weighted": bounded("alternate alleles times weighted covariates", 2 * w * most, bits, True),
+        "squares": bounded("weighted squared alternate alleles", 4 * w, bits, True, shape),
+    }
 
 
 def sums(

@@ -3,7 +3,7 @@
     log odds of being a case = X c + b g,   one model per variant, over the people with trait and covariates
 
 1. *moments*  People, cases, the covariates' sums and squares, so that all sites standardise alike; genotype counts.
-2. *null*     c under b = 0 by Newton's method, one round a step.
+2. *null*     c under b = 0 by Newton's method, one round a step. With an offset there are several, see below.
 3. *scores*   For each variant U = g'r, v = g'(w X) and g'(w g), with r = y - mu and w = mu (1 - mu) of the null model:
               V = g'(w g) - v'(X'w X)^-1 v, z = U / sqrt(V) [1]. A missing genotype counts as the pooled mean.
 4. *hits*     Where the score's p lies below `second_stage`, by `test`, all hits in each round together:
@@ -17,6 +17,18 @@ beta is the log odds ratio of one alternate allele; after `score` and `spa` it i
 the normal quantile of the p value, with beta's sign. The standard error is that of the information at the maximum, and
 beta / z after `spa`.
 
+With `dosages`, g lies between 0 and 2: the expected number of alternate alleles where files have imputed genotypes, the
+genotype where they have that alone. Numbers of people go by the genotype that is nearest.
+
+With `offset`, the log odds have s o added, where o is the prediction of all other chromosomes by a whole-genome
+regression of this trait as if it were a quantitative one, in deviations of the trait, and s = 1 / sqrt(mu (1 - mu)) with
+mu = cases / people makes log odds of these (`strategies/null_models.py`); so related people may stay in [3, 5]. There is
+one null model for each chromosome of the panel, all fitted in the same rounds, and a variant meets its own chromosome's,
+in its score and as a hit. The prediction was fitted to the very people whose log odds it is added to: it takes part of a
+variant's own effect too, and leaves residuals that are short. So beta is divided by the `shrinkage` and z multiplied by
+the root of the `calibration` which the earlier answer states for the trait [6]; p follows from that z, after a second
+test too, and hits are chosen by it.
+
 Left out and withheld: a variant whose pooled number of rarer alleles is below `minimum_minor_alleles`, whose number of
 people with the rarer allele or of observed ones is below the minimum cell, or which fewer than three sites hold.
 Nothing is asked about it. The whole answer is withheld where people, cases or controls are few.
@@ -26,12 +38,14 @@ NaN and not `converged`: a variant that covariates explain; a second test withou
 beyond 20, singular information, or no end in the rounds. `firth` has a maximum where `logistic` has none.
 
 Sums over a variant's carriers are linear in their residuals, and an estimate tells about how many of them are cases: no
-minimum hides that. Not for related people or strong structure beyond the covariates.
+minimum hides that. Without an offset not for related people, nor for strong structure beyond the covariates.
 
 [1] Cox, Hinkley: Theoretical Statistics (1974), section 9.3: score tests with nuisance parameters.
 [2] Heinze, Schemper: A solution to the problem of separation in logistic regression, Statistics in Medicine 21 (2002).
 [3] Mbatchou et al.: Computationally efficient whole-genome regression, Nature Genetics 53 (2021), online methods.
 [4] Dey et al.: A fast and accurate algorithm to test for binary phenotypes, Am. J. Human Genetics 101 (2017).
+[5] Chen et al.: Control for population structure and relatedness for binary traits, Am. J. Human Genetics 98 (2016).
+[6] Svishcheva et al.: Rapid variance components-based method, Nature Genetics 44 (2012), equations 5 to 7.
 """
 
 from __future__ import annotations
@@ -59,7 +73,6 @@ from strategies.analysis import (
     VARIANTS_PER_SLICE,
     WHOLE,
     Answer,
-    Column,
     Frame,
     Needs,
     Span,
@@ -67,15 +80,16 @@ from strategies.analysis import (
     by_variants,
 )
 from strategies.cohort import Cohort
-from strategies.design import LEAST_DEVIATION
+from strategies.covariates import Covariates
 from strategies.errors import UsageError
-from strategies.hits import Models, Round, SecondTest, bounded, symmetric
+from strategies.estimates import Estimates, corrected
+from strategies.hits import Models, Round, SecondTest, symmetric
 from strategies.likelihood import Sample
 from strategies.null_models import NullModels
-from strategies.offsets import MOST_LEFT_OUT, Offset
+from strategies.offsets import Offset
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
-from strategies.products import FEW, SMALL, Centring, centring, seldom
+from strategies.products import SMALL, Centring, centring, seldom
 from strategies.protections.suppression import WITHHELD, replaced, small
 from strategies.summary import Field, Summary
 
@@ -84,9 +98,6 @@ NULL_FIELDS = ("score", "information", "likelihood")
 
 MOST_COEFFICIENT = 1024.0
 """Of a model that a node is asked about; no search goes beyond `likelihood.SEPARATED` by more than a step."""
-
-LEAST_TILTED = 0.1
-"""|z| below which a saddlepoint lies too near to 0 to be told from it; the score's own p stands there."""
 
 Floats = NDArray[np.float64]
 
@@ -180,8 +191,6 @@ class LogisticAssociation:
     search: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
     adjustments: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
 
-    MOMENT_BITS: ClassVar[int] = 32
-
     def __post_init__(self) -> None:
         if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
             raise ValueError("trait and covariates must be different columns.")
@@ -201,15 +210,13 @@ class LogisticAssociation:
             self._check_models()
 
     def _check_models(self) -> None:
-        k, c, s, n = len(self.covariates), np.array(self.centre), np.array(self.scale), np.array(self.null)
-        if not (len(c) == len(s) == k and len(n) == self._offset.number * (1 + k) and 0 < self.cases < self.people):
-            raise ValueError("A round has people, and the mean, deviation and coefficients of each covariate.")
-        names = self.left_out
-        if bool(names) != bool(self.offset) or len(set(names)) != len(names) or len(names) > MOST_LEFT_OUT:
-            raise ValueError("A round with an offset leaves different chromosomes out.")
-        inside = (np.abs(c) <= 1).all() and (s >= LEAST_DEVIATION).all() and (s <= 1).all()
-        if not inside or not (np.abs(n) <= MOST_COEFFICIENT).all():
-            raise ValueError("Means, deviations and coefficients are within their bounds.")
+        k, n = len(self.covariates), np.array(self.null)
+        self._standard.check(k)
+        if len(n) != self._offset.number * (1 + k) or not (np.abs(n) <= MOST_COEFFICIENT).all():
+            raise ValueError("A round has the coefficients of each model, within their bounds.")
+        if not 0 < self.cases < self.people:
+            raise ValueError("A round has cases and controls.")
+        self._offset.check_left_out()
         Centring(self.imputed).check()
         if not self.hits.size:
             return
@@ -244,15 +251,6 @@ class LogisticAssociation:
         """Of one deviation of the trait."""
         mu = self.cases / self.people
         return float(1 / np.sqrt(mu * (1 - mu)))
-
-    def _corrected(self, rows: Floats) -> Floats:
-        """(n, 4) beta, standard error, z and p as an offset's adjustments make them."""
-        if not len(self.adjustments):
-            return rows
-        (shrinkage,), (calibration,) = self.adjustments
-        z = rows[:, 2] * np.sqrt(calibration)
-        beta, error = rows[:, 0] / shrinkage, rows[:, 1] / (shrinkage * np.sqrt(calibration))
-        return np.stack([beta, error, z, 2 * special.ndtr(-np.abs(z))], axis=1)
 
     # -- shapes ---------------------------------------------------------------------------------------------------
 
@@ -318,11 +316,14 @@ class LogisticAssociation:
             raise ValueError("A round of scores has a mean for each variant.")
         return here
 
+    @property
+    def _standard(self) -> Covariates:
+        return Covariates(np.array(self.centre), np.array(self.scale))
+
     def _null_models(self, frame: Frame) -> NullModels:
-        centre, scale = np.array(self.centre), np.array(self.scale)
-        ends = np.array([np.append(1.0, (-1 - centre) / scale), np.append(1.0, (1 - centre) / scale)])
         coefficients = np.array(self.null).reshape(self._offset.number, -1)
-        return NullModels(coefficients, ends, self._offset.farthest(frame) * self._log_odds, self._bits)
+        farthest = self._offset.farthest(frame) * self._log_odds
+        return NullModels(coefficients, self._standard.ends, farthest, self._bits)
 
     # -- what leaves ----------------------------------------------------------------------------------------------
 
@@ -332,7 +333,16 @@ class LogisticAssociation:
         people = {"people": Field((), "people with trait and covariates", 1, 1)}
         if self.stage is Stage.MOMENTS:
             self._offset.check(frame)
-            return people | self._moments(len(frame.panel))
+            m, words = len(frame.panel), "people with 1, 2 or no observed alternate alleles"
+            dosages = Field((m,), "sums of dosages", 2 * m, 2 * m**0.5, DOSAGE_BITS, True)
+            return {
+                **people,
+                "cases": Field((), "cases", 1, 1),
+                **Covariates.leaves(len(self.covariates)),
+                "genotypes": Field((m, 3), words, m, m**0.5, per_variant=True),
+                **({"alleles": dosages} if self.dosages else {}),
+                "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
+            }
         models, f = self._null_models(frame), self._bits
         if self.stage is Stage.NULL:
             return people | models.leaves()
@@ -340,32 +350,7 @@ class LogisticAssociation:
         if self.stage is Stage.HITS:
             here, null = self._models()[self._here(frame)], models.coefficients[blocks]
             return people | here.leaves(null, models.ends, models.farthest, f - 2)
-        most, reach = np.abs(models.ends).max(axis=0), models.reach
-        r, w = reach.residual[blocks], reach.weight[blocks]
-        weighted = "alternate alleles times weighted covariates"
-        return {
-            **people,
-            **models.leaves(),
-            "scores": bounded("alternate alleles times residuals", 2 * r[:, None], f, True, r.shape),
-            "weighted": bounded(weighted, 2 * w[:, None] * most, f, True),
-            "squares": bounded("weighted squared alternate alleles", 4 * w[:, None], f, True, w.shape),
-        }
-
-    def _moments(self, variants: int) -> dict[str, Field]:
-        m, k = variants, len(self.covariates)
-        words = "people with 1, 2 or no observed alternate alleles"
-        out = {"cases": Field((), "cases", 1, 1)}
-        if k:  # values lie in [-1, 1]: each sum moves by at most 1
-            words_of = {
-                "sums": "sums of covariates in units of half their range",
-                "squares": "sums of squares of the same",
-            }
-            out |= {name: Field((k,), text, k, k**0.5, self.MOMENT_BITS) for name, text in words_of.items()}
-        out["genotypes"] = Field((m, 3), words, m, m**0.5, per_variant=True)
-        if self.dosages:
-            out["alleles"] = Field((m,), "sums of dosages", 2 * m, 2 * m**0.5, DOSAGE_BITS, True)
-        out["holders"] = Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites")
-        return out
+        return {**people, **models.leaves(), **score_tests.leaves(models.reach, models.ends, blocks, f)}
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
@@ -374,50 +359,42 @@ class LogisticAssociation:
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
         people = {"people": np.array(len(unit), dtype=np.int64)}
         if self.stage is Stage.MOMENTS:
-            alleles, moments = self._alleles(cohort, frame, inside), {"sums": unit, "squares": unit**2}
+            alleles = self._alleles(cohort, frame, inside)
             return {
                 **people,
                 "cases": np.array(np.count_nonzero(cases), dtype=np.int64),
-                **{n: fields[n].integers(values).sum(axis=0) for n, values in moments.items() if self.covariates},
+                **Covariates.sums(unit),
                 "genotypes": alleles.cells[:, 1:],
                 **({"alleles": alleles.sums} if self.dosages else {}),
                 "holders": np.any(alleles.cells[:, :3], axis=1).astype(np.int64),
             }
-        models, across = self._null_models(frame), np.ones((1 + unit.shape[1], len(unit)))
-        across[1:] = ((unit - np.array(self.centre)) / np.array(self.scale)).T
-        rows, alleles = np.zeros(0, dtype=np.int64), None
-        if self.stage is not Stage.NULL:
-            alleles, rows = self._alleles(cohort, frame, inside), self._rows(frame)
-        blocks = self._offset.blocks(frame.panel)[rows]
-        out = people | {name: np.zeros(f.shape, dtype=np.int64) for name, f in fields.items() if name != "people"}
-        for number in range(len(models)):  # of all at once, people's log odds might need too much memory
-            mine = blocks == number
-            if self.stage is Stage.HITS and not mine.any():
-                continue
-            sample = Sample.of(across, cases, self._added(cohort, frame, number)[inside], models.coefficients[number])
-            if self.stage is not Stage.HITS:
-                for name, total in zip(NULL_FIELDS, sample.terms(self._bits), strict=True):
-                    out[name][number] = total
-            if alleles is not None and mine.any():
-                for name, sums in self._variant_sums(alleles, frame, mine, inside, sample, fields).items():
-                    out[name][mine] = sums
-        return out
+        models, across = self._null_models(frame), self._standard.across(unit)
+        out: dict[str, NDArray[np.int64]] = dict(people)
 
-    def _variant_sums(
-        self,
-        alleles: Alleles,
-        frame: Frame,
-        mine: NDArray[np.bool_],
-        inside: NDArray[np.bool_],
-        sample: Sample,
-        fields: Mapping[str, Field],
-    ) -> Summary:
-        """Sums about those of a slice's `_rows` that meet the sample's null model."""
-        rows = self._rows(frame)[mine]
-        if self.stage is Stage.SCORES:
-            return score_tests.sums(alleles, rows, self._imputed(frame)[rows], inside, sample, fields["scores"])
-        own = {name: f for name, f in fields.items() if name != "people"}
-        return self._models()[self._here(frame)[mine]].sums(alleles, rows, inside, sample, own)
+        def sample(number: int) -> Sample:  # one at a time: of all, people's log odds might need too much memory
+            added = self._added(cohort, frame, number)[inside]
+            return Sample.of(across, cases, added, models.coefficients[number])
+
+        if self.stage is not Stage.HITS:
+            terms = [sample(number).terms(self._bits) for number in range(len(models))]
+            out |= {name: np.stack([of[name] for of in terms]) for name in terms[0]}
+        if self.stage is Stage.NULL:
+            return out
+        own = {name: f for name, f in fields.items() if name not in out}
+        out |= {name: np.zeros(f.shape, dtype=np.int64) for name, f in own.items()}
+        alleles, rows, hits = self._alleles(cohort, frame, inside), self._rows(frame), self._here(frame)
+        blocks = self._offset.blocks(frame.panel)[rows]
+        for number in np.unique(blocks):
+            mine, model = np.flatnonzero(blocks == number), sample(number)
+            sums: Summary
+            if self.stage is Stage.SCORES:
+                means = self._imputed(frame)[rows[mine]]
+                sums = score_tests.sums(alleles, rows[mine], means, inside, model, own["scores"])
+            else:
+                sums = self._models()[hits[mine]].sums(alleles, rows[mine], inside, model, own)
+            for name, values in sums.items():
+                out[name][mine] = values
+        return out
 
     def _added(self, cohort: Cohort, frame: Frame, number: int) -> Floats:
         """(N,) what the offset of one null model adds to people's log odds."""
@@ -461,9 +438,14 @@ class LogisticAssociation:
 
     def _started(self, sums: Summary, frame: Frame, sites: int) -> Answer | LogisticAssociation:
         assert frame.panel is not None
-        nothing = np.full(len(frame.panel), SMALL)
+        begun = replace(
+            self,
+            means=np.full(len(frame.panel), SMALL),
+            unobserved=np.zeros(len(frame.panel), dtype=np.int64),
+            estimates=Estimates.none(len(frame.panel)).numbers,
+        )
         if sums["people"] == WITHHELD:
-            return replace(self, means=nothing)._answer(frame, 0)
+            return begun._answer(frame, 0)
         people, cases, k = int(sums["people"]), int(sums["cases"]), len(self.covariates)
         if people < k + 3 or not 0 < cases < people:
             raise UsageError(
@@ -472,26 +454,16 @@ class LogisticAssociation:
                 "correct the trait's range, drop covariates, or ask sites that have the columns.",
             )
         means = centring(sums, sites).centre
-        centre, scale = np.zeros(0), np.zeros(0)
-        if k:
-            centre = sums["sums"] * 2.0**-self.MOMENT_BITS / people
-            scale = np.sqrt(np.maximum(sums["squares"] * 2.0**-self.MOMENT_BITS / people - centre**2, 0.0))
-        constant = [name for name, s in zip(self.covariates, scale, strict=True) if not s > LEAST_DEVIATION]
-        if constant:
-            raise UsageError(
-                "Covariates must vary over the sites together, relative to their range.",
-                f"(nearly) constant: {', '.join(constant)}",
-                "drop them or narrow their range.",
-            )
+        fields = Covariates.leaves(k)
+        standard = Covariates.of(self.covariates, {n: f.values(sums[n]) for n, f in fields.items()}, people)
         left_out = self._offset.of(frame.panel)
         null = np.tile(np.append(special.logit(cases / people), np.zeros(k)), (max(1, len(left_out)), 1))
         started = replace(
-            self,
+            begun,
             people=people,
             cases=cases,
             means=means,
             unobserved=np.where(sums["genotypes"][:, 2] == WITHHELD, 0, sums["genotypes"][:, 2]),
-            estimates=np.full((len(means), 6), np.nan),
         )
         if not (means > 0).any():
             return started._answer(frame, 0)
@@ -499,8 +471,8 @@ class LogisticAssociation:
             started,
             taken=1,
             stage=Stage.NULL,
-            centre=tuple(centre.tolist()),
-            scale=tuple(scale.tolist()),
+            centre=tuple(standard.centre.tolist()),
+            scale=tuple(standard.scale.tolist()),
             left_out=left_out,
             null=tuple(null.ravel().tolist()),
             search=null_models.beginning(null),
@@ -531,17 +503,12 @@ class LogisticAssociation:
         blocks = self._offset.blocks(frame.panel)[on]
         tests = score_tests.Tests.of(values, symmetric(values["information"]), blocks)
         u, variance, z, p = tests.scores, tests.variance, tests.z, tests.p
-        rows = self._corrected(np.stack([u / variance, 1 / np.sqrt(variance), z, p], axis=1))
-        estimates = self.estimates.copy()
-        estimates[on] = np.concatenate([rows, np.stack([np.zeros(len(on)), np.isfinite(z)], axis=1)], axis=1)
+        rows = corrected(np.stack([u / variance, 1 / np.sqrt(variance), z, p], axis=1), self.adjustments)
+        estimates = Estimates(self.estimates).scored(on, rows).numbers
         following = replace(self, taken=self.taken + 1, estimates=estimates, imputed=_none())
         if self.test is SecondTest.SCORE:
             return following
-        p = rows[:, 3]
-        chosen = np.flatnonzero(p < self.second_stage)
-        if self.test is SecondTest.SPA:
-            chosen = chosen[np.abs(z[chosen]) >= LEAST_TILTED]
-        chosen = np.sort(chosen[np.argsort(p[chosen], kind="stable")][: self.most_hits])
+        chosen = self.test.chosen(rows[:, 3], z, self.second_stage, self.most_hits)
         u, v, blocks = u[chosen], variance[chosen], blocks[chosen]
         null, mean = self._null_models(frame).coefficients[blocks], self.means[on][chosen]
         models, search = Models.first(self.test, u, v, mean, null, tests.inverse[blocks], tests.out[chosen])
@@ -550,10 +517,9 @@ class LogisticAssociation:
 
     def _settled(self, step: Round) -> LogisticAssociation:
         """The round after, of hits that are neither done nor lost; whatever is left at the end has no estimate."""
-        estimates = self.estimates.copy()
-        estimates[self.hits] = np.array([np.nan, np.nan, np.nan, np.nan, 1.0, 0.0])
-        done, on = step.done, ~step.done & ~step.lost
-        estimates[self.hits[done], :4], estimates[self.hits[done], 5] = self._corrected(step.rows[done]), 1.0
+        on = ~step.done & ~step.lost
+        rows = corrected(step.rows, self.adjustments)
+        estimates = Estimates(self.estimates).tested(self.hits, step.done, rows).numbers
         return replace(
             self,
             taken=self.taken + 1,
@@ -567,36 +533,18 @@ class LogisticAssociation:
     def _answer(self, frame: Frame, minimum_cell: int) -> Answer:
         """The table, with NaN in rows that are left out; in all of them where people, cases or controls are few."""
         assert frame.panel is not None
-        inside, whole = self.means > 0, self.people > 0
-        estimates = self.estimates if whole else np.full((len(inside), 6), np.nan)
-        frequency = self.means / 2
-        if whole:  # what a few people without a genotype do to it would tell their number
-            coarse = small(self.unobserved, minimum_cell)
-            frequency = np.where(coarse, np.rint(frequency * self.people) / self.people, frequency)
-        second, converged = estimates[:, 4] == 1, estimates[:, 5] == 1
-        test = np.where(inside & whole, np.where(second, self.test.value, SecondTest.SCORE.value), "")
-        shown = dict(zip(("beta", "standard_error", "z", "p_value"), estimates.T, strict=False))
-        table: dict[str, Column] = {
-            **variant_columns(frame.panel),
-            **shown,
-            "effect_allele_frequency": np.where(inside, frequency, np.nan),
-            "n": np.where(inside, float(self.people), np.nan),
-            "cases": np.where(inside, float(self.cases), np.nan),
-            "test": tuple(test.tolist()),
-            "converged": converged,
-            "imputed": inside & (self.unobserved > 0 if whole else False),
-            "withheld": ~inside,
-            "held_by_few": self.means == FEW,
-        }
+        known = Estimates(self.estimates)
+        inside = self.means > 0
+        table = known.table(self.test, self.means, self.unobserved, self.people, self.cases, minimum_cell)
         facts: dict[str, float | int | str] = {
-            "people": self.people if whole else math.nan,
-            "cases": self.cases if whole else math.nan,
+            "people": self.people or math.nan,
+            "cases": self.cases or math.nan,
             "trait": self.trait,
             "covariates": ", ".join(self.covariates),
             "test": self.test.value,
             "variants": len(frame.panel),
-            "tested_twice": int(second.sum()),
-            "not_converged": int((inside & ~converged).sum()),
+            "tested_twice": int(known.second.sum()),
+            "not_converged": int((inside & ~known.converged).sum()),
             **self._offset.facts(self.adjustments),
         }
-        return Answer({self.trait: table}, facts, int((~inside).sum()))
+        return Answer({self.trait: {**variant_columns(frame.panel), **table}}, facts, int((~inside).sum()))
