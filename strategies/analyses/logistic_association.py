@@ -20,14 +20,13 @@ beta / z after `spa`.
 With `dosages`, g lies between 0 and 2: the expected number of alternate alleles where files have imputed genotypes, the
 genotype where they have that alone. Numbers of people go by the genotype that is nearest.
 
-With `offset`, the log odds have s o added, where o is the prediction of all other chromosomes by a whole-genome
-regression of this trait as if it were a quantitative one, in deviations of the trait, and s = 1 / sqrt(mu (1 - mu)) with
-mu = cases / people makes log odds of these (`strategies/null_models.py`); so related people may stay in [3, 5]. There is
-one null model for each chromosome of the panel, all fitted in the same rounds, and a variant meets its own chromosome's,
-in its score and as a hit. The prediction was fitted to the very people whose log odds it is added to: it takes part of a
-variant's own effect too, and leaves residuals that are short. So beta is divided by the `shrinkage` and z multiplied by
-the root of the `calibration` which the earlier answer states for the trait [6]; p follows from that z, after a second
-test too, and hits are chosen by it.
+With `offset`, the log odds have s o added, where o is what all other chromosomes predict of the trait, taken as a
+number, in its deviations, and s = 1 / sqrt(mu (1 - mu)) with mu = cases / people (why, says
+`strategies/null_models.py`), so that related people may stay in [3, 5]. Each chromosome has its own null model, all
+fitted in the same rounds, and a variant meets its chromosome's, in its score and as a hit. The prediction was fitted to
+the very people whose log odds it is added to: it takes part of a variant's own effect too, and leaves residuals that
+are short. So beta is divided by the `shrinkage`, and the z that a test ends with multiplied by the root of the
+`calibration`, that the earlier answer states of the trait [6]; p follows from that z, and hits are chosen by it.
 
 Left out and withheld: a variant whose pooled number of rarer alleles is below `minimum_minor_alleles`, whose number of
 people with the rarer allele or of observed ones is below the minimum cell, or which fewer than three sites hold.
