@@ -90,14 +90,9 @@ class Estimates:
         }
 
 
-def corrected(rows: Floats, adjustments: Floats) -> Floats:
-    """(n, 4) beta, standard error, z and p as (2, 1) shrinkage and calibration of an offset make them, if there is
-    one."""
-    if not len(adjustments):
-        return rows
-    (shrinkage,), (calibration,) = adjustments
-    beta, error, z, _ = rows.T
-    root = np.sqrt(calibration)
-    return np.stack(
-        [beta / shrinkage, error / (shrinkage * root), z * root, 2 * special.ndtr(-np.abs(z * root))], axis=1
-    )
+def corrected(rows: Floats, shrinkage: float, calibration: Floats) -> Floats:
+    """(n, 4) beta, standard error, z and p, from those of tests whose beta is too small by a factor, and whose squared
+    z by others (n,)."""
+    (beta, error, z, _), root = rows.T, np.sqrt(calibration)
+    p = 2 * special.ndtr(-np.abs(z * root))
+    return np.stack([beta / shrinkage, error / (shrinkage * root), z * root, p], axis=1)

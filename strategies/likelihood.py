@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies.summary import Summary
+from strategies.summary import Field, Summary
 
 Floats = NDArray[np.float64]
 
@@ -111,9 +111,10 @@ class Sample:
         terms.bend(self.null, self.cases, residuals, weights)
         return residuals, weights
 
-    def terms(self, bits: int) -> Summary:
+    def terms(self, bits: int, squared: Field | None) -> Summary:
         """The sums over people of the null model's `score` U (k,), `information` I, row by row above its diagonal
-        (k (k + 1) / 2,), and `likelihood` l beyond that of the offset alone."""
+        (k (k + 1) / 2,), `likelihood` l beyond that of the offset alone, and, if they are asked for, `residuals`
+        (y - mu)^2."""
         from strategies.kernels import terms  # noqa: PLC0415
 
         units, alone, none = Grid(bits).units, self.offset, np.zeros(0)
@@ -124,7 +125,8 @@ class Sample:
             self.coefficients, none, none[None, :0], units, score, products,
         )  # fmt: skip
         above = products[np.triu_indices(k)]
-        return {"score": score, "information": above, "likelihood": np.array(gain, dtype=np.int64)}
+        out = {"score": score, "information": above, "likelihood": np.array(gain, dtype=np.int64)}
+        return out if squared is None else {**out, "residuals": squared.integers(self.weighed()[0] ** 2).sum()}
 
 
 # -- how large that can be --------------------------------------------------------------------------------------------

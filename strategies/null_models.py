@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies import likelihood
+from strategies.errors import UsageError
 from strategies.hits import bounded, products, symmetric
 from strategies.likelihood import Floats, Grid, Reach
 from strategies.summary import Field
@@ -60,6 +61,11 @@ class NullModels:
             "information": products("weighted products of covariates", reach.weight, most, grid),
             "likelihood": bounded("log likelihood beyond that of the offset, or of even odds", gain, grid.likelihood),
         }
+
+    def residuals(self) -> dict[str, Field]:
+        """The field of the sums of squared residuals."""
+        longest = self.reach.residual[:, None] ** 2
+        return {"residuals": bounded("squared residuals", longest, self.bits, shape=(len(self),))}
 
     def step(self, search: Floats, values: Mapping[str, Floats]) -> Step:
         """A step of Newton's method of those that are not at their maxima yet.
@@ -104,7 +110,21 @@ def beginning(at: Floats) -> Floats:
     return np.concatenate([likelihood.beginning(at), np.zeros((len(at), 1))], axis=1)
 
 
-def dependent(information: Floats, spread: float) -> bool:
-    """Whether covariates explain one another, by the (C, q) information where they explain nothing of the trait yet,
-    and the trait's squared deviations."""
-    return bool((np.linalg.eigvalsh(symmetric(information))[:, 0] < LEAST_INFORMATION * spread).any())
+def dispersions(values: Mapping[str, Floats]) -> Floats:
+    """(C,) how long residuals are, squared, relative to what they are expected to be at these log odds."""
+    return np.asarray(values["residuals"] / values["information"][:, 0])
+
+
+def check_independent(information: Floats, spread: float, covariates: tuple[str, ...]) -> None:
+    """Assert that covariates do not explain one another, by the (C, q) information where they explain nothing of the
+    trait yet, and the trait's squared deviations.
+
+    Raises:
+        UsageError: if they do.
+    """
+    if (np.linalg.eigvalsh(symmetric(information))[:, 0] < LEAST_INFORMATION * spread).any():
+        raise UsageError(
+            "Covariates must not explain one another.",
+            f"{', '.join(covariates)} are linearly dependent",
+            "drop what follows from the others.",
+        )

@@ -25,8 +25,10 @@ number, in its deviations, and s = 1 / sqrt(mu (1 - mu)) with mu = cases / peopl
 `strategies/null_models.py`), so that related people may stay in [3, 5]. Each chromosome has its own null model, all
 fitted in the same rounds, and a variant meets its chromosome's, in its score and as a hit. The prediction was fitted to
 the very people whose log odds it is added to: it takes part of a variant's own effect too, and leaves residuals that
-are short. So beta is divided by the `shrinkage`, and the z that a test ends with multiplied by the root of the
-`calibration`, that the earlier answer states of the trait [6]; p follows from that z, and hits are chosen by it.
+are short. So beta is divided by the `shrinkage` which the earlier answer states of the trait. The z that a test ends
+with is multiplied by the root of its `calibration` [6], as t in `association`, and, since V has the variance of a trait
+of these log odds and not, as t, that of the residuals, divided by the root of their dispersion sum (y - mu)^2 / sum w
+[7]. p follows from that z, and hits are chosen by it.
 
 Left out and withheld: a variant whose pooled number of rarer alleles is below `minimum_minor_alleles`, whose number of
 people with the rarer allele or of observed ones is below the minimum cell, or which fewer than three sites hold.
@@ -45,6 +47,7 @@ minimum hides that. Without an offset not for related people, nor for strong str
 [4] Dey et al.: A fast and accurate algorithm to test for binary phenotypes, Am. J. Human Genetics 101 (2017).
 [5] Chen et al.: Control for population structure and relatedness for binary traits, Am. J. Human Genetics 98 (2016).
 [6] Svishcheva et al.: Rapid variance components-based method, Nature Genetics 44 (2012), equations 5 to 7.
+[7] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), sections 4.5 and 9.2: quasi-likelihood.
 """
 
 from __future__ import annotations
@@ -59,8 +62,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from strategies import null_models, score_tests
-from strategies.alleles import DOSAGE_BITS, SMALLER, Alleles
+from strategies import moments, null_models, score_tests
+from strategies.alleles import SMALLER, Alleles
 from strategies.analyses.allele_frequency import variant_columns
 from strategies.analysis import (
     CARRIED,
@@ -84,12 +87,13 @@ from strategies.errors import UsageError
 from strategies.estimates import Estimates, corrected
 from strategies.hits import Models, Round, SecondTest, symmetric
 from strategies.likelihood import Sample
+from strategies.moments import Moments
 from strategies.null_models import NullModels
 from strategies.offsets import Offset
 from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
-from strategies.products import SMALL, Centring, centring, seldom
-from strategies.protections.suppression import WITHHELD, replaced, small
+from strategies.products import SMALL, Centring
+from strategies.protections.suppression import WITHHELD
 from strategies.summary import Field, Summary
 
 NULL_FIELDS = ("score", "information", "likelihood")
@@ -146,7 +150,7 @@ class LogisticAssociation:
         estimates: (M, 6) beta, standard error, z, p, whether it is the second test's, whether it converged.
         scored: (H, 2) U and V of the hits.
         search: (H, ...) or, of the null models, (C, ...) what the next step needs.
-        adjustments: (2, 1) shrinkage and calibration of an offset.
+        adjustments, dispersions: (2, 1) shrinkage and calibration of an offset, and (C,) dispersions with it.
     """
 
     analysis: ClassVar[str] = "association_binary"
@@ -189,6 +193,7 @@ class LogisticAssociation:
     scored: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
     search: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
     adjustments: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
+    dispersions: Floats = field(default_factory=_none, compare=False, metadata=KEPT)
 
     def __post_init__(self) -> None:
         if self.trait in self.covariates or len(set(self.covariates)) != len(self.covariates):
@@ -332,16 +337,7 @@ class LogisticAssociation:
         people = {"people": Field((), "people with trait and covariates", 1, 1)}
         if self.stage is Stage.MOMENTS:
             self._offset.check(frame)
-            m, words = len(frame.panel), "people with 1, 2 or no observed alternate alleles"
-            dosages = Field((m,), "sums of dosages", 2 * m, 2 * m**0.5, DOSAGE_BITS, True)
-            return {
-                **people,
-                "cases": Field((), "cases", 1, 1),
-                **Covariates.leaves(len(self.covariates)),
-                "genotypes": Field((m, 3), words, m, m**0.5, per_variant=True),
-                **({"alleles": dosages} if self.dosages else {}),
-                "holders": Field((m,), "sites that hold the variant", m, m**0.5, per_variant=True, over="sites"),
-            }
+            return people | moments.leaves(len(frame.panel), len(self.covariates), self.dosages)
         models, f = self._null_models(frame), self._bits
         if self.stage is Stage.NULL:
             return people | models.leaves()
@@ -349,7 +345,8 @@ class LogisticAssociation:
         if self.stage is Stage.HITS:
             here, null = self._models()[self._here(frame)], models.coefficients[blocks]
             return people | here.leaves(null, models.ends, models.farthest, f - 2)
-        return {**people, **models.leaves(), **score_tests.leaves(models.reach, models.ends, blocks, f)}
+        short = models.residuals() if self.offset else {}
+        return {**people, **models.leaves(), **short, **score_tests.leaves(models.reach, models.ends, blocks, f)}
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
@@ -358,15 +355,7 @@ class LogisticAssociation:
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
         people = {"people": np.array(len(unit), dtype=np.int64)}
         if self.stage is Stage.MOMENTS:
-            alleles = self._alleles(cohort, frame, inside)
-            return {
-                **people,
-                "cases": np.array(np.count_nonzero(cases), dtype=np.int64),
-                **Covariates.sums(unit),
-                "genotypes": alleles.cells[:, 1:],
-                **({"alleles": alleles.sums} if self.dosages else {}),
-                "holders": np.any(alleles.cells[:, :3], axis=1).astype(np.int64),
-            }
+            return people | moments.sums(unit, cases, self._alleles(cohort, frame, inside))
         models, across = self._null_models(frame), self._standard.across(unit)
         out: dict[str, NDArray[np.int64]] = dict(people)
 
@@ -375,7 +364,8 @@ class LogisticAssociation:
             return Sample.of(across, cases, added, models.coefficients[number])
 
         if self.stage is not Stage.HITS:
-            terms = [sample(number).terms(self._bits) for number in range(len(models))]
+            squared = fields.get("residuals")
+            terms = [sample(number).terms(self._bits, squared) for number in range(len(models))]
             out |= {name: np.stack([of[name] for of in terms]) for name in terms[0]}
         if self.stage is Stage.NULL:
             return out
@@ -412,13 +402,7 @@ class LogisticAssociation:
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if self.stage is not Stage.MOMENTS:  # what is left out was so before anything was multiplied by it
             return sums
-        people, cases = sums["people"], sums["cases"]
-        if any(small(number, minimum_cell) for number in (people, cases, people - cases)):
-            return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
-        # How many people are given the mean is not told, so that they may be few.
-        dosages = sums["alleles"] if self.dosages else None
-        few = seldom(sums["genotypes"], int(people), self.minimum_minor_alleles, minimum_cell, dosages)
-        return replaced(sums, ("genotypes", "alleles") if self.dosages else ("genotypes",), few, WITHHELD)
+        return moments.withheld(sums, self.minimum_minor_alleles, minimum_cell)
 
     def conclude(self, total: Total, frame: Frame) -> Answer | LogisticAssociation:
         fields, sums = self.leaves(frame), self.withhold(total.sums, total.minimum_cell)
@@ -430,7 +414,7 @@ class LogisticAssociation:
         if self.stage is Stage.SCORES:
             following = self._scored(values, frame)
         else:
-            following = self._settled(self._models().followed(values, self.search, self.scored))
+            following = self._settled(self._models().followed(values, self.search, self.scored), frame)
         if following.hits.size and following.taken < self.rounds():
             return following
         return following._answer(frame, total.minimum_cell)
@@ -445,46 +429,27 @@ class LogisticAssociation:
         )
         if sums["people"] == WITHHELD:
             return begun._answer(frame, 0)
-        people, cases, k = int(sums["people"]), int(sums["cases"]), len(self.covariates)
-        if people < k + 3 or not 0 < cases < people:
-            raise UsageError(
-                "A binary trait needs cases and controls, and more people than the model has parameters.",
-                f"{people} people have trait and covariates, {cases} of them are cases; {k + 2} parameters",
-                "correct the trait's range, drop covariates, or ask sites that have the columns.",
-            )
-        means = centring(sums, sites).centre
-        fields = Covariates.leaves(k)
-        standard = Covariates.of(self.covariates, {n: f.values(sums[n]) for n, f in fields.items()}, people)
-        left_out = self._offset.of(frame.panel)
-        null = np.tile(np.append(special.logit(cases / people), np.zeros(k)), (max(1, len(left_out)), 1))
-        started = replace(
-            begun,
-            people=people,
-            cases=cases,
-            means=means,
-            unobserved=np.where(sums["genotypes"][:, 2] == WITHHELD, 0, sums["genotypes"][:, 2]),
-        )
-        if not (means > 0).any():
-            return started._answer(frame, 0)
+        found, left_out = Moments.of(sums, self.covariates, sites), self._offset.of(frame.panel)
+        begun = replace(begun, people=found.people, cases=found.cases, means=found.means, unobserved=found.unobserved)
+        if not (found.means > 0).any():
+            return begun._answer(frame, 0)
+        start = np.append(special.logit(found.cases / found.people), np.zeros(len(self.covariates)))
+        null = np.tile(start, (max(1, len(left_out)), 1))
         return replace(
-            started,
+            begun,
             taken=1,
             stage=Stage.NULL,
-            centre=tuple(standard.centre.tolist()),
-            scale=tuple(standard.scale.tolist()),
+            centre=tuple(found.standard.centre.tolist()),
+            scale=tuple(found.standard.scale.tolist()),
             left_out=left_out,
             null=tuple(null.ravel().tolist()),
             search=null_models.beginning(null),
         )
 
     def _fitted(self, values: Mapping[str, Floats], frame: Frame) -> LogisticAssociation:
-        spread = self.cases * (1 - self.cases / self.people)
-        if self.taken == 1 and null_models.dependent(values["information"], spread):
-            raise UsageError(
-                "Covariates must not explain one another.",
-                f"{', '.join(self.covariates)} are linearly dependent",
-                "drop what follows from the others.",
-            )
+        if self.taken == 1:
+            spread = self.cases * (1 - self.cases / self.people)
+            null_models.check_independent(values["information"], spread, self.covariates)
         step = self._null_models(frame).step(self.search, values)
         if step.lost or (self.taken == self.iterations and not step.done):
             raise UsageError(
@@ -502,9 +467,10 @@ class LogisticAssociation:
         blocks = self._offset.blocks(frame.panel)[on]
         tests = score_tests.Tests.of(values, symmetric(values["information"]), blocks)
         u, variance, z, p = tests.scores, tests.variance, tests.z, tests.p
-        rows = corrected(np.stack([u / variance, 1 / np.sqrt(variance), z, p], axis=1), self.adjustments)
-        estimates = Estimates(self.estimates).scored(on, rows).numbers
-        following = replace(self, taken=self.taken + 1, estimates=estimates, imputed=_none())
+        dispersions = null_models.dispersions(values) if self.offset else _none()
+        following = replace(self, taken=self.taken + 1, dispersions=dispersions, imputed=_none())
+        rows = following._corrected(np.stack([u / variance, 1 / np.sqrt(variance), z, p], axis=1), blocks)
+        following = replace(following, estimates=Estimates(self.estimates).scored(on, rows).numbers)
         if self.test is SecondTest.SCORE:
             return following
         chosen = self.test.chosen(rows[:, 3], z, self.second_stage, self.most_hits)
@@ -514,10 +480,11 @@ class LogisticAssociation:
         hits, scored = on[chosen], np.stack([u, v], axis=1)
         return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)
 
-    def _settled(self, step: Round) -> LogisticAssociation:
+    def _settled(self, step: Round, frame: Frame) -> LogisticAssociation:
         """The round after, of hits that are neither done nor lost; whatever is left at the end has no estimate."""
+        assert frame.panel is not None
         on = ~step.done & ~step.lost
-        rows = corrected(step.rows, self.adjustments)
+        rows = self._corrected(step.rows, self._offset.blocks(frame.panel)[self.hits])
         estimates = Estimates(self.estimates).tested(self.hits, step.done, rows).numbers
         return replace(
             self,
@@ -528,6 +495,13 @@ class LogisticAssociation:
             scored=self.scored[on],
             search=step.search[on],
         )
+
+    def _corrected(self, rows: Floats, blocks: NDArray[np.int64]) -> Floats:
+        """(n, 4) beta, standard error, z and p, of variants with n null models, as an offset's numbers make them."""
+        if not len(self.adjustments):
+            return rows
+        (shrinkage,), (calibration,) = self.adjustments
+        return corrected(rows, shrinkage, calibration / self.dispersions[blocks])
 
     def _answer(self, frame: Frame, minimum_cell: int) -> Answer:
         """The table, with NaN in rows that are left out; in all of them where people, cases or controls are few."""
@@ -545,5 +519,6 @@ class LogisticAssociation:
             "tested_twice": int(known.second.sum()),
             "not_converged": int((inside & ~known.converged).sum()),
             **self._offset.facts(self.adjustments),
+            **{f"dispersion_chr{c}": float(d) for c, d in zip(self.left_out, self.dispersions, strict=False)},
         }
         return Answer({self.trait: {**variant_columns(frame.panel), **table}}, facts, int((~inside).sum()))
