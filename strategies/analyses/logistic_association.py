@@ -26,9 +26,9 @@ number, in its deviations, and s = 1 / sqrt(mu (1 - mu)) with mu = cases / peopl
 fitted in the same rounds, and a variant meets its chromosome's, in its score and as a hit. The prediction was fitted to
 the very people whose log odds it is added to: it takes part of a variant's own effect too, and leaves residuals that
 are short. So beta is divided by the `shrinkage` which the earlier answer states of the trait. The z that a test ends
-with is multiplied by the root of its `calibration` [6], as t in `association`, and, since V has the variance of a trait
-of these log odds and not, as t, that of the residuals, divided by the root of their dispersion sum (y - mu)^2 / sum w
-[7]. p follows from that z, and hits are chosen by it.
+with is multiplied by the root of its `calibration` [6], as t in `association`, and, since V is what log odds lead to
+expect and not, as in t, what residuals are, divided by the root of their `dispersion`, sum (y - mu)^2 / sum w [7]. p
+follows from that z, and hits are chosen by it. beta is of people with the same prediction: larger than of all together.
 
 Left out and withheld: a variant whose pooled number of rarer alleles is below `minimum_minor_alleles`, whose number of
 people with the rarer allele or of observed ones is below the minimum cell, or which fewer than three sites hold.
@@ -355,7 +355,7 @@ class LogisticAssociation:
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
         people = {"people": np.array(len(unit), dtype=np.int64)}
         if self.stage is Stage.MOMENTS:
-            return people | moments.sums(unit, cases, self._alleles(cohort, frame, inside))
+            return {**people, **moments.sums(unit, cases, self._alleles(cohort, frame, inside))}
         models, across = self._null_models(frame), self._standard.across(unit)
         out: dict[str, NDArray[np.int64]] = dict(people)
 
