@@ -1,0 +1,43 @@
+"""The example study that asks every genotype question, as `fl-simulate` runs it over the demo's sites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import fl_server.results
+from simulations.cli import main
+from strategies.catalogue import CATALOGUE
+from strategies.privacy import Regime
+from strategies.study import Study
+
+ROOT = Path(__file__).parents[1]
+STUDY, SITES = ROOT / "simulations" / "studies" / "genotypes.toml", ROOT / "simulations" / "data" / "europe1000g"
+PEOPLE = 358
+
+
+def test_every_genotype_question_of_the_example_is_answered(tmp_path: Path) -> None:
+    """In full: by all four sites, about everybody, no fact unknown, and numbers in every table."""
+    asked, out = Study.read(STUDY), tmp_path / "results"
+    assert {type(q.analysis) for q in asked.questions} == {page for page in CATALOGUE if page.regime is Regime.EXACT}
+    assert main([str(STUDY), "--sites", str(SITES), "--out", str(out)]) == 0
+    answers, report = fl_server.results.load(out), (out / "report.html").read_text()
+    assert list(answers) == [question.name for question in asked.questions]
+    for name, answer in answers.items():
+        assert answer.statement["sites"] == ["CEU", "FI", "GB", "IT"], name
+        assert answer.facts.get("people", PEOPLE) == PEOPLE, name
+        assert None not in answer.facts.values(), name
+        assert name in report
+        tables = list((out / name).glob("*.parquet"))
+        assert tables, name
+        for file in tables:
+            table = pl.read_parquet(file)
+            numbers = [c for c, kind in table.schema.items() if kind.is_float()]
+            known = [int(table[c].is_finite().sum() or 0) for c in numbers]
+            assert min(known, default=len(table)) > len(table) / 2, (file, known)
+    offset = answers["high_beside_it"].facts
+    assert offset["offset"] == "high_from_elsewhere"
+    for name in ("dispersion_chr22", "calibration_GSTT1_high"):  # nothing lies on another chromosome
+        assert offset[name] == pytest.approx(1, abs=1e-9)
