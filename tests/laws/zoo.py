@@ -167,9 +167,11 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"offset": "wgr", "site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"test": SecondTest.FIRTH_APPROXIMATE},
     {"test": SecondTest.SPA},
+    {"test": SecondTest.SCORE},
+    {"offset": "wgr", "dosages": True, "test": SecondTest.SCORE},
     {"offset": "wgr", "test": SecondTest.FIRTH},
-    {"offset": "wgr", "dosages": True, "test": SecondTest.FIRTH_APPROXIMATE},
-    {"dosages": True, "test": SecondTest.SPA},
+    {"offset": "wgr", "test": SecondTest.FIRTH_APPROXIMATE},
+    {"offset": "wgr", "dosages": True, "test": SecondTest.SPA, "covariates": ()},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""

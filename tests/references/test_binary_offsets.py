@@ -3,6 +3,7 @@ on the pooled people, and simulated relatives."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,9 +18,10 @@ from scipy import special, stats
 from strategies.analyses.logistic_association import LogisticAssociation, Stage
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import PROJECTED, Answer, Frame, Range, Total
-from strategies.cohort import MISSING, Cohort
+from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.hits import LEAST_TILTED, SecondTest
+from strategies.null_models import NullModels, beginning
 from strategies.study import Question, Study
 from strategies.variants import Panel, Variant
 from tests import tiny as small
@@ -178,6 +180,20 @@ def test_a_prediction_of_nothing_is_no_offset(offered: Offered) -> None:
     near(got["beta"], (np.asarray(plain["beta"], dtype=float) / SHRINKAGE).tolist(), 1e-9)
 
 
+def test_a_model_at_its_maximum_stays_there_while_others_go_on() -> None:
+    """A likelihood over a million people is rounded by more than a step may lower it."""
+    at, flat = np.array([[0.3, 0.1], [0.2, -0.1]]), np.array([[4.0, 0.0, 4.0]] * 2)
+    models = NullModels(at, np.array([[1.0, -2.0], [1.0, 2.0]]), 0.0, 40)
+    found = {"score": np.array([[1e-9, 0.0], [0.4, 0.0]]), "information": flat, "likelihood": np.array([5.0, 5.0])}
+    first = models.step(beginning(at), found)
+    assert (first.done, first.search[:, -1].tolist()) == (False, [1.0, 0.0])
+    following = replace(models, coefficients=first.coefficients)
+    lower = {**found, "score": np.zeros((2, 2)), "likelihood": np.array([5.0 - 1e-4, 5.1])}
+    last = following.step(first.search, lower)
+    assert last.done
+    assert np.array_equal(last.coefficients[0], first.coefficients[0])
+
+
 # -- through the nodes, and what is refused ----------------------------------------------------------------------------
 
 RIDGE = replace(REGRESSION, analysis=replace(REGRESSION.analysis, traits=("high",)))  # type: ignore[type-var]
@@ -289,7 +305,7 @@ def test_a_regression_without_weights_is_no_offset() -> None:
     "change",
     [
         {"left_out": ()},
-        {"left_out": ("1", "1", "3")},
+        {"left_out": ("1", "2", "3", "3"), "null": (0.0,) * 16},
         {"left_out": ("1", "2", "4")},
         {"left_out": ("1", "2", "wgr")},
         {"left_out": ("1", "2")},
@@ -309,6 +325,27 @@ def test_a_round_of_other_chromosomes_or_models_is_no_round(offered: Offered, ch
     last = replace(question, stage=Stage.SCORES, imputed=question.means)
     with pytest.raises(ValueError):  # noqa: PT011  (each rule has its own words)
         replace(last, **change).leaves(place)
+
+
+def test_nobody_s_offset_leads_beyond_what_a_saddlepoint_declares() -> None:
+    """As many cases as controls, so that without the offset nobody's residual would be more than about a half."""
+    made = Offered.of(People(900, np.array([0.3, 0.3, 0.3]), 5, 0.0), 8)
+    asked = LogisticAssociation("p", "case", (), SecondTest.SPA, 1.0, most_hits=1, offset="wgr")
+    question: Any = asked.after(STATED, made.place)
+    while question.stage is not Stage.HITS:
+        total = add([question.summarise(part, made.place) for part in made.parts()])
+        question = question.conclude(Total(total, tuple("abcd")), made.place)
+    declared, farthest = question.leaves(made.place), dict.fromkeys(("cumulants", "ends"), 0.0)
+    for code, end, case in itertools.product((0, 1, 2), (-32.0, -1.0, 0.0, 1.0, 32.0), (0.0, 1.0)):
+        columns = {name: np.array([end]) for name in made.predictions} | {"case": np.array([case])}
+        her = Cohort(1, Genotypes.pack(np.full((3, 1), code, dtype=np.uint8)), columns)
+        for name, moved in question.summarise(her, made.place).items():
+            size = float(np.linalg.norm(declared[name].values(moved)))
+            assert size <= declared[name].l2 * (1 + 1e-12), name
+            farthest[name] = max(farthest.get(name, 0.0), size / declared[name].l2)
+    print(farthest)
+    assert farthest["ends"] > 0.6
+    assert farthest["cumulants"] > 0.3
 
 
 # -- relatives --------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from strategies.analyses.logistic_association import LogisticAssociation, Stage
 from strategies.analysis import VARIANTS_PER_SLICE, Answer, Frame, Range, Total
 from strategies.cohort import COPY, NO_DOSAGE, Genotypes
 from strategies.hits import SecondTest
+from strategies.protections.suppression import WITHHELD
 from strategies.study import Question
 from strategies.summary import join
 from strategies.variants import Panel, Variant
@@ -333,6 +334,15 @@ def test_hits_with_dosages_are_asked_for_in_smaller_pieces() -> None:
     whole = question.summarise(people, frame)
     for name, values in join(joined, question.leaves(frame)).items():
         np.testing.assert_array_equal(values, whole[name], name)
+
+
+def test_a_rare_variant_s_sum_of_dosages_is_withheld_with_its_counts() -> None:
+    people, frame = laws_cohort(90, 23, 3), Frame(panel(23), {"high": Range(0, 1)})
+    page = LogisticAssociation("p", "high", (), SecondTest.SCORE, minimum_minor_alleles=45, dosages=True)
+    shown = page.withhold(page.summarise(people, frame), 3)
+    hidden = (shown["genotypes"] == WITHHELD).any(axis=1)
+    assert 0 < hidden.sum() < 23
+    assert np.array_equal(shown["alleles"] == WITHHELD, hidden)
 
 
 def test_a_binary_trait_s_dosages_are_of_two_copies() -> None:
