@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -104,20 +104,24 @@ class Airlock:
     def __init__(self, folder: Path, node: str) -> None:
         self.folder, self.node = folder / "airlock", node
 
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Add one decision, as the journal holds it, to its question's report."""
-        if (place := self._place(line)) is not None:
-            known = place.with_suffix(".json")
-            self._put(place, _added(json.loads(known.read_bytes()) if known.exists() else self._empty(line), line))
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add decisions, as the journal holds them, to their questions' reports."""
+        self._put(lines, lambda place: json.loads(place.read_bytes()) if place.exists() else None)
 
     def rewrite(self, journal: Iterable[Mapping[str, Any]]) -> int:
         """Write all reports anew from the journal; returns how many there are."""
+        return self._put(journal, lambda _: None)
+
+    def _put(self, lines: Iterable[Mapping[str, Any]], before: Callable[[Path], dict[str, Any] | None]) -> int:
         reports: dict[Path, dict[str, Any]] = {}
-        for line in journal:
+        for line in lines:
             if (place := self._place(line)) is not None:
-                reports[place] = _added(reports.get(place) or self._empty(line), line)
+                known = reports.get(place) or before(place.with_suffix(".json")) or self._empty(line)
+                reports[place] = _added(known, line)
         for place, report in reports.items():
-            self._put(place, report)
+            self.folder.mkdir(mode=0o700, exist_ok=True)  # not synced: the journal is, and a question has many replies
+            write(place.with_suffix(".json"), json.dumps(report, indent=1).encode(), synced=False)
+            write(place.with_suffix(".html"), page(report).encode(), synced=False)
         return len(reports)
 
     def _place(self, line: Mapping[str, Any]) -> Path | None:
@@ -130,11 +134,6 @@ class Airlock:
     def _empty(self, line: Mapping[str, Any]) -> dict[str, Any]:
         place = {key: line[key] for key in ("study", "session", "question")}
         return {"node": self.node, **place, "replies": 0, "numbers": 0, "bytes": 0, "released": [], "refused": {}}
-
-    def _put(self, place: Path, report: Mapping[str, Any]) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)  # not synced: the journal is, and a question has many replies
-        write(place.with_suffix(".json"), json.dumps(report, indent=1).encode(), synced=False)
-        write(place.with_suffix(".html"), page(report).encode(), synced=False)
 
 
 def page(report: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def respond(gate: Gate, content: RecordDict) -> RecordDict:
         envelopes = unpack_parts(bytes(content["genosum"]["parts"]))  # type: ignore[arg-type]
     except (WireError, KeyError, TypeError, ValueError):
         envelopes = []
-    return RecordDict({"genosum": ConfigRecord({"parts": pack_parts(gate.answer(e) for e in envelopes)})})
+    return RecordDict({"genosum": ConfigRecord({"parts": pack_parts(gate.answers(envelopes))})})
 
 
 @cache

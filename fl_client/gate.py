@@ -21,7 +21,7 @@ import hashlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -123,6 +123,7 @@ class Gate:
         self._study: tuple[str, Study] | None = None
         self._register: Register | None = None
         self._airlock = Airlock(ledger.folder, self.name)
+        self._decided: list[Mapping[str, Any]] = []  # in this message
 
     @staticmethod
     def build(config: NodeConfig) -> Gate:
@@ -145,6 +146,32 @@ class Gate:
 
     def answer(self, envelope: bytes) -> bytes:
         """One message in, one message out, whatever happens."""
+        return self.answers([envelope])[0]
+
+    def answers(self, envelopes: Sequence[bytes]) -> list[bytes]:
+        """As many messages out as in, whatever happens; what is told of them is on disk before any of them leaves."""
+        replies = [self._answered(envelope) for envelope in envelopes]
+        try:
+            with self.ledger.exclusive():
+                self._tell()
+        except Exception as error:
+            _log(error)
+            return [self._refuse(digest_of(envelope), None, Reason.INTERNAL, {}) for envelope in envelopes]
+        return replies
+
+    def _tell(self) -> None:
+        """Keep the mark of the last reply, and add to the airlock's reports what was decided."""
+        decided, self._decided = self._decided, []
+        if any(line["event"] == "answer" for line in decided):
+            self.ledger.mark()
+            self._airlock.write(decided)
+            return
+        try:
+            self._airlock.write(decided)
+        except OSError as error:  # a full disk must not turn a refusal into another
+            log.error("the airlock's reports cannot be written: %s", type(error).__name__)
+
+    def _answered(self, envelope: bytes) -> bytes:
         request = digest_of(envelope)
         coordinators = {name: c.identity for name, c in self.federation.coordinators.items()}
         message: Message | None = None
@@ -157,9 +184,7 @@ class Gate:
         except WireError as error:
             return self._refuse(request, message, error.reason, {})
         except Exception as error:
-            # The text of an exception may hold data: neither the wire nor the log sees it, only where it happened.
-            where = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
-            log.error("internal: %s at %s", type(error).__name__, " < ".join(reversed(where)))
+            _log(error)
             return self._refuse(request, message, Reason.INTERNAL, {})
 
     def _refuse(self, request: str, message: Message | None, reason: Reason, public: Mapping[str, float]) -> bytes:
@@ -169,7 +194,7 @@ class Gate:
             line |= _place(header)
         try:
             self.ledger.note(line)
-            self._airlock.write(line)
+            self._decided.append(line)
         except Exception as error:  # a full disk must not turn a refusal into an exception that others see
             log.error("the journal cannot be written: %s", type(error).__name__)
         log.info("refused: %s", reason.value)
@@ -236,11 +261,11 @@ class Gate:
             body = self._mask(message.digest, admitted.agreement, admitted, summary)  # 8
         else:
             body = seal(pack_arrays(summary), admitted.session.sealing, message.digest)  # 8
-        release = self._release(message, admitted, fields, sds, body)
+        line = self._release(message, admitted, fields, sds, body).line()
         answered = Answered(message.digest, self.name, package_version())
         make = partial(self._sealed, answered, body)
-        reply = self.ledger.record(message.digest, _slot(ask), make, release.line(), question.summed, crowd)  # 9
-        self._airlock.write({**release.line(), "time": time.time()})
+        reply = self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowd)  # 9
+        self._decided.append({**line, "time": time.time()})
         return reply
 
     def _release(
@@ -589,7 +614,7 @@ class Gate:
                 line = {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
                         "session": opening.session, "study": opening.study, "question": question.name}  # fmt: skip
                 self.ledger.note(line)
-                self._airlock.write(line)
+                self._decided.append(line)
         key = X25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         policy: Policy = self.policy
@@ -678,6 +703,12 @@ class Gate:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
+
+
+def _log(error: Exception) -> None:
+    # The text of an exception may hold data: neither the wire nor the log sees it, only where it happened.
+    where = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+    log.error("internal: %s at %s", type(error).__name__, " < ".join(reversed(where)))
 
 
 def _restated(asked: Analysis, ask: Ask, arrays: Mapping[str, NDArray[Any]]) -> Analysis:

@@ -519,7 +519,8 @@ class Ledger:
         masked: bool,
         crowd: Crowd | None,
     ) -> bytes:
-        """Store a reply: its bytes are synced to disk, then row, crowd and journal line are committed together.
+        """Store a reply: its bytes are synced to disk, then row, crowd and journal line are committed together. `mark`
+        keeps its mark, before it leaves.
 
         Args:
             request, slot: which one is answered, and where.
@@ -550,7 +551,6 @@ class Ledger:
             mark = journal.mark(connection, self.dataset)
             reply = make(mark)
             write(self.folder / "replies" / name, reply)
-        self._keep(mark)
         return reply
 
     # -- people and versions --------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class LocalGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # Message() insists on these
         self._app, self._run, self._count = app, None, itertools.count(1)
         self._replies: dict[str, Message] = {}
+        self._sites = ThreadPoolExecutor(THREADS)
         self._contexts = {
             address: Context(
                 run_id=1, node_id=address, node_config={"node": str(file)}, state=RecordDict(), run_config={}
@@ -69,8 +70,7 @@ class LocalGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         numbered = [(f"m{next(self._count)}", message) for message in messages]
-        with ThreadPoolExecutor(THREADS) as sites:
-            self._replies |= sites.map(self._answered, numbered)
+        self._replies |= self._sites.map(self._answered, numbered)
         return [identifier for identifier, _ in numbered]
 
     def _answered(self, numbered: tuple[str, Message]) -> tuple[str, Message]:

@@ -421,6 +421,7 @@ def answered(ledger: Ledger, number: int, rho: float = 0.01) -> Mark:
     seen: list[Mark] = []
     slot = Slot("s", f"q{number}", 1, 0, 1)
     ledger.record(f"{number:064x}", slot, lambda mark: seen.append(mark) or b"reply", {}, False, None)  # type: ignore[func-returns-value]
+    ledger.mark()  # as the gate does, before the reply leaves
     return seen[0]
 
 

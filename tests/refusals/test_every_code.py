@@ -959,3 +959,22 @@ def test_forged_totals_are_answered_like_any(make_tiny: Make, people: int, devia
     forged = forged_moments(people=people, deviation=deviation)
     request = opened(tiny).ask("linear", analysis=derived(forged), earlier=[forged])  # type: ignore[arg-type]
     assert isinstance(tiny.read(SITE, tiny.gates[SITE].answer(request)).header, Answered)
+
+
+def test_a_reply_whose_mark_cannot_be_kept_does_not_leave(make_tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = make_tiny()
+    pen, gate = opened(tiny), tiny.gates[SITE]
+    requests = [pen.ask("counts"), b"garbage"]
+
+    def full() -> Mark:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(gate.ledger, "mark", full)
+        refused = [tiny.read(SITE, reply).header for reply in gate.answers(requests)]
+    assert [h.reason for h in refused if isinstance(h, Refused)] == [Reason.INTERNAL, Reason.INTERNAL]
+    assert all(isinstance(h, Refused) and h.mark is None for h in refused)
+    answered, malformed = (tiny.read(SITE, reply).header for reply in gate.answers(requests))
+    assert isinstance(answered, Answered)
+    assert isinstance(malformed, Refused)
+    assert malformed.reason is Reason.MALFORMED
