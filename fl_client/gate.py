@@ -123,7 +123,8 @@ class Gate:
         self._study: tuple[str, Study] | None = None
         self._register: Register | None = None
         self._airlock = Airlock(ledger.folder, self.name)
-        self._decided: list[Mapping[str, Any]] = []  # in this message
+        self._decided: list[Mapping[str, Any]] = []  # in this bundle
+        self._owes_mark = False  # a recorded reply's is not kept yet
 
     @staticmethod
     def build(config: NodeConfig) -> Gate:
@@ -162,8 +163,9 @@ class Gate:
     def _tell(self) -> None:
         """Keep the mark of the last reply, and add to the airlock's reports what was decided."""
         decided, self._decided = self._decided, []
-        if any(line["event"] == "answer" for line in decided):
+        if self._owes_mark:
             self.ledger.mark()
+            self._owes_mark = False
             self._airlock.write(decided)
             return
         try:
@@ -265,6 +267,7 @@ class Gate:
         answered = Answered(message.digest, self.name, package_version())
         make = partial(self._sealed, answered, body)
         reply = self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowd)  # 9
+        self._owes_mark = True
         self._decided.append({**line, "time": time.time()})
         return reply
 

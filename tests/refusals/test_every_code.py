@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fl_client.gate import VETO_FILE, Gate
+from fl_client.marks import KeptMarks
 from strategies.federation import Identity
 from strategies.marks import Mark
 from strategies.privacy import Budget
@@ -976,5 +977,8 @@ def test_a_reply_whose_mark_cannot_be_kept_does_not_leave(make_tiny: Make, monke
     assert all(isinstance(h, Refused) and h.mark is None for h in refused)
     answered, malformed = (tiny.read(SITE, reply).header for reply in gate.answers(requests))
     assert isinstance(answered, Answered)
+    assert answered.mark is not None
+    assert (kept := KeptMarks(gate.ledger.folder, gate.ledger.dataset).read().issued) is not None
+    assert kept.sequence >= answered.mark.sequence, "the stored reply left after its mark was kept"
     assert isinstance(malformed, Refused)
     assert malformed.reason is Reason.MALFORMED
