@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -150,9 +150,13 @@ class Cohort:
         These are the people of an exact answer: an exact analysis leaves the others out, whatever their genotypes, so
         that who is in it is known before it is computed. `tests/laws` holds every analysis to that.
         """
+        return self.having(self.columns)
+
+    def having(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        """(N,) whether each person has a value in each of some columns."""
         inside = np.ones(self.people, dtype=bool)
-        for values in self.columns.values():
-            inside &= ~np.isnan(values)
+        for name in names:
+            inside &= ~np.isnan(self.columns[name])
         return inside
 
     @property

@@ -273,9 +273,8 @@ class LinearAssociation:
         offsets = np.zeros((len(cohort), len(self._offset.columns)))
         for number, name in enumerate(self._offset.columns):
             offsets[:, number] = frame.columns[name].clamp(cohort.columns[name])
-        inside = np.asarray(np.isfinite(columns).all(axis=1) & np.isfinite(offsets).all(axis=1))
+        inside = cohort.having(self.needs().columns)
         if self.sex is not None:
-            inside &= ~np.isnan(cohort.columns[self.sex])
             cohort = replace(cohort, genotypes=read_by_sex(cohort, frame.panel, self.sex))
         fields, people = self.leaves(frame), int(np.count_nonzero(inside))
         alleles = Alleles.of(cohort, inside, self.dosages)

@@ -69,7 +69,7 @@ from strategies.privacy import Regime
 from strategies.products import counted, counts_leave, rare
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
-from strategies.variants import CHROMOSOMES, Panel
+from strategies.variants import Panel
 
 MOST_PAIRS = 2**20
 """Of one question: 56 MB from each site at most, in one piece, since a band runs over the edges of any slices."""
@@ -196,8 +196,7 @@ class LinkageDisequilibrium:
         Raises:
             UsageError: if they are too many.
         """
-        chromosome = {name: number for number, name in enumerate(CHROMOSOMES)}
-        key = np.array([(chromosome[v.chromosome] << 40) + v.position for v in panel.variants], dtype=np.int64)
+        key = (panel.places.chromosomes.astype(np.int64) << 40) + panel.places.positions
         order = np.argsort(key, kind="stable")
         key = key[order]
         last = np.searchsorted(key, key + round(1000 * self.window_kb), side="right") - 1

@@ -351,7 +351,7 @@ class LogisticAssociation:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside = np.asarray(np.isfinite([cohort.columns[name] for name in self.needs().columns]).all(axis=0))
+        inside = cohort.having(self.needs().columns)
         fields, unit, cases = self.leaves(frame), columns[inside, :-1], columns[inside, -1] > 0
         people = {"people": np.array(len(unit), dtype=np.int64)}
         if self.stage is Stage.MOMENTS:

@@ -148,7 +148,7 @@ class MetaAnalysis:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert frame.panel is not None
         columns = np.stack([frame.columns[name].unit(cohort.columns[name]) for name in self._columns], axis=1)
-        inside = np.asarray(np.isfinite([cohort.columns[name] for name in self.needs().columns]).all(axis=0))
+        inside = cohort.having(self.needs().columns)
         genotypes = read_by_sex(cohort, frame.panel, self.sex)
         unit, (i, j) = np.where(inside[:, None], columns, 0.0), self._pairs
         w = np.concatenate([inside[:, None].astype(np.float64), unit], axis=1)

@@ -86,10 +86,8 @@ def answered(folder: Path, genotypes: str, question: LinearAssociation = QUESTIO
     return over_sites(question, [site.cohort(question.needs(), FRAME) for site in opened], FRAME), opened
 
 
-@PLINK2
-@pytest.mark.parametrize("kind", ["vcf", "pgen", "bgen"])
-def test_dosages_of_every_format_are_plink2s(kind: str, folder: Path) -> None:
-    stem, out = str(folder / "g"), str(folder / kind)
+def written(kind: str, stem: str) -> list[str]:
+    """The dosages of a VCF as a file of another kind, and the words by which plink2 reads it."""
     source = ["--vcf", f"{stem}.vcf", "dosage=DS"]
     if kind != "vcf":
         plink2(*source, "--make-pgen", "--out", stem)
@@ -97,6 +95,13 @@ def test_dosages_of_every_format_are_plink2s(kind: str, folder: Path) -> None:
     if kind == "bgen":
         plink2(*source, "--export", "bgen-1.2", "ref-first", "bits=16", "--out", stem)
         source = ["--bgen", f"{stem}.bgen", "ref-first", "--sample", f"{stem}.sample"]
+    return source
+
+
+@PLINK2
+@pytest.mark.parametrize("kind", ["vcf", "pgen", "bgen"])
+def test_dosages_of_every_format_are_plink2s(kind: str, folder: Path) -> None:
+    source, out = written(kind, str(folder / "g")), str(folder / kind)
     plink2(
         *source, "--pheno", str(folder / "all.tsv"), "--pheno-name", "trait", "--covar", str(folder / "all.tsv"),
         "--covar-name", "sex,age", "--glm", "hide-covar", "--out", out,
@@ -274,14 +279,7 @@ def test_a_binary_trait_s_second_tests_read_dosages(folder: Path, files: tuple[s
 @pytest.mark.parametrize("kind", ["vcf", "pgen", "bgen"])
 def test_a_binary_trait_s_dosages_of_every_format_are_plink2s(kind: str, folder: Path) -> None:
     """Where nobody's genotype is missing: plink2 leaves such people out, and the score test has them as the mean."""
-    stem, out = str(folder / "g"), str(folder / f"binary.{kind}")
-    source = ["--vcf", f"{stem}.vcf", "dosage=DS"]
-    if kind != "vcf":
-        plink2(*source, "--make-pgen", "--out", stem)
-        source = ["--pfile", stem]
-    if kind == "bgen":
-        plink2(*source, "--export", "bgen-1.2", "ref-first", "bits=16", "--out", stem)
-        source = ["--bgen", f"{stem}.bgen", "ref-first", "--sample", f"{stem}.sample"]
+    source, out = written(kind, str(folder / "g")), str(folder / f"binary.{kind}")
     plink2(
         *source, "--pheno", str(folder / "all.tsv"), "--pheno-name", "case", "--covar", str(folder / "all.tsv"),
         "--covar-name", "sex,age", "--covar-variance-standardize", "--glm", "hide-covar", "no-firth", "--out", out,
