@@ -47,7 +47,6 @@ from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.lines import lines
 from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
-from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical
 from strategies.errors import DataError, GenosumError, UsageError, of_system
@@ -298,7 +297,7 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 
 
 def _data(config: NodeConfig, study: Study | None) -> list[str]:
-    data, ranges = config.open_dataset(), config.policy.ranges
+    data, ranges = config.open_dataset(), config.policy.columns
     variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
@@ -313,10 +312,10 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
         missing = int(np.isnan(data.table.column(name)).sum())
         _say(
             "column" if name == next(iter(here)) else "",
-            f"{name} {_span(limits)}: {missing} missing, {outside[name]} outside",
+            f"{name} {limits}: {missing} missing, {outside[name]} outside",
         )
     warnings = [
-        f"{name}: {count} values lie outside {_span(ranges[name])}; the gate clamps them."
+        f"{name}: {count} values lie outside {ranges[name]}; the gate clamps them."
         for name, count in outside.items()
         if count
     ]
@@ -346,10 +345,6 @@ def _version(config: NodeConfig, data: Dataset) -> str:
         return f"{config.dataset.version}; exact answers so far: about {len(ledger.crowds())} different sets of people"
     finally:
         ledger.close()
-
-
-def _span(limits: Range) -> str:
-    return f"[{limits.minimum:g}, {limits.maximum:g}]"
 
 
 def _say(what: str, text: str) -> None:

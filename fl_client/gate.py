@@ -373,7 +373,7 @@ class Gate:
                 continue
             if name not in policy.columns or name not in there:
                 return Reason.COLUMN_NOT_ALLOWED
-            asked, allowed = study.columns[name], policy.ranges[name]
+            asked, allowed = study.columns[name], policy.columns[name]
             # The same people's exact total under two ranges differs by those alone whom the narrower one clamps.
             if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum or (exact and asked != allowed):
                 return Reason.RANGE_OUTSIDE_POLICY

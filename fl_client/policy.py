@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fl_client.database import checked
 from fl_client.ledger import Bounds, Ledger
@@ -46,7 +47,8 @@ class Policy:
             costs each person is set against what this budget allows each person.
         renewal: whether that budget is renewed every calendar year; every answer's statement says so.
         shares: how much of it one permit and one year may spend.
-        columns: column -> public range. A study's range must lie within it; values are clamped to the study's.
+        columns: column -> public range or categories. A study's range must lie within it; values are clamped to the
+            study's.
         minimum_people: fewest people behind an exact sum at this site; below, the question is refused. A public number.
         minimum_sites: a sum covers at least this many sites.
         minimum_cell: fewest people in a cell that an exact answer shows: 3, 5, 10 or 20; 0 only for public data.
@@ -64,7 +66,7 @@ class Policy:
     analyses: Mapping[str, tuple[Regime, ...]]
     epsilon: float
     delta: float
-    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    columns: Mapping[str, Range] = field(default_factory=dict)
     minimum_people: int = 20
     minimum_sites: int = 3
     minimum_cell: int = 5
@@ -81,10 +83,6 @@ class Policy:
         for name in self.analyses:
             if name not in known:
                 raise ValueError(f"analyses must name installed ones ({', '.join(sorted(known))}), got {name!r:.40}.")
-        for name, span in self.columns.items():
-            if len(span) != 2 or not span[0] < span[1]:
-                raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
-            Range(*span)
         if self.minimum_sites < LEAST_SITES:
             raise ValueError(f"minimum_sites must be at least {LEAST_SITES}: with two, each learns the other's part.")
         if not 1 <= self.honest_sites <= 100:
@@ -102,14 +100,14 @@ class Policy:
         whole = self.budget.loss
         return Bounds(whole, Loss(whole.rho * self.shares.permit), Loss(whole.rho * self.shares.year), self.renewal)
 
-    @property
-    def ranges(self) -> dict[str, Range]:
-        return {name: Range(*span) for name, span in self.columns.items()}
+    def plain(self) -> dict[str, Any]:
+        """What the node's file would say."""
+        return asdict(self) | {"columns": {name: column.plain() for name, column in self.columns.items()}}
 
     @property
     def identifier(self) -> str:
         """A digest of the rules, named in every report, so that two versions of a policy are told apart."""
-        return hashlib.sha256(canonical(asdict(self))).hexdigest()[:16]
+        return hashlib.sha256(canonical(self.plain())).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

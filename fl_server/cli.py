@@ -21,7 +21,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,7 @@ def _admit(chosen: argparse.Namespace) -> int:
         raise UsageError("A node is admitted once.", f"{one.name} is in {path.name}", "remove its entry first.")
     if (owner := taken.get(one.supernode.split()[1])) is not None:
         raise UsageError("Every node has keys of its own.", f"{one.name} sent the key of {owner}", "make new ones.")
-    entry = {name: value for name, value in asdict(one.node).items() if value or name == "own_total"}
+    entry = {name: value for name, value in one.node.plain().items() if value or name == "own_total"}
     text = path.read_text(encoding="utf-8").rstrip() + "\n\n" + tomli_w.dumps({"nodes": {one.name: entry}})
     decode(Federation, tomllib.loads(text), path.name)  # also refuses an identity or a name that is not as it must be
     partial = path.with_name(f"{path.name}.partial")

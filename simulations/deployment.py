@@ -21,7 +21,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
@@ -147,7 +147,7 @@ def prepare(data: Path, folder: Path) -> Deployment:
         document = tomllib.loads(files[name].read_text(encoding="utf-8"))
         if site.dataset.exclude:
             document["dataset"]["exclude"] = str(shutil.copy(data / site.dataset.exclude, source))
-        document["policy"] = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
+        document["policy"] = (site.policy or sites.policy).plain() | {"own_total": site.own_total}
         files[name].write_text(tomli_w.dumps(document), encoding="utf-8")
         _command(fl_server.cli.main, "admit", home, place / "registration.toml")
     for name in files:

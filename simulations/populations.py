@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -52,7 +53,7 @@ def twin(federation: Federation, folder: Path, study: Study | None, seed: int) -
     panel = _panel(study, np.random.default_rng([seed, 0]))
     folder.mkdir(parents=True)
     (folder / "panel.tsv").write_bytes(panel.encode())
-    columns: dict[str, list[float]] = {}
+    columns: dict[str, Any] = {}
     sites = {}
     for number, (name, node) in enumerate(sorted(federation.nodes.items()), start=1):
         rng = np.random.default_rng([seed, number])
@@ -60,9 +61,10 @@ def twin(federation: Federation, folder: Path, study: Study | None, seed: int) -
         home.mkdir()
         people = node.people or 200
         write_bed(home / "genotypes", panel, genotypes(panel, people, rng), _identifiers(people))
-        ranges = {column: Range(*span) for column, span in node.columns.items()}
-        write_table(home / "people.tsv", _identifiers(people), {c: values(r, people, rng) for c, r in ranges.items()})
-        columns |= {c: list(span) for c, span in node.columns.items()}
+        write_table(
+            home / "people.tsv", _identifiers(people), {c: values(r, people, rng) for c, r in node.columns.items()}
+        )
+        columns |= {c: r.plain() for c, r in node.columns.items()}
         sites[name] = {
             "country": node.country, "own_total": node.own_total, "people": people,
             "dataset": {

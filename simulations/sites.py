@@ -97,7 +97,7 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
                 "People are chosen in one way.", f"{name} has an `exclude` file", "remove those people from its table."
             )
         dataset = asdict(site.dataset) | {"people": str(people)} | resolved
-        policy = asdict(site.policy or sites.policy) | {"own_total": site.own_total}
+        policy = (site.policy or sites.policy).plain() | {"own_total": site.own_total}
         document = {
             "name": name, "federation": "../federation.toml", "identity": "identity.pem", "state": "state",
             "dataset": dataset, "policy": policy,
@@ -105,7 +105,7 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         files[name] = home / "node.toml"
         files[name].write_text(tomli_w.dumps(document), encoding="utf-8")
     federation = Federation("simulation", nodes, {COORDINATOR: Coordinator(identity.public)})
-    (folder / "federation.toml").write_text(tomli_w.dumps(asdict(federation)), encoding="utf-8")
+    (folder / "federation.toml").write_text(tomli_w.dumps(federation.plain()), encoding="utf-8")
     return Workspace(federation, identity, files)
 
 

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from strategies.codec import decode
 from strategies.cohort import Cohort
+from strategies.errors import UsageError
 from strategies.privacy import Regime
 from strategies.projection import Projection
 from strategies.summary import Field, Summary
 from strategies.variants import Panel
+
+MOST_CATEGORIES = 1000
 
 VARIANTS_PER_SLICE = 4096
 """A constant in code: a question is cut alike everywhere, whatever the machine."""
@@ -69,16 +72,74 @@ class Needs:
 
 @dataclass(frozen=True)
 class Range:
-    """The public range of a column. A node clamps values to it before an analysis sees them."""
+    """What is public about a column: the range to which a node clamps its values before an analysis sees them, and
+    their unit; or the list of its categories, whose values are then the places in it.
+
+    Attributes:
+        minimum, maximum: in the unit; of categories 0 and their number less 1.
+        ucum: the unit's code in UCUM, such as "mg/dL", or nothing for a number without one.
+        categories: names of 2 to 1,000 categories, from place 0; a value that is none of them is missing.
+    """
 
     minimum: float
     maximum: float
+    ucum: str = ""
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.categories:
+            if not 2 <= len(self.categories) <= MOST_CATEGORIES or len(set(self.categories)) < len(self.categories):
+                raise ValueError(f"A column has 2 to {MOST_CATEGORIES:,} different categories.")
+            if not all(0 < len(c) <= 80 and c.isprintable() and c == c.strip() for c in self.categories):
+                raise ValueError("A category is 1 to 80 printable characters, none of them a space at an end.")
+            if self.ucum or (self.minimum, self.maximum) != (0.0, len(self.categories) - 1.0):
+                raise ValueError("Categories have no unit, and their values are their places from 0.")
+        if not (len(self.ucum) <= 40 and self.ucum.isascii() and self.ucum.isprintable() and " " not in self.ucum):
+            raise ValueError("A unit is a code of UCUM such as mg/dL.")
         half = (self.maximum - self.minimum) / 2
         widest = max(abs(self.minimum), abs(self.maximum), 1e-9)
         if not (math.isfinite(half) and half > 1e-9 * widest):  # narrower, and mapping it would lose its people
             raise ValueError(f"A range is wider than rounding, got [{self.minimum}, {self.maximum}].")
+
+    @staticmethod
+    def of(*categories: str) -> Range:
+        """The public list of a column's categories."""
+        return Range(0.0, len(categories) - 1.0, categories=categories)
+
+    @staticmethod
+    def from_plain(raw: Any, where: str) -> Range:
+        """What a file says of a column: [lowest, highest], {range = [lowest, highest], unit = "mg/dL"}, or
+        {categories = ["no", "yes"]}.
+
+        Raises:
+            UsageError: for anything else.
+        """
+        try:
+            if isinstance(raw, Mapping):
+                shape = decode(_ColumnFile, raw, where)
+                if shape.categories:
+                    return Range.of(*shape.categories)
+                return Range(shape.range[0], shape.range[1], shape.unit)
+            low, high = decode(_ColumnFile, {"range": raw}, where).range
+            return Range(low, high)
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
+
+    def plain(self) -> list[float] | dict[str, Any]:
+        """What a file would say."""
+        if self.categories:
+            return {"categories": list(self.categories)}
+        span = [self.minimum, self.maximum]
+        return {"range": span, "unit": self.ucum} if self.ucum else span
+
+    def __str__(self) -> str:
+        """
+        >>> str(Range(20, 350, "mg/dL")), str(Range.of("never", "former", "current"))
+        ('[20, 350] mg/dL', 'never, former, current')
+        """
+        if self.categories:
+            return ", ".join(self.categories)
+        return f"[{self.minimum:g}, {self.maximum:g}]" + f" {self.ucum}" * bool(self.ucum)
 
     def clamp(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values within the range; NaN stays NaN."""
@@ -87,6 +148,21 @@ class Range:
     def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The range mapped to [-1, 1]; beyond it, where a far and narrow range's middle is rounded, held at the end."""
         return np.clip((values - (self.minimum + self.maximum) / 2) / ((self.maximum - self.minimum) / 2), -1, 1)
+
+
+@dataclass(frozen=True)
+class _ColumnFile:
+    range: tuple[float, ...] = ()
+    unit: str = ""
+    categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.range) == bool(self.categories):
+            raise ValueError("a column has a range [lowest, highest] or categories.")
+        if self.range and (len(self.range) != 2 or not self.range[0] < self.range[1]):
+            raise ValueError("a column's range is [lowest, highest].")
+        if self.categories and self.unit:
+            raise ValueError("categories have no unit.")
 
 
 Span = slice | NDArray[np.int64]
@@ -151,7 +227,14 @@ NAMES_PANEL = {"names": "panel"}
 """Metadata of a parameter that names one of the study's panels."""
 
 NAMES_COLUMN = {"names": "column"}
-"""Metadata of a parameter that names one or more of the study's columns."""
+"""Metadata of a parameter that names one or more of the study's columns: of numbers, or of two categories, which count
+as 0 and 1."""
+
+NAMES_CATEGORIES = {"names": "column", "values": "categories"}
+"""Metadata of a parameter that names one or more of the study's columns of categories."""
+
+NAMES_ANY_COLUMN = {"names": "column", "values": "any"}
+"""Metadata of a parameter that names one or more of the study's columns, of numbers or of categories."""
 
 NAMES_QUESTION = {"names": "question"}
 """Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""

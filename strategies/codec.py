@@ -132,6 +132,8 @@ def _value(hint: Any, raw: Any, where: str) -> Any:
         raise UsageError(f"{where} must be one of {', '.join(hint)}.", repr(raw)[:80], "use one of these.")
     if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
         return raw  # half of a surrogate pair, which JSON can spell, is no character
+    if hasattr(hint, "from_plain"):
+        return hint.from_plain(raw, where)
     if hasattr(hint, "__dataclass_fields__") and isinstance(raw, Mapping):
         return decode(hint, raw, where)
     raise UsageError(f"{where} must be {_words(hint)}.", repr(raw)[:80], "correct it.")

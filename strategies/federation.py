@@ -6,13 +6,15 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from strategies.analysis import Range
 from strategies.codec import decode, read_toml
 from strategies.errors import UsageError
 
@@ -26,23 +28,25 @@ class Node:
         identity: its Ed25519 public key, base64.
         own_total: whether this node accepts that its own total may follow from others'.
         people: a public, approximate number of people, for planning; 0 if it states none.
-        columns: its public dictionary: column -> public range, for planning and for synthetic twins.
+        columns: its public dictionary: column -> public range or categories, for planning and for synthetic twins.
     """
 
     country: str
     identity: str
     own_total: bool = False
     people: int = 0
-    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    columns: Mapping[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (len(self.country) == 2 and self.country.isascii() and self.country.isupper()):
             raise ValueError("country must be a two-letter ISO code such as FI.")
         if self.people < 0:
             raise ValueError("people must be at least 0.")
-        if any(len(span) != 2 or not span[0] < span[1] for span in self.columns.values()):
-            raise ValueError("columns must have ranges [lowest, highest].")
         public_key(self.identity)
+
+    def plain(self) -> dict[str, Any]:
+        """What the federation's file would say of it."""
+        return asdict(self) | {"columns": {name: column.plain() for name, column in self.columns.items()}}
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class Federation:
             raise ValueError("every node and coordinator has an identity key of its own.")
         if any(not name.isidentifier() for name in (*self.nodes, *self.coordinators)):
             raise ValueError("names are made of letters, digits and '_'.")
+
+    def plain(self) -> dict[str, Any]:
+        """What the federation's file would say."""
+        return asdict(self) | {"nodes": {name: node.plain() for name, node in self.nodes.items()}}
 
     @staticmethod
     def read(path: Path) -> Federation:

@@ -1,4 +1,4 @@
-"""Groups of people: the codes of a public column."""
+"""Groups of people: the categories of a public column, or its codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_GROUPS = 20
 
 
 def group_codes(column: str, span: Range) -> range:
-    """The codes of a column of groups, from the lowest to the highest.
+    """The codes of a column of groups, from the lowest to the highest; of categories, their places.
 
     Raises:
         UsageError: if the column's range is none of codes, or of too many.
@@ -19,8 +19,17 @@ def group_codes(column: str, span: Range) -> range:
     codes = range(math.ceil(span.minimum), math.floor(span.maximum) + 1) if span.maximum < 2**31 else range(0)
     if (codes.start, codes.stop - 1) != (span.minimum, span.maximum) or len(codes) > MOST_GROUPS:
         raise UsageError(
-            f"Groups are the whole numbers of a column's public range, at most {MOST_GROUPS} of them.",
-            f"the range of {column!r} is [{span.minimum:g}, {span.maximum:g}]",
+            f"Groups are the categories of a column, or the whole numbers of its public range, at most {MOST_GROUPS}.",
+            f"{column!r} has {span!s:.200}",
             f"declare the lowest and highest code, for example {column} = [1, 4], in the study's [columns].",
         )
     return codes
+
+
+def group_names(column: str, span: Range) -> tuple[str, ...]:
+    """The groups' names: the categories, or the codes.
+
+    Raises:
+        UsageError: as `group_codes`.
+    """
+    return span.categories or tuple(map(str, group_codes(column, span)))

@@ -91,7 +91,7 @@ class Study:
         assembly: the build of all its panels.
         minimum_sites: fewer answers than this end a question.
         minimum_cell: fewest people in a cell that its exact answers show, where no site asks for more.
-        columns: the columns it reads, with the public range to which each is clamped.
+        columns: the columns it reads, with what is public about each.
         panels: the public lists of variants.
         questions: in the order in which they are asked.
     """
@@ -115,7 +115,7 @@ class Study:
                 "assembly": self.assembly,
                 "minimum_sites": self.minimum_sites,
                 "minimum_cell": self.minimum_cell,
-                "columns": {name: [r.minimum, r.maximum] for name, r in self.columns.items()},
+                "columns": {name: column.plain() for name, column in self.columns.items()},
                 "panels": {name: {"sha256": panel.digest} for name, panel in self.panels.items()},
                 "question": [_question_document(q) for q in self.questions],
             }
@@ -194,7 +194,7 @@ class _StudyFile:
     question: tuple[Mapping[str, Any], ...]
     minimum_sites: int = 3
     minimum_cell: int = 0
-    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    columns: Mapping[str, Range] = field(default_factory=dict)
     panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -207,10 +207,8 @@ class _StudyFile:
         check_profile(self.minimum_cell)
         if not 1 <= len(self.question) <= 100:
             raise ValueError("a study has 1 to 100 questions.")
-        for name, span in self.columns.items():
-            if not is_name(name) or len(span) != 2 or not span[0] < span[1]:
-                raise ValueError(f"column {name!r:.40} must have a range [lowest, highest].")
-            Range(*span)
+        if not all(map(is_name, self.columns)):
+            raise ValueError("a column's name is made of letters, digits, '_' and '-'.")
         if not all(map(is_name, self.panels)):
             raise ValueError("a panel's name is made of letters, digits, '_' and '-'.")
 
@@ -232,10 +230,9 @@ def _panel(text: bytes, assembly: str) -> Panel:
 
 
 def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
-    columns = {name: Range(*span) for name, span in shape.columns.items()}
     questions: list[Question] = []
     for number, raw in enumerate(shape.question, start=1):
-        questions.append(_question(raw, number, columns, panels, tuple(questions), where))
+        questions.append(_question(raw, number, shape.columns, panels, tuple(questions), where))
     names = [q.name for q in questions]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -245,7 +242,7 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
         shape.purpose,
         shape.assembly,
         shape.minimum_sites,
-        columns,
+        shape.columns,
         panels,
         tuple(questions),
         shape.minimum_cell,
@@ -282,39 +279,7 @@ def _question(
     rest = {key: value for key, value in raw.items() if key not in head}
     analysis = decode(page, rest, where, leave_out=derived)
     offered = {f"{q.name}.{column}" for q in earlier for column in _offers(q, shape.regime)}
-    for f in fields(page):  # type: ignore[arg-type]
-        value = getattr(analysis, f.name)
-        named = value if isinstance(value, tuple) else () if value is None else (value,)
-        kind = f.metadata.get("names")
-        known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
-        for name in named if kind in ("panel", "column") else ():
-            if name not in known_names and kind == "column" and "." in name:
-                raise UsageError(
-                    f"{where}: a column with a dot is one that an earlier question offers; an exact question's column "
-                    "is for exact questions alone.",
-                    f"{f.name} = {name!r:.80}; offered: {', '.join(sorted(offered)) or 'none'}",
-                    "correct the name, or ask that question before.",
-                )
-            if name not in known_names:
-                raise UsageError(
-                    f"{where}: a {kind} must stand in the study's [{kind}s] table.",
-                    f"{f.name} = {name!r:.60}",
-                    "declare it there.",
-                )
-        least = f.metadata.get("variants", 0)
-        if kind == "panel" and len(panels[value]) < least:
-            raise UsageError(
-                f"{where}: {shape.analysis} is about a panel of at least {least:,} variants.",
-                f"{value!r:.60} has {len(panels[value]):,}",
-                "name a longer one.",
-            )
-        states = f.metadata.get("states")
-        if states is not None and states not in panels[value].states:
-            raise UsageError(
-                f"{where}: {shape.analysis} reads a panel that states {states}.",
-                f"panel {value!r:.60} does not",
-                f"add a column {states} to it.",
-            )
+    _names_what_is_there(analysis, columns, panels, offered, where)
     budget = None
     if shape.regime is Regime.PRIVATE:
         if shape.epsilon is None or shape.delta is None:
@@ -338,6 +303,64 @@ def _question(
         )
     honest = HONEST_SITES if shape.honest_sites is None else shape.honest_sites
     return Question(shape.name, analysis, budget, shape.by_site, honest)
+
+
+def _names_what_is_there(
+    analysis: Analysis, columns: Mapping[str, Range], panels: Mapping[str, Panel], offered: set[str], where: str
+) -> None:
+    """Assert that the panels and columns that a question names are the study's, and such as it is about."""
+    for f in fields(analysis):  # type: ignore[arg-type]
+        value = getattr(analysis, f.name)
+        named = value if isinstance(value, tuple) else () if value is None else (value,)
+        kind = f.metadata.get("names")
+        known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
+        for name in named if kind in ("panel", "column") else ():
+            if name not in known_names and kind == "column" and "." in name:
+                raise UsageError(
+                    f"{where}: a column with a dot is one that an earlier question offers; an exact question's column "
+                    "is for exact questions alone.",
+                    f"{f.name} = {name!r:.80}; offered: {', '.join(sorted(offered)) or 'none'}",
+                    "correct the name, or ask that question before.",
+                )
+            if name not in known_names:
+                raise UsageError(
+                    f"{where}: a {kind} must stand in the study's [{kind}s] table.",
+                    f"{f.name} = {name!r:.60}",
+                    "declare it there.",
+                )
+            if kind == "column":
+                _has_values(f.metadata.get("values", "numbers"), name, columns, f"{where}, {f.name}")
+        least = f.metadata.get("variants", 0)
+        if kind == "panel" and len(panels[value]) < least:
+            raise UsageError(
+                f"{where}: {analysis.analysis} is about a panel of at least {least:,} variants.",
+                f"{value!r:.60} has {len(panels[value]):,}",
+                "name a longer one.",
+            )
+        states = f.metadata.get("states")
+        if states is not None and states not in panels[value].states:
+            raise UsageError(
+                f"{where}: {analysis.analysis} reads a panel that states {states}.",
+                f"panel {value!r:.60} does not",
+                f"add a column {states} to it.",
+            )
+
+
+def _has_values(values: str, name: str, columns: Mapping[str, Range], where: str) -> None:
+    """Assert that a column's values are of the kind that a parameter is about."""
+    categories = columns[name].categories if name in columns else ()  # an offered column is of numbers
+    if values == "categories" and not categories:
+        raise UsageError(
+            f"{where}: a column of categories.",
+            f"{name!r:.60} is of numbers",
+            f'declare {name:.40} = {{categories = ["no", "yes"]}} in the study\'s [columns].',
+        )
+    if values == "numbers" and len(categories) > 2:
+        raise UsageError(
+            f"{where}: a column of numbers, or of two categories.",
+            f"{name!r:.60} has {len(categories)}",
+            "name another, or declare two categories.",
+        )
 
 
 def _offers(question: Question, regime: Regime) -> tuple[str, ...]:

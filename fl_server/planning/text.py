@@ -12,7 +12,6 @@ from fl_server.planning.model import AreaBand, Band
 from fl_server.planning.power import EFFECTS, Power
 from fl_server.planning.sites import Site
 from fl_server.planning.steps import Step
-from strategies.analysis import Range
 from strategies.privacy import PERSON, Loss
 from strategies.study import Study
 from strategies.summary import Field
@@ -53,7 +52,7 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     analysis = question.analysis
     columns = list(dict.fromkeys(name for step in steps for name in step.columns))
     ranges = study.frame(question).columns
-    reads = [f"{name} {_span(ranges[name])}" for name in columns]
+    reads = [f"{name} {ranges[name]}" for name in columns]
     panels = dict.fromkeys(step.panel for step in steps if step.panel)
     for name in panels:
         aside = ", ".join(f"{n:,} {reason}" for reason, n in study.panels[name].set_aside.items())
@@ -237,7 +236,3 @@ def _size(count: int) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
-
-
-def _span(limits: Range) -> str:
-    return f"[{limits.minimum:g}, {limits.maximum:g}]"

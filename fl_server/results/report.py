@@ -16,7 +16,7 @@ from fl_server.results.attack import HOW_MEASURED, Attacks, MeasuredAttack
 from fl_server.results.section import Table, terms
 from fl_server.results.sections import SECTIONS
 from fl_server.results.words import NONE, count, fixed, listed, power, short, spoken
-from strategies.analysis import parameters
+from strategies.analysis import Range, parameters
 from strategies.federation import Federation
 from strategies.privacy import Loss, Regime
 from strategies.study import Study
@@ -102,9 +102,15 @@ def _asked(study: Study) -> Table:
 def _columns(study: Study) -> Table | None:
     if not study.columns:
         return None
-    rows = tuple((name, f"{short(r.minimum)} to {short(r.maximum)}") for name, r in study.columns.items())
+    rows = tuple((name, _said(column)) for name, column in study.columns.items())
     caption = "Columns that the study names, and the public range to which every site clamps them"
     return Table(caption, ("column", "range"), rows, (False, False))
+
+
+def _said(column: Range) -> str:
+    if column.categories:
+        return ", ".join(column.categories)
+    return f"{short(column.minimum)} to {short(column.maximum)}" + f" {column.ucum}" * bool(column.ucum)
 
 
 def _answered(federation: Federation, results: Sequence[Result]) -> Table:

@@ -25,6 +25,11 @@ RANGES = {
     "risk": Range(-6.0, 6.0),
     "wgr.trait_chr21": PROJECTED,
     "wgr.trait_chr22": PROJECTED,
+    "arm": Range.of("placebo", "drug"),
+    "smoking": Range.of("never", "former", "current"),
+    "outcome": Range.of("none", "death", "other"),
+    "time": Range(0.0, 100.0, "mo"),
+    "visits": Range(0.0, 12.0),
 }
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
@@ -70,9 +75,24 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
         values = rng.normal(0, 0.5, people)
         values[rng.random(people) < missing / 4] = np.nan
         columns[f"wgr.trait_chr{chromosome}"] = values
+    clinical(columns, people, missing, np.random.default_rng([9, seed]))
     dosages = dosed(codes, rng)
     ways = np.random.default_rng([8, seed]).integers(0, len(How), variants).astype(np.uint8)
     return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosages, matched=ways)
+
+
+def clinical(columns: dict[str, np.ndarray], people: int, missing: float, rng: np.random.Generator) -> None:
+    """Add columns of categories, of times until an outcome, and of counts; times and counts have ties."""
+    drawn = {
+        "arm": rng.integers(0, 2, people).astype(float),
+        "smoking": rng.choice([0.0, 1.0, 2.0], people, p=[0.5, 0.3, 0.2]),
+        "outcome": rng.choice([0.0, 1.0, 2.0], people, p=[0.4, 0.4, 0.2]),
+        "time": np.minimum(np.ceil(rng.exponential(30, people)), 100.0),
+        "visits": np.minimum(rng.poisson(2.5, people), 12).astype(float),
+    }
+    for name, values in drawn.items():
+        values[rng.random(people) < missing / 4] = np.nan
+        columns[name] = values
 
 
 def dosed(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
