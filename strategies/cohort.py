@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from strategies import kernels
 
-VARIANTS_AT_A_TIME = 4096
+VARIANTS_AT_A_TIME = 2048
 """Of a walk."""
 
 MISSING = 3
