@@ -119,7 +119,7 @@ def _value(hint: Any, raw: Any, where: str) -> Any:
     if origin is tuple and isinstance(raw, list | tuple):
         return tuple(_value(arguments[0], item, where) for item in raw)
     if origin in (dict, Mapping) and isinstance(raw, Mapping):
-        return {_value(str, k, where): _value(arguments[1], v, where) for k, v in raw.items()}
+        return {_value(str, k, where): _value(arguments[1], v, f"{where}, {k!s:.40}") for k, v in raw.items()}
     if hint is bool and isinstance(raw, bool):
         return raw
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:

@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
     "unknown analysis": (_edit("study", '"association"', '"assocation"'), 2, "catalogue"),
     "exact with epsilon": (_edit("study", 'panel = "few"', 'panel = "few"\nepsilon = 1.0'), 2, "spends no epsilon"),
     "column that is not declared": (_edit("study", "sex = [1, 2]\n", ""), 2, "[columns] table"),
-    "range upside down": (_edit("study", "[-4, 4]", "[4, -4]"), 2, "must have a range"),
+    "range upside down": (_edit("study", "[-4, 4]", "[4, -4]"), 2, "a column's range is [lowest, highest]"),
     "duplicate variant in the panel": (
         _edit("panel", "22\t16060513\tb\tT\tC\n", "22\t16058758\tb\tC\tA\n"),
         2,

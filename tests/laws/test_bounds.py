@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.rare_variants import RareVariants
-from strategies.analysis import PROJECTED, VARIANTS_PER_SLICE, Analysis, Frame, Range, Total, carried
+from strategies.analysis import VARIANTS_PER_SLICE, Analysis, Frame, Range, Total, carried
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import Cohort, Genotypes
 from strategies.privacy import Loss, Regime
@@ -224,13 +224,14 @@ def test_at_most_three_bounds_are_loose() -> None:
 
 
 FAR = {
+    **RANGES,
     "trait": Range(1e9 + 0.1, 1e9 + 3.3),  # the middle of such a range is rounded by more than the grid is wide
     "high": Range(-1e-7, 1e-7),
     "sex": Range(-1.0, 1e12),
     "score": Range(-123456789.3, -123456788.1),
     "risk": Range(-1e6, 1e6),
-    "wgr.trait_chr21": PROJECTED,
-    "wgr.trait_chr22": PROJECTED,
+    "time": Range(0.0, 1e6),
+    "visits": Range(-1e9, 1e9),
 }
 EDGES = (0.0, 1.0, None, 1e-9, 1 / 2048, 1 - 1 / 2048, 0.25 + 1 / 4096, 0.5)
 HEAVY = (1e-300, -(2.0**20), 1e-9, 0.0, 7.0)

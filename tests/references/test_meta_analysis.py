@@ -29,7 +29,7 @@ def sites() -> tuple[Frame, dict[str, tuple[NDArray[np.uint8], NDArray[np.float6
     """Each site's codes and columns, with genotypes missing here and there, and 3,000 of the panel's variants."""
     from simulations.sites import Sites  # noqa: PLC0415
 
-    frame = Frame(Panel.read(DEMO / "panel.tsv.gz", "GRCh37")[8000:11_000], Sites.read(DEMO).policy.ranges)
+    frame = Frame(Panel.read(DEMO / "panel.tsv.gz", "GRCh37")[8000:11_000], Sites.read(DEMO).policy.columns)
     codes, columns, sizes = pooled(DEMO)
     codes, out, start = codes[8000:11_000].copy(), {}, 0
     rng = np.random.default_rng(11)

@@ -119,7 +119,7 @@ def people() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
 
 def pooled(data: Path) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     sites, panel = Sites.read(data), Panel.read(DEMO / "panel.tsv.gz", "GRCh37")
-    frame = Frame(panel, sites.policy.ranges)
+    frame = Frame(panel, sites.policy.columns)
     codes, columns, sizes = [], [], {}
     for name, site in sites.sites.items():
         cohort = Dataset.open(site.dataset, data).cohort(Needs((*COVARIATES, TRAIT), "common"), frame)
