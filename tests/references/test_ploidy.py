@@ -211,9 +211,9 @@ SEXES, GROUPS = {"sex": (1, 2)}, {"sex": (1, 2), "group": (3, 5)}
         (question(by="group"), {"group": (3, 5)}, "are read by sex"),
         (question(sex="sex"), {"sex": (0, 1)}, r"declare sex = \[1, 2\] or \[0, 2\]"),
         (question(by="sex", sex="sex", labels=("F",)), SEXES, "as many labels as groups"),
-        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (3, 5.5)}, r"range of 'group' is \[3, 5.5\]"),
-        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (1, 21)}, "at most 20 of them"),
-        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (0, 1e300)}, "at most 20 of them"),
+        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (3, 5.5)}, r"'group' has \[3, 5.5\]"),
+        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (1, 21)}, "at most 20"),
+        (question(by="group", sex="sex"), {"sex": (1, 2), "group": (0, 1e300)}, "at most 20"),
         (Question("q", NoisedFrequency("all"), Budget(1.0, 1e-5)), {}, "everybody carries two copies"),
         (Question("q", MetaAnalysis("all", ("group",)), by_site=True), {"group": (3, 5)}, "are read by sex"),
         (
