@@ -16,6 +16,7 @@ from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -37,6 +38,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     ExplainedVariance,
     Discrimination,
     RareVariants,
+    TableOne,
     PrivateTraining,
 )
 

@@ -163,6 +163,7 @@ PARAMETERS: dict[str, Any] = {
     "predictor": "risk",
     "bins": 12,
     "maximum_frequency": 0.5,
+    "variables": ("score", "smoking", "visits"),
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -174,6 +175,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"clipping_norm": 50.0},
     {"clump": "scan", "index_p": 0.2, "member_p": 0.6, "r2": 0.01},
     {"by": "trait"},
+    {"by": "arm", "quantiles": (0.1, 0.5), "fewest": 1, "narrowings": 4},
+    {"by": "high", "quantiles": ()},
     {"sex": "sex"},
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
     {"traits": ("trait", "high"), "minimum_missing": 31},
