@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.contingency import Contingency, NoisedContingency
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.histogram import Histogram, NoisedHistogram
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
@@ -39,6 +41,10 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     Discrimination,
     RareVariants,
     TableOne,
+    Histogram,
+    NoisedHistogram,
+    Contingency,
+    NoisedContingency,
     PrivateTraining,
 )
 

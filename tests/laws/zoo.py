@@ -163,6 +163,9 @@ PARAMETERS: dict[str, Any] = {
     "predictor": "risk",
     "bins": 12,
     "maximum_frequency": 0.5,
+    "variable": "risk",
+    "row": "arm",
+    "column": "smoking",
     "variables": ("score", "smoking", "visits"),
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
@@ -177,6 +180,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"by": "trait"},
     {"by": "arm", "quantiles": (0.1, 0.5), "fewest": 1, "narrowings": 4},
     {"by": "high", "quantiles": ()},
+    {"variable": "smoking", "by": "arm"},
+    {"edges": (-1.0, 0.0, 0.5, 3.0)},
+    {"row": "arm", "column": "high", "stratum": "smoking"},
     {"sex": "sex"},
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
     {"traits": ("trait", "high"), "minimum_missing": 31},
@@ -202,7 +208,7 @@ names a column of sexes is asked of a panel with X, Y and MT."""
 
 def has_codes(change: Mapping[str, Any]) -> bool:
     """Whether a change names columns whose ranges are those of codes, so that no other range is one of theirs."""
-    return bool({"by", "sex"} & set(change))
+    return bool({"by", "sex", "row"} & set(change))
 
 
 @dataclass(frozen=True)
