@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from strategies.analyses.association import Missing
+from strategies.analyses.carriers import Coding
 from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
@@ -164,6 +165,9 @@ PARAMETERS: dict[str, Any] = {
     "bins": 12,
     "maximum_frequency": 0.5,
     "variable": "risk",
+    "names": ("carrier",),
+    "category": "arm",
+    "phenotypes": ("score", "arm", "visits"),
     "row": "arm",
     "column": "smoking",
     "variables": ("score", "smoking", "visits"),
@@ -181,6 +185,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"by": "arm", "quantiles": (0.1, 0.5), "fewest": 1, "narrowings": 4},
     {"by": "high", "quantiles": ()},
     {"variable": "smoking", "by": "arm"},
+    {"coding": Coding.COPIES, "names": ("one", "two")},
+    {"category": "smoking"},
     {"edges": (-1.0, 0.0, 0.5, 3.0)},
     {"row": "arm", "column": "high", "stratum": "smoking"},
     {"sex": "sex"},
