@@ -6,6 +6,7 @@ from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.carriers import Carriers
 from strategies.analyses.contingency import Contingency, NoisedContingency
+from strategies.analyses.correlation import Correlation, NoisedCorrelation
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -15,6 +16,8 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.missingness import Missingness
+from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
@@ -44,10 +47,14 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     Discrimination,
     RareVariants,
     TableOne,
+    NoisedTableOne,
     Histogram,
     NoisedHistogram,
     Contingency,
     NoisedContingency,
+    Correlation,
+    NoisedCorrelation,
+    Missingness,
     Carriers,
     GenotypeTable,
     PheWAS,

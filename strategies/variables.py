@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.analysis import Range
+from strategies.analysis import Column, Range
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import MOST_GROUPS, group_codes, group_names, group_places
@@ -107,3 +108,15 @@ def mean_and_deviation(
         mean = np.where(people > 0, sums / people, np.nan)
         variance = np.where(people > 1, (squares - sums * mean) / (people - 1), np.nan)
     return middle + half * mean, half * np.sqrt(np.maximum(variance, 0.0))
+
+
+def columns_of(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, Column]:
+    """Rows of a table as its columns: texts, or numbers."""
+    out: dict[str, Column] = {}
+    for i, name in enumerate(names):
+        values = [row[i] for row in rows]
+        if name in ("variable", "category", "group"):
+            out[name] = tuple(values)
+        else:
+            out[name] = np.array(values, dtype=np.bool_ if name == "withheld" else np.float64)
+    return out

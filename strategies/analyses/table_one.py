@@ -27,7 +27,7 @@ from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, small
 from strategies.summary import Field, Summary
-from strategies.variables import MOST_VARIABLES, Variables, mean_and_deviation, per_group
+from strategies.variables import MOST_VARIABLES, Variables, columns_of, mean_and_deviation, per_group
 
 BINS = 32
 MOMENT_BITS = 36
@@ -258,14 +258,14 @@ class TableOne:
                     share = people / having if what and having > 0 else np.nan
                     categories.append((name, what, label, people, share, np.isnan(people)))
         tables = {
-            "numbers": _columns(
+            "numbers": columns_of(
                 ("variable", "group", "people", "missing", "mean", "standard_deviation", "withheld"), numbers
             ),
-            "categories": _columns(("variable", "category", "group", "people", "share", "withheld"), categories),
+            "categories": columns_of(("variable", "category", "group", "people", "share", "withheld"), categories),
             "quantiles": self._quantiles(sums, variables, strata, minimum_cell),
         }
         if len(variables.labels) == 2:
-            tables["differences"] = _columns(
+            tables["differences"] = columns_of(
                 ("variable", "standardised_mean_difference"),
                 [(name, _difference(i, sums, variables)) for i, name in enumerate(variables.names)],
             )
@@ -292,7 +292,7 @@ class TableOne:
                         bins, at = BINS**depth, int(steps[depth - 1, 0, v, s, q]) if depth else 0
                         low, high = (span.minimum + (span.maximum - span.minimum) * e / bins for e in (at, at + 1))
                     rows.append((name, label, level, low, high, withheld))
-        return _columns(("variable", "group", "quantile", "low", "high", "withheld"), rows)
+        return columns_of(("variable", "group", "quantile", "low", "high", "withheld"), rows)
 
 
 def _nothing(sums: Summary) -> Summary:
@@ -310,18 +310,6 @@ def _hidden(sums: Summary, name: str, hidden: NDArray[np.bool_], prefix: str = "
 
 def _number(people: NDArray[np.int64]) -> float:
     return math.nan if people == WITHHELD else int(people)
-
-
-def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, Column]:
-    """Rows as columns: of texts, or of numbers."""
-    out: dict[str, Column] = {}
-    for i, name in enumerate(names):
-        values = [row[i] for row in rows]
-        if name in ("variable", "category", "group"):
-            out[name] = tuple(values)
-        else:
-            out[name] = np.array(values, dtype=np.bool_ if name == "withheld" else np.float64)
-    return out
 
 
 def _difference(variable: int, sums: Summary, variables: Variables) -> float:

@@ -168,6 +168,7 @@ PARAMETERS: dict[str, Any] = {
     "names": ("carrier",),
     "category": "arm",
     "phenotypes": ("score", "arm", "visits"),
+    "columns": ("trait", "arm", "risk"),
     "row": "arm",
     "column": "smoking",
     "variables": ("score", "smoking", "visits"),
