@@ -89,7 +89,9 @@ class Register:
         known = self._ledger.crowds()
         others = tuple(one for one in known if one != name and _crowd_of(one) != name)
         if self._cleared is None or (self._cleared[0].name, *self._cleared[1:]) != (name, others, least):
-            whole, parts = (self._bits(now, [n for n in others if bool(_crowd_of(n)) == part]) for part in (False, True))
+            whole, parts = (
+                self._bits(now, [n for n in others if bool(_crowd_of(n)) == part]) for part in (False, True)
+            )
             if singles_out(whole[0], whole[1:], least, new=name not in known):
                 return None
             if len(parts) > 1 and singles_out(parts[0], parts[1:], least, new=False):

@@ -97,10 +97,11 @@ MOST_GENOTYPES = 200
 
 @dataclass(frozen=True, eq=False)
 class GenotypeColumns:
-    """M columns of M variants: a value for 0, 1 and 2 alternate alleles, and none where the genotype is missing.
+    """K columns of the first K of M variants: a value for 0, 1 and 2 alternate alleles, and none where the genotype is
+    missing.
 
     Attributes:
-        names: (M) names of the columns.
+        names: (K) names of the columns.
         levels: (M, 3) values; -1 where there is to be none.
     """
 
@@ -108,25 +109,29 @@ class GenotypeColumns:
     levels: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        if self.levels.shape != (len(self.names), 3) or not 0 < len(self.names) <= MOST_GENOTYPES:
+        m, columns = len(self.levels), len(self.names)
+        if self.levels.shape != (m, 3) or not 0 < columns <= min(m, MOST_GENOTYPES):
             raise ValueError(f"At most {MOST_GENOTYPES} variants have a column each, with three values.")
         if self.levels.dtype != np.float64 or not np.isin(self.levels, (-1, 0, 1, 2)).all():
             raise ValueError("A column's values are 0, 1 and 2, or -1 for none.")
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.levels)
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """What travels to a node."""
         return {"levels": self.levels}
 
     def add(self, sums: NDArray[np.int64], genotypes: Genotypes, span: slice) -> None:
-        """Add to (N, M) genotypes, from zero, those of the variants of the span."""
-        sums[:, span] += genotypes.codes().T
+        """Add to (N, K) genotypes, from zero, those of the variants of the span."""
+        mine = min(max(len(self.names) - span.start, 0), len(genotypes))
+        sums[:, span.start : span.start + mine] += genotypes[:mine].codes().T
 
     def columns(self, sums: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """Name -> (N,) values, from all genotypes; NaN where there is none."""
-        padded = np.concatenate([np.where(self.levels < 0, np.nan, self.levels), np.full((len(self), 1), np.nan)], axis=1)
+        padded = np.concatenate(
+            [np.where(self.levels < 0, np.nan, self.levels), np.full((len(self), 1), np.nan)], axis=1
+        )
         return {name: padded[j][sums[:, j]] for j, name in enumerate(self.names)}
 
 

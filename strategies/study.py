@@ -307,7 +307,11 @@ def _question(
 
 
 def _names_what_is_there(
-    analysis: Analysis, columns: Mapping[str, Range], panels: Mapping[str, Panel], offered: Mapping[str, Range], where: str
+    analysis: Analysis,
+    columns: Mapping[str, Range],
+    panels: Mapping[str, Panel],
+    offered: Mapping[str, Range],
+    where: str,
 ) -> None:
     """Assert that the panels and columns that a question names are the study's, and such as it is about."""
     for f in fields(analysis):  # type: ignore[arg-type]

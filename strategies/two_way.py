@@ -2,8 +2,8 @@
 
 [1] Woolf: On estimating the relation between blood group and disease, Annals of Human Genetics 19 (1955).
 [2] Cornfield: A statistical problem arising from retrospective studies, Third Berkeley Symposium 4 (1956).
-[3] Robins, Breslow, Greenland: Estimators of the Mantel-Haenszel variance consistent in both sparse data and large-strata
-    limiting models, Biometrics 42 (1986), equation 4.
+[3] Robins, Breslow, Greenland: Estimators of the Mantel-Haenszel variance consistent in both sparse data and large
+    strata limiting models, Biometrics 42 (1986), equation 4.
 [4] Armitage: Tests for linear trends in proportions and frequencies, Biometrics 11 (1955).
 """
 
@@ -45,9 +45,9 @@ def chi_square(counts: NDArray[np.float64]) -> tuple[float, int, float]:
     (6.666667, 1, 0.009823)
     """
     counts = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
-    degrees = (counts.shape[0] - 1) * (counts.shape[1] - 1)
-    if degrees < 1:
+    if min(counts.shape) < 2:
         return math.nan, 0, math.nan
+    degrees = (counts.shape[0] - 1) * (counts.shape[1] - 1)
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
     statistic = float(((counts - expected) ** 2 / expected).sum())
     return statistic, degrees, float(special.chdtrc(degrees, statistic))
@@ -100,7 +100,7 @@ def fisher(counts: Counts) -> float:
 
 
 def woolf(counts: NDArray[np.float64]) -> Ratio:
-    """The odds ratio ad / bc of a table [[a, b], [c, d]] with the interval of its logarithm [1]; NaN with an empty cell.
+    """The odds ratio ad / bc of a table [[a, b], [c, d]], with the interval of its logarithm [1]; NaN with a 0.
 
     >>> round(woolf(np.array([[20.0, 10.0], [10.0, 20.0]])).estimate, 9)
     4.0

@@ -120,3 +120,22 @@ def columns_of(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str,
         else:
             out[name] = np.array(values, dtype=np.bool_ if name == "withheld" else np.float64)
     return out
+
+
+def draw_matrix(shares: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], axes: Any) -> None:
+    """Draw numbers from -1 to 1 as squares, blue above 0 and orange below, a cross where there is none."""
+    most = max(float(np.nanmax(np.abs(shares), initial=0.0)), 1e-9)
+    for i, row in enumerate(shares.tolist()):
+        for j, share in enumerate(row):
+            if not np.isfinite(share):
+                axes.plot([j], [i], "x", color="C2", markersize=5)
+                continue
+            ends = [j - 0.48, j + 0.48, j + 0.48, j - 0.48], [i - 0.48, i - 0.48, i + 0.48, i + 0.48]
+            axes.fill(*ends, color="C0" if share >= 0 else "C1", alpha=0.04 + 0.8 * abs(share) / most, linewidth=0)
+            axes.plot([*ends[0], ends[0][0]], [*ends[1], ends[1][0]], color="C0", linewidth=1.2)
+            if max(len(rows), len(columns)) <= 12:
+                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center")
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(np.arange(len(columns)), [f"{name:.12}" for name in columns], rotation=90)
+    axes.set_yticks(np.arange(len(rows)), [f"{name:.12}" for name in rows])

@@ -91,7 +91,7 @@ class Carriers:
         if (odd := copies(frame.panel)).any():
             raise UsageError(
                 "Columns of genotypes are of variants of which everybody carries two copies.",
-                f"{np.count_nonzero(odd)} of panel {self.panel!r:.60} on X outside its pseudo-autosomal regions, Y or MT",
+                f"{np.count_nonzero(odd)} of panel {self.panel!r:.40} on X beyond pseudo-autosomal regions, Y or MT",
                 "leave them out of the panel.",
             )
         return self._counts.leaves(frame)

@@ -24,10 +24,11 @@ from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, small
 from strategies.summary import COUNT_BITS, MOST_CONTRIBUTION, Field, Summary
+from strategies.variables import draw_matrix
 
 SUM_BITS = 36
 NOISED_BITS = 16
-LEAST_DEVIATION = 1e-6
+LEAST_DEVIATION = 1e-5
 """In units of half a range: a column that varies less is constant."""
 
 MOST_COLUMNS = 50
@@ -67,7 +68,7 @@ class Correlation:
         if not len(self.centre) == len(self.scale) in (0, len(self.columns)):
             raise ValueError("Each column has a mean and a deviation.")
         if not all(-1 <= c <= 1 for c in self.centre) or not all(LEAST_DEVIATION <= s <= 2 for s in self.scale):
-            raise ValueError("Means lie from -1 to 1, deviations from 10^-6 to 2.")
+            raise ValueError("Means lie from -1 to 1, deviations from 10^-5 to 2.")
 
     def needs(self) -> Needs:
         return Needs(columns=self.columns)
@@ -89,21 +90,26 @@ class Correlation:
             return {"people": people, "moments": Field((k, 2), words, 2 * k, (2 * k) ** 0.5, SUM_BITS)}
         farthest = (1 + np.abs(self.centre)) / np.array(self.scale)
         i, j = np.triu_indices(k)
-        most = np.minimum(farthest[i] * farthest[j] + grid, MOST_CONTRIBUTION * grid)
-        words = "sums of products of columns in their pooled deviations"
+        most = np.concatenate([farthest, farthest[i] * farthest[j]]) + grid
+        most = np.minimum(most, MOST_CONTRIBUTION * grid)
+        words = "sums of columns in their pooled deviations, and of products of each two"
         return {
             "people": people,
-            "products": Field((len(i),), words, float(most.sum()), float(np.linalg.norm(most)), SUM_BITS),
+            "products": Field((len(most),), words, float(most.sum()), float(np.linalg.norm(most)), SUM_BITS),
         }
 
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         unit, fields = _unit(self.columns, cohort, frame), self.leaves(frame)
         people = np.array(len(unit), dtype=np.int64)
         if not self.scale:
-            return {"people": people, "moments": fields["moments"].integers(np.stack([unit, unit**2], axis=2)).sum(axis=0)}
+            return {
+                "people": people,
+                "moments": fields["moments"].integers(np.stack([unit, unit**2], axis=2)).sum(axis=0),
+            }
         z = (unit - np.array(self.centre)) / np.array(self.scale)
         i, j = np.triu_indices(len(self.columns))
-        return {"people": people, "products": fields["products"].integers(z[:, i] * z[:, j]).sum(axis=0)}
+        own = fields["products"].integers(np.concatenate([z, z[:, i] * z[:, j]], axis=1))
+        return {"people": people, "products": own.sum(axis=0)}
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if sums["people"] == WITHHELD or small(sums["people"], minimum_cell):
@@ -124,9 +130,10 @@ class Correlation:
                 return self._answer(people, nothing)
             centre, scale = np.clip(mean, -1.0, 1.0), np.minimum(deviation, 2.0)
             return replace(self, centre=tuple(centre.tolist()), scale=tuple(scale.tolist()))
-        matrix = nothing.copy()
+        matrix, mean = nothing.copy(), values["products"][:k] / people
         i, j = np.triu_indices(k)
-        matrix[i, j] = matrix[j, i] = values["products"]
+        matrix[i, j] = matrix[j, i] = values["products"][k:]
+        matrix -= people * np.outer(mean, mean)  # the first round's means are as fine as its grid
         scale = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
             return self._answer(people, np.clip(matrix / np.outer(scale, scale), -1.0, 1.0))
@@ -158,7 +165,9 @@ class NoisedCorrelation:
     analysis: ClassVar[str] = "correlation"
     regime: ClassVar[Regime] = Regime.PRIVATE
     by_site: ClassVar[bool] = True
-    summary_in_words: ClassVar[str] = "noised sums of columns and of products of each two, and a noised number of people"
+    summary_in_words: ClassVar[str] = (
+        "noised sums of columns and of products of each two, and a noised number of people"
+    )
 
     columns: tuple[str, ...] = field(metadata=NAMES_COLUMN)
 
@@ -235,20 +244,14 @@ class NoisedCorrelation:
 
 
 def draw_correlations(answer: Answer, axes: Any) -> str:
-    """Draw the matrix; returns the figure in words."""
+    """Draw the matrix, times 100; returns the figure in words."""
     table = answer.tables["correlations"]
     names = list(dict.fromkeys([*table["variable"], *table["other"]]))
     r = np.asarray(table["r"], dtype=np.float64)
     matrix = np.eye(len(names))
     for a, b, value in zip(table["variable"], table["other"], r.tolist(), strict=True):
         matrix[names.index(a), names.index(b)] = matrix[names.index(b), names.index(a)] = value
-    axes.imshow(np.nan_to_num(matrix), cmap="RdBu_r", vmin=-1, vmax=1)
-    for i, row in enumerate(matrix.tolist()):
-        for j, value in enumerate(row):
-            if len(names) <= 12:
-                axes.text(j, i, f"{value:.2f}" if math.isfinite(value) else "×", ha="center", va="center")
-    axes.set_xticks(np.arange(len(names)), [f"{name:.12}" for name in names], rotation=90)
-    axes.set_yticks(np.arange(len(names)), [f"{name:.12}" for name in names])
+    draw_matrix(matrix, names, names, axes)
     if not np.isfinite(r).any():
         return f"Correlations of {len(names)} columns: there are none, or they are withheld."
     most = int(np.nanargmax(np.abs(r)))

@@ -1,9 +1,9 @@
-"""Genotypes by category: carriers by diagnosis, response by genotype. Of each variant of a panel the people with 0, 1, 2
-and no observed alternate alleles in each category, and tests of independence; exact.
+"""Genotypes by category: carriers by diagnosis, response by genotype. Of each variant of a panel the people with 0, 1,
+2 and no observed alternate alleles in each category, and tests of independence; exact.
 
 The cells of a variant are all its people, so a variant with one small cell is withheld as a row, as in exact genotype
-counts; what may be known of it, such as a category's size or the genotypes of all, leaves each of its cells a span of at
-least the minimum.
+counts; what may be known of it, such as a category's size or the genotypes of all, leaves each of its cells a span of
+at least the minimum.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class GenotypeTable:
         if (odd := copies(frame.panel)).any():
             raise UsageError(
                 "Genotypes by category are of variants of which everybody carries two copies.",
-                f"{np.count_nonzero(odd)} of panel {self.panel!r:.60} on X outside its pseudo-autosomal regions, Y or MT",
+                f"{np.count_nonzero(odd)} of panel {self.panel!r:.40} on X beyond pseudo-autosomal regions, Y or MT",
                 "leave them out of the panel, or ask for exact counts by group and sex.",
             )
         m, categories = len(frame.panel), len(group_codes(self.category, frame.columns[self.category]))
@@ -107,8 +107,8 @@ class GenotypeTable:
         few = small_cells(np.moveaxis(cells.reshape(len(cells), -1), 1, 0), minimum_cell)
         few |= (cells == WITHHELD).any(axis=(1, 2))
         out = replaced(sums, ("genotypes",), few, WITHHELD)
-        if small(sums["categories"], minimum_cell).any():
-            out["categories"] = np.full_like(sums["categories"], WITHHELD)
+        unsaid = np.broadcast_to(small(sums["categories"], minimum_cell).any(), sums["categories"].shape)
+        out = replaced(out, ("categories",), unsaid, WITHHELD)
         return replaced(out, ("people",), small(sums["people"], minimum_cell), WITHHELD)
 
     def conclude(self, total: Total, frame: Frame) -> Answer:
@@ -120,7 +120,7 @@ class GenotypeTable:
         cells = np.where(withheld[:, None, None], 0, sums["genotypes"])
         variants = variant_columns(frame.panel)
         table: dict[str, Column] = {**variants, **_tested(cells, withheld), "withheld": withheld, "held_by_few": few}
-        each = {
+        each: dict[str, Column] = {
             "variant": tuple(one for one in variants["id"] for _ in names),
             self.category: names * len(cells),
             **{

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +31,7 @@ def _check(variable: str, by: str | None, edges: tuple[float, ...], bins: int) -
         raise ValueError("variable and by must be different columns.")
     if not 2 <= bins <= MOST_BINS or len(edges) > MOST_BINS + 1:
         raise ValueError(f"bins must be from 2 to {MOST_BINS}.")
-    if edges and (len(edges) < 3 or not all(a < b for a, b in zip(edges, edges[1:], strict=False))):
+    if edges and (len(edges) < 3 or not all(a < b for a, b in pairwise(edges))):
         raise ValueError("edges ascend, and bound two bins at least.")
 
 
@@ -233,7 +234,7 @@ class NoisedHistogram:
 
 
 def draw_histogram(answer: Answer, by: str | None, axes: Any) -> str:
-    """Draw people by bin, groups as lines, with the noise's interval where there is one; returns the figure in words."""
+    """Draw people by bin, groups as lines, with the noise's interval if there is one; returns the figure in words."""
     table = answer.tables["histogram"]
     people = np.asarray(table["people"], dtype=np.float64)
     names = table[by] if by else ("people",) * len(people)
@@ -260,4 +261,4 @@ def draw_histogram(answer: Answer, by: str | None, axes: Any) -> str:
     axes.set_ylabel("people")
     hidden = int(np.isnan(people).sum())
     told = f", {hidden} of them withheld, where a cross stands" if hidden else ""
-    return f"Histogram of {each} bins in {len(groups)} group{'s' * (len(groups) > 1)}{told}."
+    return f"Histogram of people in {each} bins, in {len(groups)} group{'s' * (len(groups) > 1)}{told}."

@@ -6,7 +6,6 @@ and two columns together where all four numbers of people with and without each 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, small
 from strategies.summary import Field, Summary
-from strategies.variables import MOST_VARIABLES
+from strategies.variables import MOST_VARIABLES, draw_matrix
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ class Missingness:
             "missing": told["both"],
             "withheld": np.isnan(told["both"]),
         }
-        return Answer(
-            {"columns": columns, "together": together}, {"people": people}, int(np.isnan(missing).sum())
-        )
+        return Answer({"columns": columns, "together": together}, {"people": people}, int(np.isnan(missing).sum()))
 
 
 def missing_shares(answer: Answer) -> NDArray[np.float64]:
@@ -120,14 +117,8 @@ def missing_shares(answer: Answer) -> NDArray[np.float64]:
 
 def draw_missing(answer: Answer, axes: Any) -> str:
     """Draw a map of who lacks what together; returns the figure in words."""
-    shares, names = missing_shares(answer), answer.tables["columns"]["variable"]
-    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0.0, vmax=max(float(np.nanmax(shares, initial=0.0)), 1e-9))
-    for i, row in enumerate(shares.tolist()):
-        for j, share in enumerate(row):
-            if len(names) <= 12:
-                axes.text(j, i, f"{100 * share:.0f}" if math.isfinite(share) else "×", ha="center", va="center")
-    axes.set_xticks(np.arange(len(names)), [f"{n:.12}" for n in names], rotation=90)
-    axes.set_yticks(np.arange(len(names)), [f"{n:.12}" for n in names])
+    shares, names = missing_shares(answer), [str(name) for name in answer.tables["columns"]["variable"]]
+    draw_matrix(shares, names, names, axes)
     own = np.diagonal(shares)
     if not np.isfinite(own).any():
         return f"Map of missing values of {len(names)} columns: all numbers are withheld."
@@ -140,16 +131,11 @@ def draw_missing(answer: Answer, axes: Any) -> str:
 
 def draw_missing_by_site(answers: dict[str, Answer], axes: Any) -> str:
     """Draw the share without each column at each site; returns the figure in words."""
-    names = next(iter(answers.values())).tables["columns"]["variable"]
+    names = [str(name) for name in next(iter(answers.values())).tables["columns"]["variable"]]
     shares = np.stack(
         [np.asarray(one.tables["columns"]["share_missing"], dtype=np.float64) for one in answers.values()], axis=1
     )
-    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0.0, vmax=max(float(np.nanmax(shares, initial=0.0)), 1e-9))
-    for i, row in enumerate(shares.tolist()):
-        for j, share in enumerate(row):
-            axes.text(j, i, f"{100 * share:.0f}" if math.isfinite(share) else "×", ha="center", va="center")
-    axes.set_xticks(np.arange(len(answers)), list(answers))
-    axes.set_yticks(np.arange(len(names)), [f"{n:.12}" for n in names])
+    draw_matrix(shares, names, list(answers), axes)
     return (
         f"Map of the share of people, in per cent, without each of {len(names)} columns at {len(answers)} sites; "
         f"{int(np.isnan(shares).sum())} numbers are withheld, where a cross stands."

@@ -1,9 +1,9 @@
 """Phenome-wide association: each variant of a short panel with many phenotypes, each of its own people; exact.
 
-A phenotype of two categories is tested by the Cochran-Armitage trend over copies, the score test of a logistic regression;
-its odds ratio is that of carriers. One of numbers is regressed on the copies. No covariates: for those, `carriers`
-offers a variant's genotypes as a column that regressions take. Who lacks a phenotype is a cell of it and keeps their
-place in the others; a pair of variant and phenotype with a small cell is withheld.
+A phenotype of two categories is tested by the Cochran-Armitage trend over copies, the score test of a logistic
+regression; its odds ratio is that of carriers. One of numbers is regressed on the copies. There are no covariates: for
+those, `carriers` offers a variant's genotypes as a column that regressions take. Who lacks a phenotype is a cell of it,
+and keeps their place in the others; a pair of variant and phenotype with a small cell is withheld.
 
 [1] Benjamini, Hochberg: Controlling the false discovery rate, JRSS B 57 (1995).
 """
@@ -34,7 +34,7 @@ from strategies.errors import UsageError
 from strategies.groups import group_places
 from strategies.ploidy import copies, counts_by_group
 from strategies.privacy import Regime
-from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
+from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small
 from strategies.summary import Field, Summary
 from strategies.two_way import trend, woolf
 
@@ -98,7 +98,9 @@ class PheWAS:
             "binary": Field(
                 (m, len(binary), 4, 3), f"{words}, by category and without one", b, b**0.5, per_variant=True
             ),
-            "numbers": Field((m, len(numbers), 4, 2), f"{words}, with and without a value", n, n**0.5, per_variant=True),
+            "numbers": Field(
+                (m, len(numbers), 4, 2), f"{words}, with and without a value", n, n**0.5, per_variant=True
+            ),
             "sums": Field(
                 (m, len(numbers), 3, 2),
                 "sums of values and of their squares by genotype, in units of half the range",
@@ -114,7 +116,9 @@ class PheWAS:
     def summarise(self, cohort: Cohort, frame: Frame) -> Summary:
         assert cohort.genotypes is not None
         (binary, numbers), fields = self._kinds(frame), self.leaves(frame)
-        out = {name: np.zeros(fields[name].shape, dtype=np.int64) for name in ("binary", "numbers", "sums")}
+        out: dict[str, NDArray[np.int64]] = {
+            name: np.zeros(fields[name].shape, dtype=np.int64) for name in ("binary", "numbers", "sums")
+        }
         for i, name in enumerate(binary):
             place = group_places(cohort.columns[name], range(2))
             counted = counts_by_group(cohort.genotypes, np.where(place < 0, 2, place), 3)
@@ -130,15 +134,15 @@ class PheWAS:
                 for j, row in enumerate(codes):
                     out["sums"][j, i, copy] = own[(row == copy) & ~missing].sum(axis=0)
         observed = cohort.genotypes.counts()[:, :3].any(axis=1)
-        return {**out, "holders": observed.astype(np.int64), "people": np.array(len(cohort), dtype=np.int64)}
+        out["holders"] = np.where(observed, 1, 0).astype(np.int64)
+        return out | {"people": np.array(len(cohort), dtype=np.int64)}
 
     def withhold(self, sums: Summary, minimum_cell: int) -> Summary:
         if small(sums["people"], minimum_cell):
             return {name: np.full_like(array, WITHHELD) for name, array in sums.items()}
         out = dict(sums)
         for kind, more in (("binary", ()), ("numbers", ("sums",))):
-            cells = sums[kind].reshape(*sums[kind].shape[:2], -1)
-            few = small_cells(np.moveaxis(cells, -1, 0), minimum_cell) | (cells == WITHHELD).any(axis=-1)
+            few = (small(sums[kind], minimum_cell) | (sums[kind] == WITHHELD)).any(axis=(2, 3))
             out |= replaced(out, (kind, *more), few, WITHHELD)
         return out
 

@@ -34,13 +34,13 @@ from strategies.analysis import (
     PROJECTED,
     WHOLE,
     Answer,
-    by_variants,
     Column,
     Frame,
     Needs,
     Range,
-    stating,
     Total,
+    by_variants,
+    stating,
 )
 from strategies.cohort import Cohort, blocks
 from strategies.errors import GenosumError

@@ -34,12 +34,12 @@ from strategies.analysis import (
     PROJECTED,
     WHOLE,
     Answer,
-    by_variants,
     Column,
     Frame,
     Needs,
     Range,
     Total,
+    by_variants,
 )
 from strategies.cohort import Cohort
 from strategies.evidence import draw_along, name_highest

@@ -1,14 +1,15 @@
 """Table one: of each variable how many have it, its mean, deviation and quantiles or its categories; exact.
 
-A variable is told of those who have it; who lacks it is a cell of its own, so nobody is left out for another variable's
-sake. Quantiles come from counting rounds: each cuts the interval that holds a quantile into 32 bins, counts, and keeps
-the bin in which the rank lies, down to bins of 1/32^r of the public range, or until a bin would hold fewer than `fewest`
-people. The quantile of the pooled values (the smallest that a part of at least q does not exceed) lies in the interval,
-which is the answer; nothing narrower is known.
+A variable is told of those who have it; who lacks it is a cell of its own, so nobody is left out for another
+variable's sake. Quantiles come from counting rounds: each cuts the interval that holds a quantile into 32 bins, counts,
+and keeps the bin in which the rank lies, down to bins of 1/32^r of the public range, or until a bin would hold fewer
+than `fewest` people. The quantile of the pooled values (the smallest that a part of at least q does not exceed) lies in
+the interval, which is the answer; nothing narrower is known.
 
 A variable's small cells are withheld, and others with them, so that none follows from those shown; a mean, deviation or
-quantile goes with its number of people. If that would need a group's size withheld, no group is shown. Minima and maxima
-are individuals, and are not asked for.
+quantile goes with its number of people. A variable's groups are shown all or not at all: with one small cell in a group
+it shows everybody alone, and whoever knows the groups' sizes still finds a span of at least the minimum in each cell.
+Minima and maxima are individuals, and are not asked for.
 
 [1] Yang, Dalton: A unified approach to measuring the effect size between two groups, SAS Global Forum 2012, paper 335.
 """
@@ -118,7 +119,7 @@ class TableOne:
         shape, steps = self._shape(variables), self._steps(variables)
         if not len(steps):
             return np.zeros(shape, dtype=np.int64), np.ones(shape, dtype=bool)
-        return steps[-1, 0], (steps[:, 2] >= self.fewest).all(axis=0)
+        return steps[-1, 0], np.asarray((steps[:, 2] >= self.fewest).all(axis=0))
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         variables = self._variables(frame)
@@ -189,21 +190,17 @@ class TableOne:
             return sums
         if small(sums["people"], minimum_cell):
             return _nothing(sums)
-        out, groups_shown = dict(sums), True
+        out = dict(sums)
         for name in [n for n in sums if n.startswith("cells_")]:
-            alone = hidden_cells({("value",): sums[name]}, minimum_cell)
-            hidden, too_much = alone["value",], bool(alone[()])
-            table = sums.get(f"group_{name}")
-            if table is not None:
-                by_group = hidden_cells({("group", "value"): table}, minimum_cell)
-                hidden, too_much = hidden | by_group["value",], too_much or bool(by_group[()])
-                groups_shown &= not by_group["group",].any()
-                out |= _hidden(out, name, by_group["group", "value"], "group_")
-            if too_much:
+            hidden = hidden_cells({("value",): sums[name]}, minimum_cell)
+            if hidden[()]:
                 return _nothing(sums)
-            out |= _hidden(out, name, hidden)
-        if not groups_shown:
-            out |= {name: np.full_like(sums[name], WITHHELD) for name in sums if name.startswith("group_")}
+            out |= _hidden(out, name, hidden["value",])
+            if (by_group := sums.get(f"group_{name}")) is not None:
+                few = small(by_group, minimum_cell).any()
+                out |= _hidden(out, name, np.broadcast_to(few, by_group.shape), "group_")
+        if "group_people" in sums and small(sums["group_people"], minimum_cell).any():
+            out["group_people"] = np.full_like(sums["group_people"], WITHHELD)
         return out
 
     def conclude(self, total: Total, frame: Frame) -> Answer | TableOne:
@@ -320,9 +317,7 @@ def _difference(variable: int, sums: Summary, variables: Variables) -> float:
         return math.nan
     if variable in variables.numbers:
         first, second = sums[f"group_moments_{variable}"].T * 2.0**-MOMENT_BITS
-        mean, deviation = mean_and_deviation(
-            cells[:, 0].astype(np.float64), first, second, variables.ranges[variable]
-        )
+        mean, deviation = mean_and_deviation(cells[:, 0].astype(np.float64), first, second, variables.ranges[variable])
         spread = math.sqrt(float((deviation**2).mean()))
         return float(mean[1] - mean[0]) / spread if spread > 0 else math.nan
     return category_difference(cells[:, :-1])
@@ -341,3 +336,34 @@ def category_difference(counts: NDArray[np.int64]) -> float:
     spread = np.mean([np.diag(p) - np.outer(p, p) for p in shares[:, 1:]], axis=0)
     square = float(apart @ np.linalg.pinv(spread) @ apart)
     return math.sqrt(max(square, 0.0))
+
+
+def draw_quantiles(answer: Answer, axes: Any) -> str:
+    """Draw each number's outer quantiles as a line and the middle ones as points, in parts of what all of them span;
+    returns the figure in words."""
+    table = answer.tables["quantiles"]
+    ends = ("low", "high") if "low" in table else ("low_95", "high_95")
+    low, high = (np.asarray(table[end], dtype=np.float64) for end in ends)
+    variables, groups = (list(dict.fromkeys(table[name])) for name in ("variable", "group"))
+    own_variable, own_group = np.array(table["variable"]), np.array(table["group"])
+    for v, variable in enumerate(variables):
+        rows = own_variable == variable
+        least, most = np.nanmin(low[rows], initial=np.inf), np.nanmax(high[rows], initial=-np.inf)
+        for g, group in enumerate(groups):
+            at = rows & (own_group == group) & np.isfinite(low)
+            if not at.any() or not most > least:
+                continue
+            place = v + (g - (len(groups) - 1) / 2) * 0.7 / len(groups)
+            middle = ((low[at] + high[at]) / 2 - least) / (most - least)
+            label = f"{group:.20}" if v == 0 else None
+            axes.plot([middle.min(), middle.max()], [place, place], color=f"C{g % 3}", linewidth=1.4, label=label)
+            axes.plot(middle, np.full(len(middle), place), "o", color=f"C{g % 3}", markersize=4)
+    axes.set_yticks(np.arange(len(variables)), [f"{name:.16}" for name in variables])
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.set_xlabel("from the lowest to the highest quantile that is told")
+    if len(groups) > 1 and axes.lines:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    hidden = int(np.isnan(low).sum())
+    told = f"; {hidden} quantiles are withheld" if hidden else ""
+    return f"Quantiles of {len(variables)} variables of numbers, drawn for {len(groups)} strata of people{told}."

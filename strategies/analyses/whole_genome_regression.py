@@ -55,12 +55,12 @@ from strategies.analysis import (
     PROJECTED,
     WHOLE,
     Answer,
-    by_variants,
     Column,
     Frame,
     Needs,
     Range,
     Total,
+    by_variants,
 )
 from strategies.cohort import Cohort
 from strategies.conjugate_gradients import ConjugateGradients
@@ -500,7 +500,9 @@ class WholeGenomeRegression:
         table = answer.tables["weights"]
         frequency = np.asarray(table["frequency"], dtype=np.float64)
         weights = np.stack([np.asarray(table[name], dtype=np.float64) for name in self.offers], axis=1)
-        return Projection(tuple(self.offers), np.nan_to_num(weights), 2 * np.nan_to_num(frequency), np.zeros(len(self.offers)))
+        return Projection(
+            tuple(self.offers), np.nan_to_num(weights), 2 * np.nan_to_num(frequency), np.zeros(len(self.offers))
+        )
 
 
 def _basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:

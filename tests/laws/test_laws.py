@@ -103,8 +103,8 @@ def test_the_order_of_people_does_not_matter(case: Case) -> None:
 def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: str) -> None:
     """A node compares answers by them: whoever is complete changes what leaves, and whoever is not changes nothing.
 
-    A genotype that is missing at single variants changes nothing of this; it is a cell of that variant. Nor does a value
-    that is missing in an optional column, which is a cell of that column.
+    A genotype that is missing at single variants changes nothing of this; it is a cell of that variant. Nor does a
+    value that is missing in an optional column, which is a cell of that column.
     """
     whole = cohorts(VARIANTS)[name]
     columns = {column: whole.columns[column] for column in case.analysis.needs().opened}  # what the gate opens
