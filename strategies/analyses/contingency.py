@@ -317,6 +317,6 @@ def draw_cells(answer: Answer, names: tuple[str, str], axes: Any) -> str:
     axes.set_ylabel("people")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     hidden = int(np.isnan(people).sum())
-    return f"People by {names[0]} and {names[1]}: {len(rows)} by {len(columns)} cells" + (
+    return f"People by {names[0]} and {names[1]}, as bars side by side: {len(rows)} by {len(columns)} cells" + (
         f", {hidden} of them withheld, where a cross stands." if hidden else "."
     )

@@ -93,7 +93,7 @@ EDITS = [
 def every_private_question() -> Study:
     """Each private analysis of the catalogue, and each of its changes that the laws know, over the tiny columns."""
     questions = []
-    here = {"covariates": ("sex",), "steps": 2, "averaged": 1, "variables": ("trait", "sex"), "variable": "trait",
+    here = {"covariates": ("sex",), "steps": 2, "averaged": 1, "variables": ("sex",), "variable": "sex",
             "row": "sex", "column": "high", "columns": ("trait", "high")}  # fmt: skip
     for page in CATALOGUE:
         for number, change in enumerate(changes(page) if page.regime is Regime.PRIVATE else []):
