@@ -62,7 +62,7 @@ from strategies.errors import DataError, UsageError
 from strategies.federation import Federation, Identity
 from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
-from strategies.projection import Projection
+from strategies.projection import projection_of
 from strategies.protections import noise
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
@@ -90,6 +90,7 @@ from strategies.wire import (
     seal,
     seal_envelope,
     unpack_arrays,
+    unpack_columns,
     unpack_numbers,
     unpack_parts,
 )
@@ -245,7 +246,7 @@ class Gate:
             projected = self._projected(admitted.session, needs)
             words = question.regime is Regime.PRIVATE
             cohort = dataset.cohort(needs, frame, words_as_missing=words, projected=projected)  # 4 open
-            crowd = self._crowd(dataset, needs, cohort) if question.regime is Regime.EXACT else None
+            crowds = self._crowds(dataset, needs, cohort) if question.regime is Regime.EXACT else ()
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
@@ -266,7 +267,7 @@ class Gate:
         line = self._release(message, admitted, fields, sds, body).line()
         answered = Answered(message.digest, self.name, package_version())
         make = partial(self._sealed, answered, body)
-        reply = self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowd)  # 9
+        reply = self.ledger.record(message.digest, _slot(ask), make, line, question.summed, crowds)  # 9
         self._owes_mark = True
         self._decided.append({**line, "time": time.time()})
         return reply
@@ -402,18 +403,21 @@ class Gate:
         """The strictest of policy, data set and study."""
         return max(self.minimum_cell, study.minimum_cell)
 
-    def _crowd(self, dataset: Dataset, needs: Needs, cohort: Cohort) -> Crowd:
-        """The people of an exact answer, if policy allows it: who lacks a column that is read is not among them."""
-        inside, least = cohort.complete, self.policy.minimum_people
+    def _crowds(self, dataset: Dataset, needs: Needs, cohort: Cohort) -> tuple[Crowd, ...]:
+        """The people of an exact answer, if policy allows it: who lacks a column that is needed is not among them. And
+        the parts of them who have a value in each optional column."""
+        inside, least = cohort.having(needs.columns), self.policy.minimum_people
         if 0 < np.count_nonzero(inside) < least:
             raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=least)
         if self._register is None:
             self._register = Register(self.ledger, dataset.people)
-        places = np.flatnonzero(needs.part.holds(dataset.people))[inside]
-        crowd = self._register.crowd(places, least, dataset.config.version)
-        if crowd is None:
+        places = np.flatnonzero(needs.part.holds(dataset.people))
+        crowd = self._register.crowd(places[inside], least, dataset.config.version)
+        having = [places[inside & cohort.having([name])] for name in needs.optional]
+        parts = None if crowd is None else self._register.parts(crowd, having, least)
+        if crowd is None or parts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
-        return crowd
+        return crowd, *parts
 
     def _derive(self, message: Message, ask: Ask, study: Study, question: Question) -> Analysis:
         """The round's analysis, recomputed from the signed study and the earlier rounds' totals."""
@@ -551,7 +555,7 @@ class Gate:
             raise RefusalError(reason[0], **reason[1])
         panel = study.frame(question).panel
         try:
-            projection = Projection.of(question.analysis.offers, unpack_numbers(message.body))
+            projection = projection_of(tuple(question.analysis.offers), unpack_numbers(message.body))
         except ValueError:
             raise RefusalError(Reason.MALFORMED) from None
         if panel is None or len(projection) != len(panel):
@@ -575,11 +579,11 @@ class Gate:
     def _projected(self, session: Session, needs: Needs) -> dict[str, NDArray[np.float64]]:
         """The computed ones of the columns that a round reads, by the names under which it reads them."""
         out: dict[str, NDArray[np.float64]] = {}
-        for source in {name.split(".")[0] for name in needs.columns if "." in name}:
+        for source in {name.split(".")[0] for name in needs.opened if "." in name}:
             kept = self.ledger.columns(session.session, source)
             if kept is None:
                 raise RefusalError(Reason.OUT_OF_ORDER)
-            out |= {f"{source}.{name}": values for name, values in unpack_numbers(kept).items()}
+            out |= {f"{source}.{name}": values for name, values in unpack_columns(kept).items()}
         return out
 
     # -- opening and closing a study ------------------------------------------------------------------------------

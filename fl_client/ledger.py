@@ -517,9 +517,9 @@ class Ledger:
         make: Callable[[Mark], bytes],
         line: Mapping[str, Any],
         masked: bool,
-        crowd: Crowd | None,
+        crowds: Sequence[Crowd],
     ) -> bytes:
-        """Store a reply: its bytes are synced to disk, then row, crowd and journal line are committed together. `mark`
+        """Store a reply: its bytes are synced to disk, then row, crowds and journal line are committed together. `mark`
         keeps its mark, before it leaves.
 
         Args:
@@ -527,7 +527,8 @@ class Ledger:
             make: the reply, from the mark that it carries: the ledger's with this very reply in it.
             line: what the journal says of it.
             masked: whether it leaves under masks.
-            crowd: who is in an exact reply, whether or not its mask is ever opened: the node cannot know.
+            crowds: who is in an exact reply, and the parts of them about whom its optional columns tell, whether or not
+                its mask is ever opened: the node cannot know.
 
         Returns:
             the reply.
@@ -540,13 +541,14 @@ class Ledger:
                     **slot.__dict__,
                     file=name,
                     masked=masked,
-                    crowd=crowd.name if crowd else None,
+                    crowd=crowds[0].name if crowds else None,
                 )
             )
-            if crowd and not connection.execute(sa.select(_crowds.c.crowd).filter_by(**self._key(crowd))).first():
-                connection.execute(
-                    _crowds.insert().values(**self._key(crowd), version=crowd.version, sealed=crowd.sealed)
-                )
+            for crowd in crowds:
+                if not connection.execute(sa.select(_crowds.c.crowd).filter_by(**self._key(crowd))).first():
+                    connection.execute(
+                        _crowds.insert().values(**self._key(crowd), version=crowd.version, sealed=crowd.sealed)
+                    )
             self._append(connection, {"event": "answer", **line})
             mark = journal.mark(connection, self.dataset)
             reply = make(mark)

@@ -5,11 +5,16 @@ whose data stood behind each exact answer: a *crowd*, as a bitmap over the perso
 differs from an earlier overlapping one by 1 to k - 1 persons is refused, and so is one whose crowd, added to or
 subtracted from several earlier ones, would leave so few.
 
+A question's optional columns are each told of fewer people, its *parts*: those of its crowd who have a value. A part is
+held against everything that was asked about other crowds, as if it had been asked alone. It is not held against its
+own crowd or its other parts: who lacks a value is a cell of that answer, which small-cell rules withhold.
+
 A person's number in the register follows from their identifier under the node's own key, so it outlives renamed and
 reordered files. Identifiers are not kept; register and bitmaps lie encrypted in the ledger; neither leaves the node.
 
     token   = HMAC-SHA256(key 1, identifier), its first 16 bytes; the number is the place of first appearance
-    print   = HMAC-SHA256(key 2, bitmap): the same people have the same, whatever was asked
+    print   = HMAC-SHA256(key 2, bitmap): the same people have the same, whatever was asked; a part's name has its
+              crowd's behind it
     at rest = ChaCha20-Poly1305(key 3), bound to the data set and to the row
 """
 
@@ -41,6 +46,9 @@ PRIME = 2**31 - 1
 
 MOST_DRAWS, LEAST_DRAWS, DRAW_WORK = 256, 16, 2_000_000
 ATOMS_A_CROWD, ATOMS_AT_A_TIME, BYTES_AT_A_TIME = 64, 1 << 14, 1 << 13
+
+PART = "-"
+"""Stands between the print of a part's people and its crowd's, which is the name of the crowd."""
 
 Bits = NDArray[np.uint8]
 """(B,) eight persons to a byte, or (m, B) of m crowds."""
@@ -76,22 +84,56 @@ class Register:
             least: k, a public number.
             version: the data set's version.
         """
-        held = np.zeros(int(self.numbers[inside].max(initial=-1)) + 1, dtype=bool)
-        held[self.numbers[inside]] = True
-        now = np.packbits(held).tobytes()
+        now = self._bitmap(inside)
         name = hmac.digest(self._print, now, "sha256").hex()
         known = self._ledger.crowds()
-        others = tuple(one for one in known if one != name)
+        others = tuple(one for one in known if one != name and _crowd_of(one) != name)
         if self._cleared is None or (self._cleared[0].name, *self._cleared[1:]) != (name, others, least):
-            earlier = [self._open(self._ledger.crowd(one).sealed, f"crowd {one}") for one in others]
-            bits = _even([now, *earlier])
-            if singles_out(bits[0], bits[1:], least, new=name not in known):
-                return None
-            crowd = (
-                self._ledger.crowd(name) if name in known else Crowd(name, version, self._seal(now, f"crowd {name}"))
+            whole, parts = (
+                self._bits(now, [n for n in others if bool(_crowd_of(n)) == part]) for part in (False, True)
             )
+            if singles_out(whole[0], whole[1:], least, new=name not in known):
+                return None
+            if len(parts) > 1 and singles_out(parts[0], parts[1:], least, new=False):
+                return None
+            crowd = self._ledger.crowd(name) if name in known else self._made(name, now, version)
             self._cleared = crowd, others, least
         return self._cleared[0]
+
+    def parts(self, crowd: Crowd, having: Sequence[NDArray[np.int64]], least: int) -> tuple[Crowd, ...] | None:
+        """The parts of a crowd about which its optional columns tell, to be recorded with it; None if a few people
+        would be singled out.
+
+        Args:
+            crowd: as `crowd` gave it.
+            having: places of those who have a value, for each column.
+            least: k, a public number.
+        """
+        known, out = self._ledger.crowds(), dict[str, Crowd]()
+        for inside in having:
+            now = self._bitmap(inside)
+            name = f"{hmac.digest(self._print, now, 'sha256').hex()}{PART}{crowd.name}"
+            if name in out or not len(inside) or name == f"{crowd.name}{PART}{crowd.name}":
+                continue
+            if name not in known:
+                others = [one for one in known if crowd.name not in (one, _crowd_of(one))]
+                bits = self._bits(now, others)
+                if singles_out(bits[0], bits[1:], least, new=False):
+                    return None
+            out[name] = self._ledger.crowd(name) if name in known else self._made(name, now, crowd.version)
+        return tuple(out.values())
+
+    def _bitmap(self, inside: NDArray[np.int64]) -> bytes:
+        held = np.zeros(int(self.numbers[inside].max(initial=-1)) + 1, dtype=bool)
+        held[self.numbers[inside]] = True
+        return np.packbits(held).tobytes()
+
+    def _bits(self, now: bytes, others: Sequence[str]) -> Bits:
+        """Bitmaps of a crowd, in the first row, and of recorded ones."""
+        return _even([now, *(self._open(self._ledger.crowd(one).sealed, f"crowd {one}") for one in others)])
+
+    def _made(self, name: str, bitmap: bytes, version: int) -> Crowd:
+        return Crowd(name, version, self._seal(bitmap, f"crowd {name}"))
 
     def _seal(self, data: bytes, row: str) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
@@ -108,6 +150,11 @@ class Register:
                 f"the register of persons and {KEY_FILE} do not belong together",
                 "restore both from one copy of the state folder.",
             ) from None
+
+
+def _crowd_of(name: str) -> str:
+    """The name of the crowd that a recorded one is a part of; nothing for one that is none."""
+    return name.partition(PART)[2]
 
 
 def _keys(ledger: Ledger) -> tuple[bytes, bytes, bytes]:

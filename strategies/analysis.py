@@ -20,7 +20,7 @@ from strategies.codec import decode
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.privacy import Regime
-from strategies.projection import Projection
+from strategies.projection import GenotypeColumns, Projection
 from strategies.summary import Field, Summary
 from strategies.variants import Panel
 
@@ -54,7 +54,10 @@ class Needs:
     """What one round reads: nothing else is opened.
 
     Attributes:
-        columns: names of the columns; their public ranges stand in the study and within the node's policy.
+        columns: names of the columns; their public ranges stand in the study and within the node's policy. Whoever has
+            a value in each of them takes part, and nobody else.
+        optional: names of further columns, each told by itself, with who lacks a value in a cell of its own: lacking
+            one keeps nobody out. An exact page withholds such a cell where it is small, and all that it follows from.
         panel: name of the panel whose genotypes are read, or None.
         part: which people.
         walked: whether the genotypes are walked block by block, so that they may stay in their file.
@@ -68,6 +71,12 @@ class Needs:
     walked: bool = False
     dosages: bool = False
     matched: str | None = None
+    optional: tuple[str, ...] = ()
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return (*self.columns, *self.optional)
 
 
 @dataclass(frozen=True)
@@ -414,21 +423,21 @@ class Combining(Analysis, Protocol):
 class Offering(Analysis, Protocol):
     """An analysis whose answer lets each node compute columns of its own people, which later questions may name.
 
-    The columns stay at the node: `question.column` is opened like a column of the table, within `PROJECTED`.
+    The columns stay at the node: `question.column` is opened like a column of the table, within its range.
     """
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        """Names of the columns."""
+    def offers(self) -> Mapping[str, Range]:
+        """Names of the columns, and what is public about each."""
         ...
 
-    def projection(self, answer: Answer, frame: Frame) -> Projection:
+    def projection(self, answer: Answer, frame: Frame) -> Projection | GenotypeColumns:
         """How the columns are computed, from public numbers alone."""
         ...
 
 
 PROJECTED = Range(-32.0, 32.0)
-"""The public range of an offered column: its pooled standard deviation is about 1."""
+"""The public range of an offered column whose pooled standard deviation is about 1."""
 
 
 def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.carriers import Carriers
+from strategies.analyses.contingency import Contingency, NoisedContingency
+from strategies.analyses.correlation import Correlation, NoisedCorrelation
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.genotype_table import GenotypeTable
+from strategies.analyses.histogram import Histogram, NoisedHistogram
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.missingness import Missingness
+from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
+from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -37,6 +46,18 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     ExplainedVariance,
     Discrimination,
     RareVariants,
+    TableOne,
+    NoisedTableOne,
+    Histogram,
+    NoisedHistogram,
+    Contingency,
+    NoisedContingency,
+    Correlation,
+    NoisedCorrelation,
+    Missingness,
+    Carriers,
+    GenotypeTable,
+    PheWAS,
     PrivateTraining,
 )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from strategies.analysis import Range
 from strategies.errors import UsageError
 
@@ -33,3 +36,14 @@ def group_names(column: str, span: Range) -> tuple[str, ...]:
         UsageError: as `group_codes`.
     """
     return span.categories or tuple(map(str, group_codes(column, span)))
+
+
+def group_places(values: NDArray[np.float64], codes: range) -> NDArray[np.int64]:
+    """(N,) the place of each person's group among the codes: a value in between counts as the nearest code; -1 without
+    one.
+
+    >>> group_places(np.array([1.0, 3.0, 1.6, np.nan]), range(1, 4)).tolist()
+    [0, 2, 1, -1]
+    """
+    there = ~np.isnan(values)
+    return np.where(there, np.rint(np.where(there, values, codes.start)) - codes.start, -1).astype(np.int64)

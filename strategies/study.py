@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from strategies.analysis import PROJECTED, Analysis, Combining, Frame, Offering, Range, names_of, parameters, plain
+from strategies.analysis import Analysis, Combining, Frame, Offering, Range, names_of, parameters, plain
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
@@ -129,11 +129,12 @@ class Study:
     def frame(self, question: Question) -> Frame:
         """What is public around a question."""
         names = names_of(question.analysis, "panel")
-        named = [name for name in names_of(question.analysis, "column") if "." in name]
+        named, offered = {name for name in names_of(question.analysis, "column") if "." in name}, dict[str, Range]()
         for source in self.sources(question):
-            if source.name in names_of(question.analysis, "offering") and isinstance(source.analysis, Offering):
-                named += [f"{source.name}.{column}" for column in source.analysis.offers]
-        return Frame(self.panels[names[0]] if names else None, {**self.columns, **dict.fromkeys(named, PROJECTED)})
+            all_of_it = source.name in names_of(question.analysis, "offering")
+            ranges = _offers(source, question.regime)
+            offered |= {name: span for name, span in ranges.items() if all_of_it or name in named}
+        return Frame(self.panels[names[0]] if names else None, {**self.columns, **offered})
 
     def sources(self, question: Question) -> tuple[Question, ...]:
         """The earlier questions whose offered columns a question reads."""
@@ -278,7 +279,7 @@ def _question(
     derived = frozenset(f.name for f in fields(page) if f.metadata.get("derived"))  # type: ignore[arg-type]
     rest = {key: value for key, value in raw.items() if key not in head}
     analysis = decode(page, rest, where, leave_out=derived)
-    offered = {f"{q.name}.{column}" for q in earlier for column in _offers(q, shape.regime)}
+    offered = {name: span for q in earlier for name, span in _offers(q, shape.regime).items()}
     _names_what_is_there(analysis, columns, panels, offered, where)
     budget = None
     if shape.regime is Regime.PRIVATE:
@@ -306,14 +307,18 @@ def _question(
 
 
 def _names_what_is_there(
-    analysis: Analysis, columns: Mapping[str, Range], panels: Mapping[str, Panel], offered: set[str], where: str
+    analysis: Analysis,
+    columns: Mapping[str, Range],
+    panels: Mapping[str, Panel],
+    offered: Mapping[str, Range],
+    where: str,
 ) -> None:
     """Assert that the panels and columns that a question names are the study's, and such as it is about."""
     for f in fields(analysis):  # type: ignore[arg-type]
         value = getattr(analysis, f.name)
         named = value if isinstance(value, tuple) else () if value is None else (value,)
         kind = f.metadata.get("names")
-        known_names = {"panel": {*panels}, "column": {*columns} | offered}.get(str(kind), set())
+        known_names = {"panel": {*panels}, "column": {*columns, *offered}}.get(str(kind), set())
         for name in named if kind in ("panel", "column") else ():
             if name not in known_names and kind == "column" and "." in name:
                 raise UsageError(
@@ -329,7 +334,7 @@ def _names_what_is_there(
                     "declare it there.",
                 )
             if kind == "column":
-                _has_values(f.metadata.get("values", "numbers"), name, columns, f"{where}, {f.name}")
+                _has_values(f.metadata.get("values", "numbers"), name, {**columns, **offered}, f"{where}, {f.name}")
         least = f.metadata.get("variants", 0)
         if kind == "panel" and len(panels[value]) < least:
             raise UsageError(
@@ -348,7 +353,7 @@ def _names_what_is_there(
 
 def _has_values(values: str, name: str, columns: Mapping[str, Range], where: str) -> None:
     """Assert that a column's values are of the kind that a parameter is about."""
-    categories = columns[name].categories if name in columns else ()  # an offered column is of numbers
+    categories = columns[name].categories
     if values == "categories" and not categories:
         raise UsageError(
             f"{where}: a column of categories.",
@@ -363,11 +368,12 @@ def _has_values(values: str, name: str, columns: Mapping[str, Range], where: str
         )
 
 
-def _offers(question: Question, regime: Regime) -> tuple[str, ...]:
-    """The columns that a question offers to later ones. What follows from exact totals stays among exact questions."""
+def _offers(question: Question, regime: Regime) -> dict[str, Range]:
+    """The columns that a question offers to later ones, by the names under which those read them, and their ranges.
+    What follows from exact totals stays among exact questions."""
     if not isinstance(question.analysis, Offering) or (question.regime is Regime.EXACT and regime is Regime.PRIVATE):
-        return ()
-    return question.analysis.offers
+        return {}
+    return {f"{question.name}.{column}": span for column, span in question.analysis.offers.items()}
 
 
 def _comes_after(analysis: Analysis, earlier: tuple[Question, ...], where: str) -> None:

@@ -523,6 +523,15 @@ def unpack_numbers(data: bytes) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def unpack_columns(data: bytes) -> dict[str, NDArray[Any]]:
+    """The inverse of `pack_arrays` for the columns that a node computed and kept: numbers, NaN where there is none.
+
+    Raises:
+        WireError: MALFORMED, also for any dtype but float64.
+    """
+    return _unpacked(data, np.dtype(np.float64))
+
+
 def _unpacked(data: bytes, *allowed: np.dtype[Any]) -> dict[str, NDArray[Any]]:
     if not data:
         return {}

@@ -10,6 +10,10 @@ import pytest
 
 from fl_server import results
 from simulations.run import simulate
+from strategies.analyses.carriers import Carriers
+from strategies.analyses.genotype_table import GenotypeTable
+from strategies.analyses.phewas import PheWAS
+from strategies.analysis import names_of
 from strategies.catalogue import CATALOGUE
 from strategies.privacy import Regime
 from strategies.study import Study
@@ -19,6 +23,9 @@ ROOT = Path(__file__).parents[1]
 STUDY, SITES = ROOT / "simulations" / "studies" / "genotypes.toml", ROOT / "simulations" / "data" / "europe1000g"
 PEOPLE = 358
 
+CLINICAL = {Carriers, GenotypeTable, PheWAS}
+"""Genotypes beside clinical columns: `tests/references/test_carriers.py` asks them of the same sites."""
+
 
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.proof)])
 def test_every_genotype_question_of_the_example_is_answered(every: int, tmp_path: Path) -> None:
@@ -27,7 +34,12 @@ def test_every_genotype_question_of_the_example_is_answered(every: int, tmp_path
     asked, out = Study.read(STUDY), tmp_path / "results"
     common = asked.panels["common"]
     asked = replace(asked, panels={**asked.panels, "common": Panel(common.assembly, common.variants[::every])})
-    assert {type(q.analysis) for q in asked.questions} == {page for page in CATALOGUE if page.regime is Regime.EXACT}
+    about_genotypes = {
+        page for page in CATALOGUE if page.regime is Regime.EXACT and "panel" in page.__dataclass_fields__
+    }  # type: ignore[attr-defined]
+    assert {type(q.analysis) for q in asked.questions} | CLINICAL == about_genotypes | {
+        type(q.analysis) for q in asked.questions if not names_of(q.analysis, "panel")
+    }
     outcome = simulate(asked, SITES)
     results.write(asked, outcome.federation, outcome.results, out)
     answers, report = results.load(out), (out / "report.html").read_text()

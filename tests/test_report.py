@@ -14,18 +14,26 @@ from fl_server.conduct import Result, Statement
 from fl_server.results.sections import SECTIONS
 from simulations.populations import write_bed
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.carriers import Carriers
+from strategies.analyses.contingency import Contingency
+from strategies.analyses.correlation import Correlation
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.genotype_table import GenotypeTable
+from strategies.analyses.histogram import Histogram
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.missingness import Missingness
 from strategies.analyses.panel_matching import PanelMatching
+from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Total
 from strategies.catalogue import CATALOGUE
@@ -61,6 +69,15 @@ QUESTIONS = (
     Question("by_country", ScoreDistribution("score.score", bins=10), by_site=True),
     Question("explained", ExplainedVariance("score.score", "trait", ("sex",))),
     Question("told", Discrimination("score.score", "high")),
+    Question("people", TableOne(("trait", "high"), by="sex")),
+    Question("ages", Histogram("trait", by="sex", bins=6)),
+    Question("crossed", Contingency("sex", "high")),
+    Question("matrix", Correlation(("trait", "high", "sex"))),
+    Question("lacking", Missingness(("trait", "high", "sex"))),
+    Question("lacking_by_site", Missingness(("trait", "high", "sex")), by_site=True),
+    Question("carriers", Carriers("panel", ("first", "second"))),
+    Question("by_sex", GenotypeTable("panel", "sex")),
+    Question("phenome", PheWAS("panel", ("trait", "high"))),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
 )
 

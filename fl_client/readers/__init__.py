@@ -27,7 +27,7 @@ from fl_client.readers.vcf import Vcf
 from strategies.analysis import Frame, Needs, Range
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes, Stored, blocks
 from strategies.errors import DataError
-from strategies.projection import Projection
+from strategies.projection import GenotypeColumns, Projection
 from strategies.protections.suppression import check_profile
 from strategies.variants import ASSEMBLIES, How, Panel
 
@@ -244,7 +244,7 @@ class Dataset:
         self.assert_unchanged()
         chosen = np.flatnonzero(needs.part.holds(self.people))
         columns = {}
-        for name in needs.columns:
+        for name in needs.opened:
             values = (projected or {}).get(name)
             values = (self.table.column(name, words_as_missing) if values is None else values)[chosen]
             if name not in frame.columns:
@@ -275,8 +275,8 @@ class Dataset:
         self.assert_unchanged()
         return genotypes
 
-    def project(self, projection: Projection, panel: Panel) -> dict[str, NDArray[np.float64]]:
-        """Name -> (N,) columns of all people from M variants' weights.
+    def project(self, projection: Projection | GenotypeColumns, panel: Panel) -> dict[str, NDArray[np.float64]]:
+        """Name -> (N,) columns of all people from M variants.
 
         Raises:
             DataError: as `cohort` does.

@@ -79,7 +79,7 @@ def _step(question: Question, analysis: Analysis, frame: Frame) -> Step:
         exchanges = 2 * opened
         sent.append(opened * ENVELOPE_BYTES)
     panel = needs.panel or needs.matched
-    return Step(needs.columns, panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
+    return Step(needs.opened, panel, fields, exchanges, sum(sent), question.noise(analysis, fields))
 
 
 def _following(analysis: Analysis, frame: Frame) -> Analysis | None:

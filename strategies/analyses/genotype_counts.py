@@ -36,11 +36,13 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
-from strategies.groups import group_codes
+from strategies.groups import group_codes, group_names
 from strategies.ploidy import CELLS, check_sex, copies, counts_by_copies, counts_by_group
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, held_by_few, replaced, small, small_cells
 from strategies.summary import Field, Summary
+
+TOTAL = "Total"
 
 LABEL = re.compile(r"(?!Total$)[A-Za-z0-9_-]{1,40}")
 """A name of a group."""
@@ -130,7 +132,14 @@ class GenotypeCounts:
         if self.by is None:
             return ()
         codes = group_codes(self.by, frame.columns[self.by])
-        labels = self.labels or (("M", "F") if self.by == self.sex and len(codes) == 2 else tuple(map(str, codes)))
+        names = group_names(self.by, frame.columns[self.by])
+        labels = self.labels or (("M", "F") if self.by == self.sex and len(codes) == 2 else names)
+        if TOTAL in labels:
+            raise UsageError(
+                f"No group is called {TOTAL}, which stands for everybody.",
+                f"a category of {self.by!r:.60}",
+                "give `labels`, or declare another name.",
+            )
         if len(labels) != len(codes):
             raise UsageError(
                 "There are as many labels as groups.",

@@ -18,6 +18,7 @@ tells their counts. Weights are public but chosen by whoever asks: made for one 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -30,11 +31,13 @@ from strategies.analysis import (
     DERIVED,
     KEPT,
     NAMES_PANEL,
+    PROJECTED,
     WHOLE,
     Answer,
     Column,
     Frame,
     Needs,
+    Range,
     Total,
     by_variants,
     stating,
@@ -87,8 +90,8 @@ class PolygenicScore:
             raise ValueError("A centre lies from 0 to 2.")
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        return ("score",)
+    def offers(self) -> Mapping[str, Range]:
+        return {"score": PROJECTED}
 
     def needs(self) -> Needs:
         return Needs(panel=self.panel, walked=self.taken > 0)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -30,11 +31,13 @@ from strategies.analysis import (
     DERIVED,
     KEPT,
     NAMES_PANEL,
+    PROJECTED,
     WHOLE,
     Answer,
     Column,
     Frame,
     Needs,
+    Range,
     Total,
     by_variants,
 )
@@ -114,8 +117,8 @@ class PrincipalComponents:
         return self.components + OVERSAMPLED
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        return tuple(f"pc{k}" for k in range(1, self.components + 1))
+    def offers(self) -> Mapping[str, Range]:
+        return {f"pc{k}": PROJECTED for k in range(1, self.components + 1)}
 
     def needs(self) -> Needs:
         return Needs(panel=self.panel, walked=self.taken > 0)
@@ -252,7 +255,7 @@ class PrincipalComponents:
             loading = np.where(inside, np.asarray(table[name], dtype=np.float64), 0.0)
             usable = variance > 0 and bool(np.isfinite(loading).all())
             weights.append(loading / deviation / math.sqrt(variance) if usable else np.zeros_like(loading))
-        return Projection(self.offers, np.stack(weights, axis=1), centre, np.zeros(len(weights)))
+        return Projection(tuple(self.offers), np.stack(weights, axis=1), centre, np.zeros(len(weights)))
 
 
 def _orthonormal(vectors: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from strategies.analysis import NAMES_ANY_COLUMN, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
-from strategies.groups import group_codes
+from strategies.groups import group_codes, group_names
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, replaced
 from strategies.summary import Field, Summary
@@ -127,7 +127,7 @@ class ScoreDistribution:
         histogram = sums["histogram"].ravel()
         withheld = histogram == WITHHELD
         table: dict[str, Column] = {
-            **({self.by: np.repeat(groups, self.bins)} if self.by else {}),
+            **self._labelled(frame),
             "low": np.tile(edges[:-1], len(groups)),
             "high": np.tile(edges[1:], len(groups)),
             "people": np.where(withheld, np.nan, histogram),
@@ -137,11 +137,20 @@ class ScoreDistribution:
         facts: dict[str, float | int | str] = {"people": _told(sums["people"])}
         whole = moments.sum(axis=0) if shown.all() else np.full(2, np.nan)
         facts |= self._moments(float(facts["people"]), whole, frame, "")
-        for value, people, sum_ in zip(groups, sums["groups"], moments, strict=True) if self.by else ():
-            name = f"_{self.by}_{value}"
+        names = group_names(self.by, frame.columns[self.by]) if self.by else ()
+        for label, people, sum_ in zip(names, sums["groups"], moments, strict=False):
+            name = f"_{self.by}_{label}"
             facts[f"people{name}"] = _told(people)
             facts |= self._moments(_told(people), sum_, frame, name)
         return Answer({"distribution": table}, facts, int(withheld.sum()))
+
+    def _labelled(self, frame: Frame) -> dict[str, Column]:
+        """The group of each row: its category, or its code."""
+        if self.by is None:
+            return {}
+        if names := frame.columns[self.by].categories:
+            return {self.by: tuple(name for name in names for _ in range(self.bins))}
+        return {self.by: np.repeat(self._groups(frame), self.bins)}
 
     def _moments(self, people: float, sums: NDArray[np.float64], frame: Frame, name: str) -> dict[str, float]:
         """Mean and standard deviation of so many people, in the score's own unit."""
@@ -190,10 +199,10 @@ def distributions(answer: Answer, by_site: Mapping[str, Answer]) -> tuple[Distri
     for site, one in (by_site or {"": answer}).items():
         table, facts = one.tables["distribution"], one.facts
         column = next(iter(table))
-        codes = np.asarray(table[column]) if column != "low" else np.zeros(len(np.asarray(table["low"])))
-        for code in np.unique(codes):
-            rows = codes == code
-            suffix, label = ("", "everybody") if column == "low" else (f"_{column}_{code:g}", f"{column} {code:g}")
+        groups = np.array([str(label) for label in table[column]] if column != "low" else [""] * len(table["low"]))
+        for group in dict.fromkeys(groups.tolist()):
+            rows = groups == group
+            suffix, label = ("", "everybody") if column == "low" else (f"_{column}_{group}", f"{column} {group}")
             low, high, counts = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("low", "high", "people"))
             numbers = [float(facts[f"{name}{suffix}"]) for name in ("people", "mean", "standard_deviation")]
             name = " ".join(filter(None, (site, "" if site and column == "low" else label)))

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -51,11 +52,13 @@ from strategies.analysis import (
     KEPT,
     NAMES_COLUMN,
     NAMES_PANEL,
+    PROJECTED,
     WHOLE,
     Answer,
     Column,
     Frame,
     Needs,
+    Range,
     Total,
     by_variants,
 )
@@ -215,8 +218,8 @@ class WholeGenomeRegression:
         return np.asarray(self._centring.inside)
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        return tuple(f"{trait}_chr{name}" for trait in self.traits for name in self.chromosomes)
+    def offers(self) -> Mapping[str, Range]:
+        return {f"{trait}_chr{name}": PROJECTED for trait in self.traits for name in self.chromosomes}
 
     def needs(self) -> Needs:
         return Needs(columns=self._columns, panel=self.panel, walked=self.taken > 0)
@@ -497,7 +500,9 @@ class WholeGenomeRegression:
         table = answer.tables["weights"]
         frequency = np.asarray(table["frequency"], dtype=np.float64)
         weights = np.stack([np.asarray(table[name], dtype=np.float64) for name in self.offers], axis=1)
-        return Projection(self.offers, np.nan_to_num(weights), 2 * np.nan_to_num(frequency), np.zeros(len(self.offers)))
+        return Projection(
+            tuple(self.offers), np.nan_to_num(weights), 2 * np.nan_to_num(frequency), np.zeros(len(self.offers))
+        )
 
 
 def _basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:

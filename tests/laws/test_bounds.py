@@ -77,7 +77,7 @@ class Person:
                     codes = self.codes.copy()
                     codes[j] = code
                     yield Person(codes, self.values)
-        for name in case.analysis.needs().columns:
+        for name in case.analysis.needs().opened:
             span = case.frame.columns[name]
             for value in (span.minimum, span.maximum, (span.minimum + span.maximum) / 2, np.nan):
                 yield Person(self.codes, {**self.values, name: value})
@@ -85,7 +85,7 @@ class Person:
 
 def starts(analysis: Analysis, frame: Frame, rng: np.random.Generator, random: int) -> list[Person]:
     """Every genotype the same, or as a carried vector points, with all values at one end, at the other, alternating,
-    half a unit of a grid of 2^-40 beside the middle, missing; or at random."""
+    half a unit of a grid of 2^-40 beside the middle, missing; as people's quantiles; or at random."""
     assert frame.panel is not None
     m, spans = len(frame.panel), frame.columns
     low = {name: span.minimum for name, span in spans.items()}
@@ -100,6 +100,9 @@ def starts(analysis: Analysis, frame: Frame, rng: np.random.Generator, random: i
     heavy = np.where(frame.panel.weights > 0, 2, 0).astype(np.uint8)  # the highest score, and the lowest
     rows += [heavy, 2 - heavy]
     out = [Person(row, end) for row in rows for end in ends]
+    others = stretched(cohort(300, m, 9), spans).columns  # who led to a later round, of whose values it may ask
+    for level in (0.1, 0.25, 0.5, 0.75):
+        out.append(Person(far, {n: float(np.nanquantile(v, level, method="inverted_cdf")) for n, v in others.items()}))
     for _ in range(random):
         drawn = {
             name: span.clamp(rng.normal(span.minimum, span.maximum - span.minimum)) for name, span in spans.items()
@@ -224,7 +227,7 @@ def test_at_most_three_bounds_are_loose() -> None:
 
 
 FAR = {
-    **RANGES,
+    **RANGES,  # a list of categories, and what it groups, cannot be far away
     "trait": Range(1e9 + 0.1, 1e9 + 3.3),  # the middle of such a range is rounded by more than the grid is wide
     "high": Range(-1e-7, 1e-7),
     "sex": Range(-1.0, 1e12),
@@ -346,7 +349,8 @@ def test_the_bounds_hold_over_random_parameters(page: type[Analysis]) -> None:
         ]
         centres = 10.0 ** rng.uniform(-3, 6, len(RANGES)) * rng.choice([-1, 1], len(RANGES))
         spans = {
-            n: Range(float(c), float(c + 10.0 ** rng.uniform(-2, 5))) for n, c in zip(RANGES, centres, strict=True)
+            n: RANGES[n] if RANGES[n].categories else Range(float(c), float(c + 10.0 ** rng.uniform(-2, 5)))
+            for n, c in zip(RANGES, centres, strict=True)
         }
         frame = Frame(Panel("GRCh37", tuple(drawn)), spans)
         has = {k: v[int(rng.integers(len(v)))] for k, v in extremes.items() if k in page.__dataclass_fields__}  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from strategies.analyses.association import Missing
+from strategies.analyses.carriers import Coding
 from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
@@ -163,6 +164,14 @@ PARAMETERS: dict[str, Any] = {
     "predictor": "risk",
     "bins": 12,
     "maximum_frequency": 0.5,
+    "variable": "risk",
+    "names": ("carrier",),
+    "category": "arm",
+    "phenotypes": ("score", "arm", "visits"),
+    "columns": ("trait", "arm", "risk"),
+    "row": "arm",
+    "column": "smoking",
+    "variables": ("score", "smoking", "visits"),
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -174,6 +183,13 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"clipping_norm": 50.0},
     {"clump": "scan", "index_p": 0.2, "member_p": 0.6, "r2": 0.01},
     {"by": "trait"},
+    {"by": "arm", "quantiles": (0.1, 0.5), "fewest": 1, "narrowings": 4},
+    {"by": "high", "quantiles": ()},
+    {"variable": "smoking", "by": "arm"},
+    {"coding": Coding.COPIES, "names": ("one", "two")},
+    {"category": "smoking"},
+    {"edges": (-1.0, 0.0, 0.5, 3.0)},
+    {"row": "arm", "column": "high", "stratum": "smoking"},
     {"sex": "sex"},
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
     {"traits": ("trait", "high"), "minimum_missing": 31},
@@ -199,7 +215,7 @@ names a column of sexes is asked of a panel with X, Y and MT."""
 
 def has_codes(change: Mapping[str, Any]) -> bool:
     """Whether a change names columns whose ranges are those of codes, so that no other range is one of theirs."""
-    return bool({"by", "sex"} & set(change))
+    return bool({"by", "sex", "row"} & set(change))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from fl_server.conduct import Result
 from fl_server.results.section import Section
 from fl_server.results.sections import (
     associations,
+    carriers,
     components,
     frequencies,
     genes,
@@ -16,22 +17,32 @@ from fl_server.results.sections import (
     meta_analyses,
     models,
     scores,
+    tables,
     whole_genome,
 )
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.carriers import Carriers
+from strategies.analyses.contingency import Contingency, NoisedContingency
+from strategies.analyses.correlation import Correlation, NoisedCorrelation
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.genotype_table import GenotypeTable
+from strategies.analyses.histogram import Histogram, NoisedHistogram
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.missingness import Missingness
+from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
+from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -58,6 +69,18 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(ExplainedVariance): scores.explained,
     _key(Discrimination): scores.told_apart,
     _key(RareVariants): genes.tested,
+    _key(TableOne): tables.table_one,
+    _key(NoisedTableOne): tables.table_one,
+    _key(Histogram): tables.histogram,
+    _key(NoisedHistogram): tables.histogram,
+    _key(Contingency): tables.contingency,
+    _key(NoisedContingency): tables.contingency,
+    _key(Correlation): tables.correlation,
+    _key(NoisedCorrelation): tables.correlation,
+    _key(Missingness): tables.missingness,
+    _key(Carriers): carriers.offered,
+    _key(GenotypeTable): carriers.by_category,
+    _key(PheWAS): carriers.phenome,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
