@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.competing_risks import CompetingRisks
+from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -11,11 +13,13 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -37,6 +41,10 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     ExplainedVariance,
     Discrimination,
     RareVariants,
+    SurvivalCurves,
+    NoisedSurvival,
+    CoxRegression,
+    CompetingRisks,
     PrivateTraining,
 )
 

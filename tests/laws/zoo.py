@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from strategies.analyses.association import Missing
+from strategies.analyses.cox import Baseline
 from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
@@ -162,6 +163,9 @@ PARAMETERS: dict[str, Any] = {
     "most_hits": 4,
     "predictor": "risk",
     "bins": 12,
+    "time": "time",
+    "event": "high",
+    "outcome": "outcome",
     "maximum_frequency": 0.5,
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
@@ -178,6 +182,10 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
     {"traits": ("trait", "high"), "minimum_missing": 31},
     {"missing": Missing.MEAN_IMPUTED, "covariates": ("sex",)},
+    {"strata": "arm"},
+    {"baseline": Baseline.SITE, "strata": "arm"},
+    {"event": "high", "covariates": ("smoking", "score"), "step": 7.5},
+    {"ends": (5.0, 20.0, 60.0)},
     {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
     {"standardise": Standardise.SITE},
