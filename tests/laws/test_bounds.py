@@ -346,7 +346,8 @@ def test_the_bounds_hold_over_random_parameters(page: type[Analysis]) -> None:
         ]
         centres = 10.0 ** rng.uniform(-3, 6, len(RANGES)) * rng.choice([-1, 1], len(RANGES))
         spans = {
-            n: Range(float(c), float(c + 10.0 ** rng.uniform(-2, 5))) for n, c in zip(RANGES, centres, strict=True)
+            n: RANGES[n] if RANGES[n].categories else Range(float(c), float(c + 10.0 ** rng.uniform(-2, 5)))
+            for n, c in zip(RANGES, centres, strict=True)
         }
         frame = Frame(Panel("GRCh37", tuple(drawn)), spans)
         has = {k: v[int(rng.integers(len(v)))] for k, v in extremes.items() if k in page.__dataclass_fields__}  # type: ignore[attr-defined]

@@ -184,7 +184,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"missing": Missing.MEAN_IMPUTED, "covariates": ("sex",)},
     {"strata": "arm"},
     {"baseline": Baseline.SITE, "strata": "arm"},
-    {"event": "high", "covariates": ("smoking", "score"), "step": 7.5},
+    {"event": "high", "covariates": ("smoking", "score"), "intervals": 13},
     {"ends": (5.0, 20.0, 60.0)},
     {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},

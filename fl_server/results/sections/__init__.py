@@ -16,10 +16,13 @@ from fl_server.results.sections import (
     meta_analyses,
     models,
     scores,
+    survival,
     whole_genome,
 )
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.competing_risks import CompetingRisks
+from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -27,11 +30,13 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
 from strategies.learning.train import PrivateTraining
@@ -58,6 +63,10 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(ExplainedVariance): scores.explained,
     _key(Discrimination): scores.told_apart,
     _key(RareVariants): genes.tested,
+    _key(SurvivalCurves): survival.curves,
+    _key(NoisedSurvival): survival.curves,
+    _key(CoxRegression): survival.hazards,
+    _key(CompetingRisks): survival.causes,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
