@@ -51,9 +51,9 @@ class Efron:
     def of(leaving: Integers, dying: Integers, columns: Integers, deaths: Integers, b: Floats, bits: int) -> Efron:
         """From (S, J, q) sums over leavers and deaths, (S, J, k) over deaths' columns, and (S, J) deaths."""
         k, unit = len(b), 2.0**-bits
-        risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1] * unit
+        risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1].astype(np.float64) * unit
         whole = max((int(abs(a).max(initial=0)) for a in (leaving, dying)), default=0)
-        R, D, x = _square(risk, k), _square(dying * unit, k), columns * unit
+        R, D, x = _square(risk, k), _square(dying.astype(np.float64) * unit, k), columns * unit
         parts, information = np.zeros(x.shape), np.zeros((*x.shape, k))
         value, sane = float((x @ b).sum()), whole < MOST_SUM
         for place in zip(*np.nonzero(deaths), strict=True):

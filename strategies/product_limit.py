@@ -73,7 +73,7 @@ class Survival:
         return np.where(self.survival > 0, error, 0.0)
 
     def interval(self, log_noise: Floats | float = 0.0) -> tuple[Floats, Floats]:
-        """(G, J) ends of the 95 % interval, from an interval of log S itself where S is 1; NaN where nobody survives."""
+        """(G, J) ends of the 95 % interval, from one of log S itself where S is 1; NaN where nobody survives."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             log, spread = np.log(self.survival), NORMAL_95 * np.sqrt(self.greenwood + log_noise)
             width = spread / log

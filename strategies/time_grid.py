@@ -1,11 +1,12 @@
 """Time on a public grid: in which interval somebody's time ends, and which intervals are shown as one.
 
 Times are rounded up to the end of the interval they fall in: who has the event in an interval has it at its end; who
-leaves it without one is at risk through it. That is the convention of a product limit on tied times [1, section 1.4], so estimates equal
-those of any tool that is given the rounded times.
+leaves it without one is at risk through it. That is the convention of a product limit on tied times [1, section 1.4],
+so estimates equal those of any tool that is given the rounded times.
 
-Intervals are open to the left: a time on an end belongs to what ends there. A time of the range's minimum falls into the first. Who is
-followed beyond the last end counts as without an event there; the range's maximum ends the grid unless ends are given that stop before it.
+Intervals are open to the left: a time on an end belongs to what ends there. A time of the range's minimum falls into
+the first. Who is followed beyond the last end counts as without an event there; the range's maximum ends the grid
+unless ends are given that stop before it. A node clamps times to the public range, so declare it wide enough.
 
 [1] Kalbfleisch, Prentice: The Statistical Analysis of Failure Time Data, 2nd edition (2002).
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,7 +63,7 @@ class TimeGrid:
                 )
             return TimeGrid(low, np.array(ends))
         if step is None:
-            return TimeGrid(low, np.linspace(low, high, intervals + 1)[1:])
+            return TimeGrid(low, np.linspace(low, high, intervals + 1)[1:].astype(np.float64))
         number = math.ceil((high - low) / step - 1e-9) if step * MOST_INTERVALS >= high - low else 0
         if not 1 <= number <= MOST_INTERVALS:
             raise UsageError(
@@ -69,7 +71,7 @@ class TimeGrid:
                 f"steps of {step:g} over {span!s:.200}",
                 "choose a longer step.",
             )
-        return TimeGrid(low, low + step * np.arange(1, number + 1))
+        return TimeGrid(low, low + step * np.arange(1, number + 1, dtype=np.float64))
 
     def __len__(self) -> int:
         return len(self.ends)

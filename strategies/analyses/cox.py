@@ -222,7 +222,9 @@ class CoxRegression:
             words = "people who left in each interval, without the event and with it"
             return {"counts": Field((1, told, len(grid), 2), words, 1, 1), **Covariates.leaves(k)}
         if len(self.estimate) != k or len(self.ways) != len(grid):
-            raise ValueError("A round has an estimate of each term, and says of each interval who is rounded to its end.")
+            raise ValueError(
+                "A round has an estimate of each term, and says of each interval who is rounded to its end."
+            )
         shape = (strata, len(self._joined.ends))
         check_size((*shape, (k + 1) * (k + 2)))
         corners, b, people = self._corners(frame), self._b, Field((), "people", 1, 1)
@@ -232,10 +234,10 @@ class CoxRegression:
         if self.baseline is Baseline.SITE:
             spans = np.concatenate([_empty(0), *(np.ptp(c, axis=0) for c in corners)])
             held = self._held(spans, sum(float(np.ptp(r)) for r in reach))
-            words = ("log likelihood", "its gradient", "its negative second derivatives")
+            texts = ("log likelihood", "its gradient", "its negative second derivatives")
             return {
                 name: replace(bounded(f"each site's partial {text}", 2 * most, self._bits), over="within")
-                for (name, most), text in zip(held.items(), words, strict=True)
+                for (name, most), text in zip(held.items(), texts, strict=True)
             } | {"people": people}
         with np.errstate(over="ignore"):
             heaviest = np.exp(sum(float(r.max()) for r in reach))
@@ -349,7 +351,7 @@ class CoxRegression:
         following = replace(self, people=people, ways=joined.ways, counts=counts)
         if not counts[..., 1].any():
             return following._answer(frame, NO_EVENTS, None, None, math.nan, None)
-        values = {n: fields[n].values(held[n]) for n in ("sums", "squares") if n in fields}
+        values = {name: fields[name].values(held[name]) for name in fields if name != "counts"}
         measured = Covariates.of(names, values, people)
         nothing = _empty(len(names))
         return replace(

@@ -133,7 +133,8 @@ def made_positive(cells: Floats) -> Floats:
         return np.zeros_like(cells)
     falling = np.sort(cells)[::-1]
     excess = (np.cumsum(falling) - total) / np.arange(1, len(cells) + 1)
-    return np.maximum(cells - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+    kept: Floats = np.maximum(cells - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+    return kept
 
 
 def noised_log(events: Floats, risk: Floats) -> Floats:
@@ -150,4 +151,5 @@ def noised_log(events: Floats, risk: Floats) -> Floats:
     before = up_to - h
     intervals = risk.shape[1]
     later = np.arange(intervals - 1, -1, -1)
-    return np.cumsum((before - one) ** 2 + up_to**2, axis=1) + 2 * later * up_to**2
+    out: Floats = np.cumsum((before - one) ** 2 + up_to**2, axis=1) + 2 * later * up_to**2
+    return out

@@ -44,8 +44,8 @@ def sums(
         own = tuple(np.zeros_like(array) for array in out)
         _add(across[:, people], at[people], event[people], b, 2.0**bits, *own)
         with lock:
-            for whole, part in zip(out, own, strict=True):
-                whole += part
+            for number, part in enumerate(own):
+                out[number][:] += part
 
     in_pieces(some, len(at), PEOPLE_AT_A_TIME)
     return out[0], out[1], out[2]

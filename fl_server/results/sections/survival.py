@@ -119,9 +119,7 @@ def causes(result: Result) -> Section:
         for other in dict.fromkeys(table["group"]):
             mine = np.flatnonzero((cause == one) & (group == other))
             for i in mine[np.linspace(0, len(mine) - 1, min(TIMES, len(mine))).astype(np.int64)].tolist():
-                rows.append(
-                    (str(one), str(other), short(time[i], 4), fixed(height[i], 3), between(low[i], high[i], 3))
-                )
+                rows.append((str(one), str(other), short(time[i], 4), fixed(height[i], 3), between(low[i], high[i], 3)))
     told = Table(
         "Cumulative incidence at some times",
         ("cause", "group", asked["time"], "incidence", "95 % interval"),
