@@ -36,6 +36,7 @@ bench: .venv/ready  ## speed and memory, beside what the field uses
 	$(BIN)/python -m simulations.benchmarks.genotypes
 	$(BIN)/python -m simulations.benchmarks.million
 	$(BIN)/python -m simulations.benchmarks.curves
+	$(BIN)/python -m simulations.benchmarks.survival
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

@@ -5,8 +5,10 @@ from __future__ import annotations
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.carriers import Carriers
+from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency, NoisedContingency
 from strategies.analyses.correlation import Correlation, NoisedCorrelation
+from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -17,6 +19,7 @@ from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
+from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.phewas import PheWAS
@@ -24,6 +27,7 @@ from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
@@ -58,6 +62,10 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     Carriers,
     GenotypeTable,
     PheWAS,
+    SurvivalCurves,
+    NoisedSurvival,
+    CoxRegression,
+    CompetingRisks,
     PrivateTraining,
 )
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.analysis import Range
+from strategies.analysis import Frame, Range
+from strategies.cohort import Cohort
 from strategies.errors import UsageError
 
 MOST_GROUPS = 20
@@ -47,3 +48,27 @@ def group_places(values: NDArray[np.float64], codes: range) -> NDArray[np.int64]
     """
     there = ~np.isnan(values)
     return np.where(there, np.rint(np.where(there, values, codes.start)) - codes.start, -1).astype(np.int64)
+
+
+EVERYBODY = "everybody"
+"""The name of the one group where none are told apart."""
+
+
+def names_in(column: str | None, frame: Frame) -> tuple[str, ...]:
+    """Names of a column's groups; of everybody where there is no column.
+
+    Raises:
+        UsageError: as `group_codes`.
+    """
+    return (EVERYBODY,) if column is None else group_names(column, frame.columns[column])
+
+
+def places_in(column: str | None, frame: Frame, cohort: Cohort, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) the place of the group of each of the people inside; a value in between counts as the nearest code.
+
+    Raises:
+        UsageError: as `group_codes`.
+    """
+    if column is None:
+        return np.zeros(np.count_nonzero(inside), dtype=np.int64)
+    return group_places(cohort.columns[column][inside], group_codes(column, frame.columns[column]))

@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fl_server.results
@@ -15,8 +16,10 @@ from fl_server.results.sections import SECTIONS
 from simulations.populations import write_bed
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.carriers import Carriers
+from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency
 from strategies.analyses.correlation import Correlation
+from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -33,9 +36,10 @@ from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
-from strategies.analysis import Analysis, Answer, Combining, Frame, Total
+from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.privacy import Regime
 from strategies.study import Question
@@ -43,7 +47,7 @@ from strategies.variants import Panel, Variant
 from tests.browser import drawn, needs_chromium
 from tests.conftest import in_memory
 from tests.laws.zoo import RANGES, add, begun, cohort, first, panel
-from tests.tiny import NAMES, PANEL, Tiny, genotypes, people_of, study, write_site, write_sites
+from tests.tiny import COLUMNS, NAMES, PANEL, Tiny, genotypes, people_of, study, write_site, write_sites
 
 HALF = len(PANEL) // 2
 WHOLE = Panel(
@@ -79,25 +83,42 @@ QUESTIONS = (
     Question("by_sex", GenotypeTable("panel", "sex")),
     Question("phenome", PheWAS("panel", ("trait", "high"))),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
+    Question("survival", SurvivalCurves("months", "high", "sex", intervals=24)),
+    Question("hazards", CoxRegression("months", "high", ("trait", "sex"), intervals=24)),
+    Question("causes", CompetingRisks("months", "outcome", intervals=24)),
 )
+CLINICAL = {"months": Range(0.0, 60.0, "mo"), "outcome": Range.of("0", "1", "2")}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The answers of every exact analysis, asked of four sites of 30 people."""
     out = tmp_path_factory.mktemp("report") / "out"
-    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG})
+    columns = {name: Range(*span) for name, span in COLUMNS.items()} | CLINICAL
+    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG}, columns=columns)
+    plain = {name: span.plain() for name, span in columns.items()}
     with in_memory() as here:
         for site in NAMES:
             write_site(here / "data", site)
             write_bed(here / "data" / site / "genotypes", WHOLE, genotypes(site), people_of(site))
-        tiny = Tiny.of(write_sites(here / "data", by_site=["private", "exact"]), here / "nodes")
+            write_clinical(here / "data" / site / "people.tsv", site)
+        policy = {"by_site": ["private", "exact"], "columns": plain}
+        tiny = Tiny.of(write_sites(here / "data", **policy), here / "nodes")
         try:
             results = tiny.conductor(asked, here / "run").run()
         finally:
             tiny.close()
     fl_server.results.write(asked, tiny.federation, results, out)
     return out
+
+
+def write_clinical(path: Path, site: str) -> None:
+    """Add months until an outcome to a site's table."""
+    rng = np.random.default_rng([2, *site.encode()])
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    months, outcome = np.ceil(rng.uniform(0, 60, len(lines))), rng.integers(0, 3, len(lines))
+    rows = [f"{line}\t{m:g}\t{o}" for line, m, o in zip(lines, months, outcome, strict=True)]
+    path.write_text("\n".join([f"{header}\tmonths\toutcome", *rows]) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +174,9 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "rare": ("SKAT-O", "gene2"),
+        "survival": ("log-rank", "at risk"),
+        "hazards": ("hazard ratio", "converged"),
+        "causes": ("Cumulative incidence", "People by how they left"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name
 

@@ -374,7 +374,7 @@ def counts_sites(question: Analysis, frame: Frame) -> bool:
     return all(field.over == "sites" for field in question.leaves(frame).values() if field.shape)
 
 
-COUNTED = {"people", "cases", "controls", "carriers", "missing"}
+COUNTED = {"people", "cases", "controls", "carriers", "missing", "events", "censored"}
 
 
 @pytest.mark.parametrize("page", EXACT_PAGES, ids=[p.__name__ for p in EXACT_PAGES])

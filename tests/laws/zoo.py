@@ -11,6 +11,7 @@ import numpy as np
 
 from strategies.analyses.association import Missing
 from strategies.analyses.carriers import Coding
+from strategies.analyses.cox import Baseline
 from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
@@ -163,6 +164,9 @@ PARAMETERS: dict[str, Any] = {
     "most_hits": 4,
     "predictor": "risk",
     "bins": 12,
+    "time": "time",
+    "event": "high",
+    "outcome": "outcome",
     "maximum_frequency": 0.5,
     "variable": "risk",
     "names": ("carrier",),
@@ -194,6 +198,10 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"by": "high", "sex": "sex", "labels": ("FI", "SE")},
     {"traits": ("trait", "high"), "minimum_missing": 31},
     {"missing": Missing.MEAN_IMPUTED, "covariates": ("sex",)},
+    {"strata": "arm"},
+    {"baseline": Baseline.SITE, "strata": "arm"},
+    {"event": "high", "covariates": ("smoking", "score"), "intervals": 13},
+    {"ends": (5.0, 20.0, 60.0)},
     {"site_effects": True, "covariates": ("sex",), "minimum_missing": 31},
     {"site_effects": True, "traits": ("trait", "high"), "missing": Missing.MEAN_IMPUTED},
     {"standardise": Standardise.SITE},

@@ -17,14 +17,17 @@ from fl_server.results.sections import (
     meta_analyses,
     models,
     scores,
+    survival,
     tables,
     whole_genome,
 )
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.carriers import Carriers
+from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency, NoisedContingency
 from strategies.analyses.correlation import Correlation, NoisedCorrelation
+from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -35,6 +38,7 @@ from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
+from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.phewas import PheWAS
@@ -42,6 +46,7 @@ from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
@@ -81,6 +86,10 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(Carriers): carriers.offered,
     _key(GenotypeTable): carriers.by_category,
     _key(PheWAS): carriers.phenome,
+    _key(SurvivalCurves): survival.curves,
+    _key(NoisedSurvival): survival.curves,
+    _key(CoxRegression): survival.hazards,
+    _key(CompetingRisks): survival.causes,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
