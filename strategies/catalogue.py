@@ -15,6 +15,7 @@ from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
@@ -37,6 +38,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     ExplainedVariance,
     Discrimination,
     RareVariants,
+    Regression,
     PrivateTraining,
 )
 

@@ -27,7 +27,8 @@ def test_every_genotype_question_of_the_example_is_answered(every: int, tmp_path
     asked, out = Study.read(STUDY), tmp_path / "results"
     common = asked.panels["common"]
     asked = replace(asked, panels={**asked.panels, "common": Panel(common.assembly, common.variants[::every])})
-    assert {type(q.analysis) for q in asked.questions} == {page for page in CATALOGUE if page.regime is Regime.EXACT}
+    of_genotypes = {page for page in CATALOGUE if page.regime is Regime.EXACT and "panel" in page.__dataclass_fields__}  # type: ignore[attr-defined]
+    assert of_genotypes <= {type(q.analysis) for q in asked.questions}
     outcome = simulate(asked, SITES)
     results.write(asked, outcome.federation, outcome.results, out)
     answers, report = results.load(out), (out / "report.html").read_text()

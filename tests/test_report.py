@@ -25,6 +25,7 @@ from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Total
@@ -61,6 +62,7 @@ QUESTIONS = (
     Question("by_country", ScoreDistribution("score.score", bins=10), by_site=True),
     Question("explained", ExplainedVariance("score.score", "trait", ("sex",))),
     Question("told", Discrimination("score.score", "high")),
+    Question("model", Regression("trait", "sex*high")),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
 )
 
@@ -135,6 +137,7 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "by_country": ("bins withheld", "DK"),
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
+        "model": ("Coefficients", "sex:high", "adjusted R²"),
         "rare": ("SKAT-O", "gene2"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name

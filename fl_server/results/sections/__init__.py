@@ -15,6 +15,7 @@ from fl_server.results.sections import (
     matches,
     meta_analyses,
     models,
+    regressions,
     scores,
     whole_genome,
 )
@@ -31,6 +32,7 @@ from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
@@ -58,6 +60,7 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(ExplainedVariance): scores.explained,
     _key(Discrimination): scores.told_apart,
     _key(RareVariants): genes.tested,
+    _key(Regression): regressions.fitted,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
