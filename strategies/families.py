@@ -5,8 +5,8 @@
     negative_binomial   mu = exp(eta), alpha = 1 / r [1]     l = log G(y + r) - log G(r) - log y! + r log(r / (r + mu))
                                                                  + y log(mu / (r + mu))
 
-With respect to eta, the residual is dl / d eta and the weight -d2l / d eta2, observed. Of the third the logarithm of alpha
-is sought as well: slope, cross and bend are dl / d log alpha, and minus its derivatives by eta and by itself.
+With respect to eta, the residual is dl / d eta and the weight -d2l / d eta2, observed. Of the third the logarithm of
+alpha is sought as well: slope, cross and bend are dl / d log alpha, and minus its derivatives by eta and by itself.
 
 [1] Cameron, Trivedi: Regression Analysis of Count Data, 2nd edition (2013), section 3.3: NB2, variance mu + alpha mu^2.
 """

@@ -19,8 +19,8 @@ FLAT = 1e-12
 """A likelihood that falls by less, relative to itself, is not told from one that has been rounded."""
 
 SINGULAR = 1e-8
-"""The smallest eigenvalue of an information matrix whose diagonal is 1 in which columns do not explain one another: what
-is left of doubles then has eight digits."""
+"""The smallest eigenvalue of an information matrix whose diagonal is 1, in which columns do not explain one another:
+what is left of doubles then has eight digits."""
 
 LEAST = 1e-13
 """Of such an eigenvalue by which a step is divided."""

@@ -1,8 +1,8 @@
 """What sites sum about a regression at the coordinator's last estimate, and how far one person reaches.
 
-Linear: products of columns and response, over people, or of their deviations from a site's own means. Of other families:
-score, information and likelihood. For robust errors the products of people's scores s besides, or of each site's sum of
-them: the score of a linear model is the residual times the columns.
+Linear: products of columns and response, over people, or of their deviations from a site's own means. Of other
+families: score, information and likelihood. For robust errors the products of people's scores s besides, or of each
+site's sum of them: the score of a linear model is the residual times the columns.
 """
 
 from __future__ import annotations

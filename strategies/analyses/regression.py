@@ -159,8 +159,8 @@ class Regression:
         if self.site_effects and not self._linear:
             raise ValueError(
                 "site effects drop out by centring in a linear model alone; in a logistic one, or one of counts, each "
-                "is a coefficient of one site's people. Ask distribution gaussian, or name a column of categories, one a "
-                "site, in the formula: its levels are then counted."
+                "is a coefficient of one site's people. Ask distribution gaussian, or name a column of categories, one "
+                "a site, in the formula: its levels are then counted."
             )
         if self.site_effects and not (written.intercept and written.products):
             raise ValueError("site effects stand beside columns, and in the place of an intercept: leave - 1 out.")
@@ -490,17 +490,8 @@ class Regression:
         value = float(values["likelihood"][0])
         null = value if not self.steps and matrix.terms.intercept and not self._dispersed else self.null
         if self.stage is Stage.FIT:
-            if not self.steps and (dependent := newton.dependent(information[:p, :p], names[:p])):
-                return self._nothing(matrix, people, f"columns explain one another: {dependent}")
-            if (
-                self.distribution is Family.BINOMIAL
-                and (np.abs(self.estimate[matrix.terms.intercept :]) > SEPARATED).any()
-            ):
-                return self._nothing(matrix, people, self._lost(np.array(self.estimate), names))
-            if p and np.linalg.eigvalsh(information[:p, :p])[0] < UNKNOWN * self.people * self.weight:
-                return self._nothing(matrix, people, self._lost(newton.weakest(information[:p, :p]), names[:p]))
-            if self._dispersed and self.estimate[-1] <= LEAST_LOG_ALPHA:
-                return self._nothing(matrix, people, "counts vary no more than Poisson's: ask distribution poisson")
+            if lost := self._lost(information[:p, :p], names[:p]):
+                return self._nothing(matrix, people, lost)
             step = newton.step(np.array(self.estimate), np.array(self.search), values["score"], information, value)
             if not step.done:
                 if self.steps + 1 == MOST_STEPS or not (np.abs(step.following) < MOST_COEFFICIENT).all():
@@ -514,40 +505,52 @@ class Regression:
             covariance, problem = self._sandwich(covariance, sums, asked, len(names))
         if problem:
             return self._nothing(matrix, people, problem)
-        own = np.eye(len(names))
-        own[:p, :p] = matrix.own_units(p)
-        estimate = own @ np.array(self.estimate)
-        if self._dispersed:  # alpha in the place of its logarithm, where the likelihood is level
-            own[p, p] = estimate[p] = math.exp(estimate[p])
-            names = (*names[:p], "(alpha)")
-        table = Coefficients(names, estimate, own @ covariance @ own.T).table(True)
+        saturated = float(values["likelihood"][1]) if len(values["likelihood"]) > 1 else 0.0
         facts: Facts = {
             **likelihood_facts(value, len(names), self.people),
             "degrees_of_freedom": self.people - len(names),
+            **({} if self._dispersed else {"deviance": 2 * (saturated - value)}),
+            **({"null_log_likelihood": null, "null_deviance": 2 * (saturated - null)} if null else {}),
+            "steps": self.steps,
         }
-        if not self._dispersed:
-            saturated = float(values["likelihood"][1]) if len(values["likelihood"]) > 1 else 0.0
-            facts["deviance"] = 2 * (saturated - value)
-            if matrix.terms.intercept:
-                facts |= {"null_log_likelihood": null, "null_deviance": 2 * (saturated - null)}
         if "pearson" in values:
             facts["dispersion"] = float(values["pearson"][0]) / (self.people - p)
-        return self._answer(people, table, {**facts, "steps": self.steps})
+        return self._answer(people, self._estimated(matrix, covariance).table(True), facts)
 
-    def _lost(self, direction: Floats, names: tuple[str, ...]) -> str:
-        """Why a likelihood has no maximum, and along which columns it does not end."""
-        along = newton.leading(np.where([name.startswith("(") for name in names], 0.0, direction), names)
+    def _estimated(self, matrix: ModelMatrix, covariance: NDArray[np.floating[Any]]) -> Coefficients:
+        """In the terms' own units; alpha in the place of its logarithm, where the likelihood is level."""
+        names, p = self._names(matrix), len(matrix.terms.names)
+        own = np.eye(len(names))
+        own[:p, :p] = matrix.own_units(p)
+        estimate = own @ np.array(self.estimate)
+        if self._dispersed:
+            own[p, p] = estimate[p] = math.exp(estimate[p])
+        return Coefficients(self._told(names), estimate, own @ covariance @ own.T)
+
+    def _lost(self, information: Floats, names: tuple[str, ...]) -> str:
+        """Why there is no maximum: columns that explain one another, or along which the likelihood does not end."""
+        if not self.steps and (dependent := newton.dependent(information, names)):
+            return f"columns explain one another: {dependent}"
+        if self._dispersed and self.estimate[-1] <= LEAST_LOG_ALPHA:
+            return "counts vary no more than Poisson's: ask distribution poisson"
+        inner = np.array([name.startswith("(") for name in names])
+        b = np.where(inner, 0.0, self.estimate[: len(names)])
+        far = self.distribution is Family.BINOMIAL and bool((np.abs(b) > SEPARATED).any())
+        if not far and not np.linalg.eigvalsh(information)[0] < UNKNOWN * self.people * self.weight:
+            return ""
+        along = newton.leading(b if far else np.where(inner, 0.0, newton.weakest(information)), names)
         if self.distribution is Family.BINOMIAL:
             return f"cases and controls are separated by {along}"
         return f"people without any events are set apart by {along}"
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _told(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("(alpha)" if name == "(log alpha)" else name for name in names)
+
     def _nothing(self, matrix: ModelMatrix, people: Floats, problem: str) -> Answer:
-        names = self._names(matrix)
-        if self._dispersed:
-            names = (*names[:-1], "(alpha)")
-        return self._answer(people, missing(names, not self._linear), {}, problem)
+        return self._answer(people, missing(self._told(self._names(matrix)), not self._linear), {}, problem)
 
     def _answer(self, people: Floats, table: Mapping[str, object], facts: Facts, problem: str = "none") -> Answer:
         rows = len(table["term"])  # type: ignore[arg-type]
