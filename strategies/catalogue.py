@@ -11,6 +11,7 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
@@ -39,6 +40,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     Discrimination,
     RareVariants,
     Regression,
+    MixedModel,
     PrivateTraining,
 )
 

@@ -21,6 +21,7 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
@@ -63,6 +64,7 @@ QUESTIONS = (
     Question("explained", ExplainedVariance("score.score", "trait", ("sex",))),
     Question("told", Discrimination("score.score", "high")),
     Question("model", Regression("trait", "sex*high")),
+    Question("hospitals", MixedModel("trait", "sex + high"), by_site=True),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
 )
 
@@ -138,6 +140,7 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "model": ("Coefficients", "sex:high", "adjusted R²"),
+        "hospitals": ("intraclass correlation", "DK"),
         "rare": ("SKAT-O", "gene2"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name

@@ -84,6 +84,7 @@ POLICY: dict[str, Any] = {
         "explained_variance": ["exact"],
         "discrimination": ["exact"],
         "rare_variants": ["exact"],
+        "mixed_model": ["exact"],
         "regression": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],

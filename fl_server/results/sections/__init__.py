@@ -28,6 +28,7 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
@@ -61,6 +62,7 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(Discrimination): scores.told_apart,
     _key(RareVariants): genes.tested,
     _key(Regression): regressions.fitted,
+    _key(MixedModel): regressions.mixed,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""

@@ -51,6 +51,29 @@ def fitted(result: Result) -> Section:
     return Section(f"Regression of {response}", lead, (forest(result),), (coefficients(answer),), beside)
 
 
+def mixed(result: Result) -> Section:
+    """A mixed model's coefficients and variances."""
+    answer, facts = result.answer, result.answer.facts
+    response = str(facts.get("response", "the response"))
+    beside = in_short(
+        ("people with every column", count(number(facts, "people"))),
+        ("sites combined", count(number(facts, "sites"))),
+        ("variance between sites", short(number(facts, "site_variance"))),
+        ("variance within sites", short(number(facts, "residual_variance"))),
+        ("intraclass correlation", fixed(number(facts, "intraclass_correlation"), 4)),
+        ("log likelihood", short(number(facts, "log_likelihood"))),
+    )
+    parts = tuple(
+        (site, count(number(one.facts, "people")), "" if one.facts["problem"] == "none" else str(one.facts["problem"]))
+        for site, one in result.by_site.items()
+    )
+    sites = Table("Each site's own part", ("site", "people", "left out because"), parts, (False, True, False))
+    lead = f"{response} on {facts.get('formula', 'columns')}, with a random intercept for each site, by "
+    lead += "full" if facts.get("method") == "ml" else "restricted"
+    lead += f" maximum likelihood. {told(answer)}"
+    return Section(f"Mixed model of {response}", lead, (forest(result),), (coefficients(answer), sites), beside)
+
+
 def told(answer: Answer) -> str:
     """Why there are no estimates, or which of them are far from 0."""
     facts, table = answer.facts, answer.tables["coefficients"]
