@@ -33,7 +33,6 @@ from strategies import formula, newton
 from strategies.analysis import NAMES_COLUMN, NAMES_COLUMNS_IN_FORMULA, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.coefficients import Coefficients, missing
 from strategies.cohort import Cohort
-from strategies.fine_sums import FineSums
 from strategies.model_matrix import LEAST_DEVIATION, ModelMatrix
 from strategies.privacy import Regime
 from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, small
@@ -44,8 +43,8 @@ Floats = NDArray[np.float64]
 PEOPLE_AT_A_TIME = 4096
 """A constant in code: memory does not grow with a site."""
 
-MOST_PEOPLE = 2**26
-"""Over all sites: what the grids have room for."""
+PRODUCT_BITS = 36
+"""Fraction bits of products of columns in units of half their range: 2^21 people fit for each of 32 sites."""
 
 RATIOS = 10.0 ** np.arange(-8, 9)
 """Of lambda, between which its likelihood's maximum is sought."""
@@ -99,11 +98,6 @@ class MixedModel:
         terms = formula.parse(self.formula).over(frame.columns)
         return ModelMatrix.of(terms, ((span.minimum, span.maximum),), np.zeros(0), np.zeros(0))
 
-    @staticmethod
-    def _products(size: int) -> FineSums:
-        words = "products of intercept, columns and response, in units of half their range"
-        return FineSums("products", words, np.ones(size * (size + 1) // 2), MOST_PEOPLE)  # of values in [-1, 1]
-
     def needs(self) -> Needs:
         return Needs(columns=self._columns)
 
@@ -118,7 +112,11 @@ class MixedModel:
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         matrix = self._matrix(frame)
-        out = {"people": Field((), "people with every column", 1, 1), **self._products(1 + len(matrix.low)).leaves()}
+        q, words = len(np.triu_indices(1 + len(matrix.low))[0]), "products of intercept, columns and response"
+        out = {
+            "people": Field((), "people with every column", 1, 1),
+            "products": Field((q,), f"{words}, in units of half their range", q, q**0.5, PRODUCT_BITS),
+        }
         if tables := matrix.terms.tables:
             cells = sum(math.prod(len(frame.columns[name].categories) for name in table) for table in tables)
             unit = "people in each combination of categories"
@@ -134,7 +132,7 @@ class MixedModel:
             some = inside[start : start + PEOPLE_AT_A_TIME]
             columns = {name: np.ascontiguousarray(cohort.columns[name][some]) for name in self._columns}
             rows = matrix.rows(columns, (columns[self.response],))
-            part: dict[str, NDArray[np.int64]] = self._products(rows.shape[1]).sums(rows[:, i] * rows[:, j])
+            part = {"products": fields["products"].integers(rows[:, i] * rows[:, j]).sum(axis=0)}
             if "cells" in fields:
                 part["cells"] = np.concatenate(list(_cells(matrix, columns, frame)))
             for name, sums in part.items():
@@ -154,7 +152,7 @@ class MixedModel:
         """People at the lower and the upper end of each column at which everybody is at one, as of two categories."""
         size = _size(len(sums["products"]))
         i, j = np.triu_indices(size)
-        values, n = MixedModel._products(size).values(sums), int(sums["people"])
+        values, n = sums["products"] * 2.0**-PRODUCT_BITS, int(sums["people"])
         total, squares = values[(i == 0) & (j > 0)], values[(i == j) & (j > 0)]
         upper = np.rint((n + total) / 2)
         return np.asarray(np.where(squares >= n - 1e-6, np.stack([n - upper, upper]), 0), dtype=np.int64)
@@ -168,12 +166,9 @@ class MixedModel:
         if not hidden:
             people = float(sums["people"])
         if not hidden and people > 0:
-            products = self._products(1 + size)
-            both = zip(("products", "products_rest"), products.bits, strict=True)
-            exact = sum(sums[name].astype(np.longdouble) * np.longdouble(2.0) ** -bits for name, bits in both)
             i, j = np.triu_indices(1 + size)
-            whole = np.empty((1 + size, 1 + size), dtype=np.longdouble)
-            whole[i, j] = whole[j, i] = exact
+            whole = np.empty((1 + size, 1 + size), dtype=np.longdouble)  # a mean may be large beside its deviation
+            whole[i, j] = whole[j, i] = sums["products"].astype(np.longdouble) * 2.0**-PRODUCT_BITS
             unit = whole[0, 1:] / people
             scatter = ((whole[1:, 1:] - np.outer(unit, whole[0, 1:])) * np.outer(matrix.half, matrix.half)).astype(
                 float

@@ -66,7 +66,8 @@ def dense(table: pd.DataFrame, x: np.ndarray, y: np.ndarray, restricted: bool) -
 )
 def test_a_mixed_model_is_statsmodels_and_the_dense_likelihoods(method: Method, formula: str) -> None:
     question = MixedModel("pressure", formula, method)
-    table = people(90, 8)
+    table = people(90, 8).copy()
+    table["pressure"] += 7.0 * (table["site"] - 2)
     answer, _ = combined(question, table)
     x, y, facts = design(question, table), table["pressure"].to_numpy(), answer.facts
     b, error, (within, between), value = dense(table, x.to_numpy(), y, method is Method.REML)
@@ -129,3 +130,14 @@ def test_what_has_no_estimate_says_why(formula: str, change: dict[str, Any], wor
     answer, _ = combined(MixedModel("pressure", formula), people(300, 11).assign(**change))
     assert answer.facts["problem"] == words
     assert np.isnan(column(answer, "coefficient")).all()
+
+
+def test_sums_at_trial_ratios_would_tell_the_sites_apart() -> None:
+    """Why this page is asked for each site: sum log(1 + n lambda) at as many ratios as there are sites is a polynomial
+    whose roots are -1 / n."""
+    people_at = np.array([37.0, 120.0, 260.0, 811.0])
+    ratios = np.array([1e-3, 4e-3, 1e-2, 3e-2])
+    told = np.log1p(people_at[:, None] * ratios).sum(axis=0)
+    powers = np.linalg.solve(ratios[:, None] ** np.arange(1, 5), np.expm1(told))
+    found = -1 / np.roots(np.append(powers[::-1], 1.0)).real
+    np.testing.assert_allclose(np.sort(found), people_at, rtol=1e-6)
