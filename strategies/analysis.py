@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from strategies.codec import decode
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
+from strategies.formula import parse as parse_formula
 from strategies.privacy import Regime
 from strategies.projection import GenotypeColumns, Projection
 from strategies.summary import Field, Summary
@@ -245,6 +246,9 @@ NAMES_CATEGORIES = {"names": "column", "values": "categories"}
 NAMES_ANY_COLUMN = {"names": "column", "values": "any"}
 """Metadata of a parameter that names one or more of the study's columns, of numbers or of categories."""
 
+NAMES_COLUMNS_IN_FORMULA = {"names": "column", "values": "any", "formula": True}
+"""Metadata of a parameter that is a formula, whose columns are the study's."""
+
 NAMES_QUESTION = {"names": "question"}
 """Metadata of a parameter that names an earlier exact question about the same panel, or `question.table` of it."""
 
@@ -446,9 +450,15 @@ def names_of(analysis: Analysis, kind: str) -> tuple[str, ...]:
     out: list[str] = []
     for f in fields(analysis):  # type: ignore[arg-type]
         if f.metadata.get("names") == kind:
-            value = getattr(analysis, f.name)
-            out += value if isinstance(value, tuple) else [] if value is None else [value]
+            out += named(getattr(analysis, f.name), f.metadata)
     return tuple(out)
+
+
+def named(value: Any, metadata: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names that a parameter of that metadata holds: one, several, none, or those in a formula."""
+    if metadata.get("formula"):
+        return parse_formula(value).columns
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 def plain(value: Any) -> Any:

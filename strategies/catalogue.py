@@ -19,6 +19,7 @@ from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
@@ -26,6 +27,7 @@ from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
@@ -66,6 +68,8 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     NoisedSurvival,
     CoxRegression,
     CompetingRisks,
+    Regression,
+    MixedModel,
     PrivateTraining,
 )
 

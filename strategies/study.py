@@ -10,7 +10,17 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from strategies.analysis import Analysis, Combining, Frame, Offering, Range, names_of, parameters, plain
+from strategies.analysis import (
+    Analysis,
+    Combining,
+    Frame,
+    Offering,
+    Range,
+    named,
+    names_of,
+    parameters,
+    plain,
+)
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
@@ -315,11 +325,9 @@ def _names_what_is_there(
 ) -> None:
     """Assert that the panels and columns that a question names are the study's, and such as it is about."""
     for f in fields(analysis):  # type: ignore[arg-type]
-        value = getattr(analysis, f.name)
-        named = value if isinstance(value, tuple) else () if value is None else (value,)
-        kind = f.metadata.get("names")
+        value, kind = getattr(analysis, f.name), f.metadata.get("names")
         known_names = {"panel": {*panels}, "column": {*columns, *offered}}.get(str(kind), set())
-        for name in named if kind in ("panel", "column") else ():
+        for name in named(value, f.metadata) if kind in ("panel", "column") else ():
             if name not in known_names and kind == "column" and "." in name:
                 raise UsageError(
                     f"{where}: a column with a dot is one that an earlier question offers; an exact question's column "

@@ -30,11 +30,13 @@ from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
@@ -82,6 +84,8 @@ QUESTIONS = (
     Question("carriers", Carriers("panel", ("first", "second"))),
     Question("by_sex", GenotypeTable("panel", "sex")),
     Question("phenome", PheWAS("panel", ("trait", "high"))),
+    Question("model", Regression("trait", "sex*high")),
+    Question("hospitals", MixedModel("trait", "sex + high"), by_site=True),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
     Question("survival", SurvivalCurves("months", "high", "sex", intervals=24)),
     Question("hazards", CoxRegression("months", "high", ("trait", "sex"), intervals=24)),
@@ -173,6 +177,8 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "by_country": ("bins withheld", "DK"),
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
+        "model": ("Coefficients", "sex:high", "adjusted R²"),
+        "hospitals": ("intraclass correlation", "DK"),
         "rare": ("SKAT-O", "gene2"),
         "survival": ("log-rank", "at risk"),
         "hazards": ("hazard ratio", "converged"),

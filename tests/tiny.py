@@ -95,6 +95,8 @@ POLICY: dict[str, Any] = {
         "survival": ["exact", "private"],
         "cox": ["exact"],
         "competing_risks": ["exact"],
+        "mixed_model": ["exact"],
+        "regression": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],
     },

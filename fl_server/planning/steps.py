@@ -102,9 +102,10 @@ def _following(analysis: Analysis, frame: Frame) -> Analysis | None:
 
 
 def made_up(span: Range, people: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(N,) values of a column within its public range: whole numbers where the range is a short one of these."""
+    """(N,) values of a column within its public range: whole numbers where the range is a short one of these,
+    or the places of categories."""
     low, high = float(span.minimum), float(span.maximum)
-    if high - low <= 2 and low.is_integer() and high.is_integer():
+    if (span.categories or high - low <= 2) and low.is_integer() and high.is_integer():
         return rng.integers(int(low), int(high) + 1, people).astype(np.float64)
     return rng.uniform(low, high, people)
 

@@ -86,7 +86,8 @@ def _asked(study: Study) -> Table:
         what = []
         if panel is not None:
             what.append(f"{count(len(panel))} variants")
-        named = {"traits": "traits", "label": "label", "covariates": "covariates", "by": "groups", "sex": "sexes"}
+        named = {"traits": "traits", "label": "label", "response": "response", "formula": "formula"}
+        named |= {"covariates": "covariates", "by": "groups", "sex": "sexes"}
         what += [f"{word} {listed(own[key])}" for key, word in named.items() if own.get(key)]
         budget = question.budget
         price = f"ε {budget.epsilon:g}, δ {power(budget.delta)} per {budget.unit}" if budget else NONE

@@ -61,7 +61,7 @@ EXACT_PAGES = [page for page in CATALOGUE if page.regime is Regime.EXACT]
 ASKED = [
     (page, change)
     for page in EXACT_PAGES
-    for change in ({}, *(c for c in changes(page) if has_codes(c) or {"dosages", "offset"} & set(c)))
+    for change in ({}, *(c for c in changes(page) if has_codes(c) or {"dosages", "offset", "distribution"} & set(c)))
 ]
 every_exact = pytest.mark.parametrize(("page", "change"), ASKED, ids=[f"{p.__name__} {c}" for p, c in ASKED])
 every_page = pytest.mark.parametrize("page", CATALOGUE, ids=[p.__name__ for p in CATALOGUE])

@@ -12,10 +12,12 @@ import numpy as np
 from strategies.analyses.association import Missing
 from strategies.analyses.carriers import Coding
 from strategies.analyses.cox import Baseline
+from strategies.analyses.regression import Errors
 from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
+from strategies.families import Family
 from strategies.hits import SecondTest
 from strategies.variants import How, Panel, Variant
 
@@ -176,6 +178,8 @@ PARAMETERS: dict[str, Any] = {
     "row": "arm",
     "column": "smoking",
     "variables": ("score", "smoking", "visits"),
+    "response": "trait",
+    "formula": "sex + score",
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -216,6 +220,11 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"offset": "wgr", "test": SecondTest.FIRTH},
     {"offset": "wgr", "test": SecondTest.FIRTH_APPROXIMATE},
     {"offset": "wgr", "dosages": True, "test": SecondTest.SPA, "covariates": ()},
+    {"formula": "arm*score + smoking + spline(time, 20, 40, 60) + risk^2"},
+    {"formula": "sex + score", "site_effects": True, "errors": Errors.HC0},
+    {"distribution": Family.BINOMIAL, "response": "high", "formula": "score + risk - 1", "errors": Errors.HC0},
+    {"distribution": Family.POISSON, "response": "time", "formula": "arm + score", "errors": Errors.CLUSTERED},
+    {"distribution": Family.NEGATIVE_BINOMIAL, "response": "time", "formula": "arm + score", "errors": Errors.HC0},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""

@@ -16,6 +16,7 @@ from fl_server.results.sections import (
     matches,
     meta_analyses,
     models,
+    regressions,
     scores,
     survival,
     tables,
@@ -38,6 +39,7 @@ from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
+from strategies.analyses.mixed_model import MixedModel
 from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
@@ -45,6 +47,7 @@ from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.rare_variants import RareVariants
+from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
@@ -90,6 +93,8 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(NoisedSurvival): survival.curves,
     _key(CoxRegression): survival.hazards,
     _key(CompetingRisks): survival.causes,
+    _key(Regression): regressions.fitted,
+    _key(MixedModel): regressions.mixed,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
