@@ -416,7 +416,7 @@ def _qc(chosen: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"fl-client qc: {error}", "another value", "correct it.") from None
     config = NodeConfig.read(chosen.node)
-    data, exclude = config.open_dataset(), config.dataset.exclude
+    data, exclude = config.open_dataset().of_genotyped(), config.dataset.exclude
     before = tuple(line.strip() for line in lines(config.folder / exclude)) if exclude else ()
     ledger = config.open_ledger()
     report = Report.of(data, before, thresholds, chosen.sex, ledger.folder)
