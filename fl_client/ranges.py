@@ -28,7 +28,9 @@ def objection(asked: Range, allowed: Range, variable: Variable | None, exact: bo
         turned = conversion(allowed.ucum, asked.ucum, variable.measured)
     if turned is None:
         return Reason.UNIT_NOT_CONVERTIBLE
-    low, high = sorted((allowed.minimum * turned.factor + turned.offset, allowed.maximum * turned.factor + turned.offset))
+    low, high = sorted(
+        (allowed.minimum * turned.factor + turned.offset, allowed.maximum * turned.factor + turned.offset)
+    )
     # A limit that was converted is the same to as many digits as anybody would write.
     room = 0.0 if turned == SAME else NEARLY * max(abs(low), abs(high))
     if asked.minimum < low - room or asked.maximum > high + room:

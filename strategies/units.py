@@ -134,7 +134,10 @@ def _plain(source: str, target: str) -> Conversion | None:
 
     try:
         old, new = (_registry().from_ucum(_ANNOTATION.sub("", unit) or "1") for unit in (source, target))
-        turned = [_registry().Quantity(v * old.magnitude, old.units).to(new.units).magnitude for v in (0.0, 1.0, 2.0)]
+        with np.errstate(all="ignore"):  # of a logarithm's unit at 0
+            turned = [
+                _registry().Quantity(v * old.magnitude, old.units).to(new.units).magnitude for v in (0.0, 1.0, 2.0)
+            ]
         start, one, two = (float(value / new.magnitude) for value in turned)
     except (lark.exceptions.LarkError, pint.PintError, ValueError, ZeroDivisionError, OverflowError):
         return None

@@ -118,6 +118,7 @@ def _declare(variable: str, more: str = "") -> Callable[[Desk], None]:
 def _cdm(path: str) -> Callable[[Desk], None]:
     def spoil(desk: Desk) -> None:
         desk.edit(desk.sites / "sites.toml", 'people = "FI/people.tsv"', f'omop = "{path}"')
+        desk.edit(desk.sites / "sites.toml", "sex = [1, 2]", 'sex = { categories = ["female", "male"] }')
 
     return spoil
 
@@ -161,7 +162,11 @@ BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
         "PURPOSE_NOT_ALLOWED",
     ),
     "nobody of the table in the genotypes": (_strangers, 4, "NOBODY"),
-    "a declared variable without its column": (_declare('height = { range = [0, 3], unit = "m" }'), 4, "no column 'height'"),
+    "a declared variable without its column": (
+        _declare('height = { range = [0, 3], unit = "m" }'),
+        4,
+        "no column 'height'",
+    ),
     "a declared variable with both kinds of values": (
         _declare('sex = { range = [1, 2], categories = ["a", "b"] }'),
         2,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 
 from fl_client.readers.lines import absent
-from fl_client.readers.store import array
+from fl_client.readers.store import Rows, array
 from fl_client.readers.variables import Cells
 from strategies.errors import DataError
 
@@ -80,7 +80,7 @@ class Embedded:
             tables.setdefault(table, set()).add(column)
         return Embedded(path.name, schema, MappingProxyType(tables), connection)
 
-    def rows(self, statement: sa.Select[Any]) -> tuple[NDArray[Any], ...]:
+    def rows(self, statement: Rows) -> tuple[NDArray[Any], ...]:
         """As `Store.rows`."""
         import duckdb  # noqa: PLC0415
 
@@ -151,7 +151,7 @@ def _cells(column: NDArray[Any]) -> Cells:
     if column.dtype.kind == "f":
         values = np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan)
         return np.where(np.isfinite(values), values, np.nan)
-    missing = np.ma.getmaskarray(column)  # type: ignore[no-untyped-call]
+    missing = np.ma.getmaskarray(column)
     return ["" if gone else str(cell).strip() for cell, gone in zip(np.ma.getdata(column), missing, strict=True)]
 
 
@@ -166,7 +166,7 @@ def _array(kind: sa.types.TypeEngine[Any], values: NDArray[Any]) -> NDArray[Any]
         if not np.ma.isMaskedArray(values):
             return plain
         return np.ma.filled(plain, np.iinfo(np.int64).min if plain.dtype.kind == "i" else np.nan)
-    missing = np.ma.getmaskarray(values)  # type: ignore[no-untyped-call]
+    missing = np.ma.getmaskarray(values)
     return array(kind, [None if gone else value for value, gone in zip(np.ma.getdata(values), missing, strict=True)])
 
 
@@ -181,7 +181,7 @@ def _loaded(path: Path, shape: Shape) -> duckdb.DuckDBPyConnection:
         if str(path / name) in parquet:
             whole = connection.read_parquet(str(path / name))
         else:
-            held = _arrow(path, name, shape[table])  # noqa: F841  DuckDB finds it by its name
+            held = _arrow(path, name, shape[table])
             whole = connection.from_arrow(held)
         there = {column.lower(): column for column in whole.columns}
         wanted = ", ".join(

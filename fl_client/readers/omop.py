@@ -25,7 +25,8 @@ FEMALE, MALE = 8532, 8507
 """OMOP's concepts of gender."""
 
 _EPOCH = datetime.date(1970, 1, 1)
-_NUMBER, _TEXT, _DATE, _VALUE = sa.BigInteger(), sa.String(), sa.Date(), sa.Double()
+_NUMBER, _TEXT, _DATE = sa.BigInteger(), sa.String(), sa.Date()
+_VALUE: sa.Double[float] = sa.Double()
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ _DOMAINS: Mapping[Domain, _Where] = {
 
 
 def _columns(where: _Where) -> dict[str, sa.types.TypeEngine[Any]]:
-    out = {"person_id": _NUMBER, where.concept: _NUMBER, where.source: _NUMBER, where.day: _DATE}
-    measured = {"value_as_number": _VALUE, "unit_concept_id": _NUMBER, "unit_source_value": _TEXT}
-    return out | measured if where.measured else out
+    out: dict[str, sa.types.TypeEngine[Any]] = dict.fromkeys(("person_id", where.concept, where.source), _NUMBER)
+    out[where.day] = _DATE
+    if where.measured:
+        out |= {"value_as_number": _VALUE, "unit_concept_id": _NUMBER, "unit_source_value": _TEXT}
+    return out
 
 
 SHAPE: Mapping[str, Mapping[str, sa.types.TypeEngine[Any]]] = {

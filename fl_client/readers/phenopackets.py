@@ -119,7 +119,7 @@ def _person(place: int, path: Path, packet: Mapping[str, Any], happened: list[Ha
         out["karyotypic_sex"] = float(karyotypes.index(karyotype))
     if born != NEVER:
         out["year_of_birth"] = float(np.datetime64(born, "D").astype("datetime64[Y]").astype(int) + 1970)
-    if birth != NEVER and last != NEVER:
+    if NEVER not in (birth, last):
         out["age_last_seen"] = (last - birth) / 365.25
     survived = vital.get("survivalTimeInDays")
     if isinstance(survived, int | float) and not isinstance(survived, bool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from fl_client.readers.store import array
+from fl_client.readers.store import Rows, array
 from strategies.errors import DataError
 
 _ROWS_AT_A_TIME = 1 << 16
@@ -41,6 +42,9 @@ class Server:
     _engine: sa.Engine = field(repr=False)
     _written: Mapping[str, tuple[int, str]] = field(repr=False)
     _seen: dict[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self._engine.dispose)
 
     @staticmethod
     def open(url: str, schema: str, wanted: Collection[str], timeout_s: int) -> Server:
@@ -81,7 +85,8 @@ class Server:
                 }
                 snapshot = _snapshot(connection)
                 written = {
-                    name: _state(connection, schema, name, relations[name][1] in _TABLES_OF_ROWS) for name in tables
+                    name: _state(connection, schema, name, _tells_writers(connection, *relations[name]))
+                    for name in tables
                 }
         except sa.exc.SQLAlchemyError as error:
             engine.dispose()
@@ -94,7 +99,7 @@ class Server:
             shown, schema, MappingProxyType(tables), MappingProxyType(counts), engine, written, {"snapshot": snapshot}
         )
 
-    def rows(self, statement: sa.Select[Any]) -> tuple[NDArray[Any], ...]:
+    def rows(self, statement: Rows) -> tuple[NDArray[Any], ...]:
         """As `Store.rows`."""
         kinds = [column.type for column in statement.selected_columns]
         parts: list[list[NDArray[Any]]] = []
@@ -153,9 +158,7 @@ def _relations(connection: sa.Connection, schema: str) -> dict[str, tuple[int, s
     return {str(name).lower(): (oid, kind) for name, oid, kind in found}
 
 
-def _cannot_write(
-    connection: sa.Connection, schema: str, relations: Mapping[str, tuple[int, str]], where: str
-) -> None:
+def _cannot_write(connection: sa.Connection, schema: str, relations: Mapping[str, tuple[int, str]], where: str) -> None:
     may = sa.func.has_table_privilege(_RELATIONS.c.oid, "INSERT, UPDATE, DELETE, TRUNCATE")
     column = sa.func.has_any_column_privilege(_RELATIONS.c.oid, "INSERT, UPDATE")
     numbers = [oid for oid, _ in relations.values()]
@@ -173,6 +176,13 @@ def _cannot_write(
             f"{where}: it may write {', '.join(found[:3])}{' ...' * (len(found) > 3)}",
             "make a role with CONNECT, USAGE on the schema and SELECT on its tables alone, and name it in the URL.",
         )
+
+
+def _tells_writers(connection: sa.Connection, oid: int, kind: str) -> bool:
+    """Whether a relation's rows say who wrote them: those of a table do, to a role that may read all of it."""
+    return kind in _TABLES_OF_ROWS and bool(
+        connection.execute(sa.select(sa.func.has_table_privilege(oid, "SELECT"))).scalar_one()
+    )
 
 
 def _names(connection: sa.Connection, oid: int) -> list[str]:

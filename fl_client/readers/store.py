@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from fl_client.readers.events import NEVER
 
+Rows = sa.Select[*tuple[Any, ...]]
+"""A statement of this package's own."""
+
 
 class Store(Protocol):
     """An opened store of tables that nobody can write through it."""
@@ -40,7 +43,7 @@ class Store(Protocol):
         their bytes."""
         ...
 
-    def rows(self, statement: sa.Select[Any]) -> tuple[NDArray[Any], ...]:
+    def rows(self, statement: Rows) -> tuple[NDArray[Any], ...]:
         """The columns of a statement's result.
 
         Returns:
@@ -69,7 +72,7 @@ def array(kind: sa.types.TypeEngine[Any], values: Sequence[Any]) -> NDArray[Any]
     """
     if isinstance(kind, sa.Integer):
         return np.array([NEVER if value is None else value for value in values], dtype=np.int64)
-    if isinstance(kind, sa.Numeric):
+    if isinstance(kind, sa.Float | sa.Numeric):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     out = np.empty(len(values), dtype=object)
     out[:] = ["" if value is None else str(value) for value in values]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers.calls import distinct, shown
+from fl_client.readers.embedded import Columnar
 from fl_client.readers.lines import columns as columns_of
 from fl_client.readers.lines import lines
 from fl_client.readers.numbers import numbers
-from fl_client.readers.embedded import Columnar
 from fl_client.readers.variables import Cells, Variable, places
 from strategies.analysis import Range
 from strategies.errors import DataError
@@ -105,7 +105,7 @@ class Table:
         for column, cells in columns.items():
             parsed[column], first = numbers(cells) if isinstance(cells, list) else (cells, None)
             if first is not None:
-                words[column] = f"{cells[first][:40]!r} for person {first + 1}"  # type: ignore[index]
+                words[column] = f"{cells[first][:40]!r} for person {first + 1}"
         unlisted: dict[str, int] = {}
         for called, variable in variables.items():
             column = variable.column or called
@@ -124,8 +124,7 @@ class Table:
                 words[called] = f"{cells[first]!r:.42} for person {first + 1}"
         for values in parsed.values():
             values.setflags(write=False)
-        frozen = (MappingProxyType(one) for one in (parsed, words, dict(variables), unlisted))
-        return Table(name, listed, *frozen)
+        return Table(name, listed, MappingProxyType(parsed), MappingProxyType(words), variables, unlisted)
 
     def take(self, people: NDArray[np.int64]) -> Table:
         """Some of the people, in the order given."""

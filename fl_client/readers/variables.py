@@ -20,7 +20,7 @@ from strategies.units import Conversion, analyte_of, conversion
 NULL_FLAVOURS = frozenset(
     {"NI", "UNK", "ASKU", "NASK", "NAV", "NAVU", "QS", "TRC", "MSK", "NP", "DER", "OTH", "INV", "PINF", "NINF", "NA"}
 )
-"""HL7's words for why a value is not there: missing in a declared variable, unless declared as one of its categories."""
+"""HL7's words for why a value is not there: missing in a declared variable, unless declared as a category of it."""
 
 Cells = list[str] | NDArray[np.float64]
 """A column as it lies in a table: texts, or numbers with NaN where there is none."""
