@@ -239,8 +239,8 @@ def _registration(name: str, supernode: str, node: Node) -> str:
         },
     }
     return (
-        "# Public lines for the coordinator's federation.toml. The dictionary that `fl-client dictionary` writes may be\n"
-        f"# added to them.\n{tomli_w.dumps(shape)}"
+        "# Public lines for the coordinator's federation.toml. What `fl-client dictionary` writes may be added to them.\n"
+        f"{tomli_w.dumps(shape)}"
     )
 
 

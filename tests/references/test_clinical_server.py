@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 import sqlalchemy as sa
+import statsmodels.api as sm
+import tomli_w
 from psycopg import sql
+from sklearn.metrics import roc_auc_score
 
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.omop import SHAPE
 from fl_client.readers.server import Server
 from simulations.omop import Cdm
+from strategies.analyses.discrimination import Discrimination
 from strategies.analysis import Frame, Needs, Range
 from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
+from strategies.study import Purpose, Question, Study
+from strategies.wire import Answered, Opened, Reason, Refused
 from tests.postgresql import Server as Postgresql
 from tests.references.test_sources import ASKED, DIABETES, same, says
+from tests.tiny import POLICY, Tiny
 
 PEOPLE = 20_000
 
@@ -243,3 +254,134 @@ def test_a_password_does_not_stand_in_a_node_s_file(where: str, found: str) -> N
         Dataset.open(DatasetConfig("T", "GRCh38", omop=where), Path())
     assert found in str(error.value)
     assert "secret" not in str(error.value)
+
+
+# --- five nodes with a schema each, as one study sees them ------------------------------------------------------------
+
+SITES = ("AT", "BE", "CY", "DK", "EE")
+DIED = Question("died", Discrimination("age_at_end", "died", ("sex",), lowest=0.0, highest=130.0, bins=1300))
+ALLOWED = {
+    "age_at_end": {"range": [0, 130], "unit": "a"},
+    "sex": {"categories": ["female", "male"]},
+    "died": {"categories": ["no", "yes"]},
+}
+
+
+@contextmanager
+def nodes(server: Postgresql, people: int, folder: Path) -> Iterator[tuple[Tiny, list[Cdm], dict[str, float]]]:
+    """A federation of five nodes over a schema each, so many people together, and the seconds that it took."""
+    cdms = [Cdm.of(people // len(SITES), seed=100 + k, first=10**8 * k) for k in range(len(SITES))]
+    seconds = {}
+    with owner(server) as connection:
+        began = time.perf_counter()
+        for site, cdm in zip(SITES, cdms, strict=True):
+            cdm.copy_to(connection, site)
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role := sql.Identifier(f"node_{site}")))
+            where = sql.Identifier(site)
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(where, role))
+            connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(where, role))
+        seconds["load by COPY"] = time.perf_counter() - began
+        policy = POLICY | {"columns": ALLOWED, "minimum_cell": 5}
+        sites = {
+            site: {
+                "country": site,
+                "dataset": {
+                    "identifier": f"OMOP-{site}", "assembly": "GRCh38", "synthetic": True, "schema": site,
+                    "omop": url(server, f"node_{site}"),
+                },
+            }
+            for site in SITES
+        }  # fmt: skip
+        (folder / "sites.toml").write_text(tomli_w.dumps({"policy": policy, "sites": sites}))
+        try:
+            began = time.perf_counter()
+            tiny = Tiny.of(folder, folder / "nodes")
+            seconds["open five nodes"] = time.perf_counter() - began
+            try:
+                yield tiny, cdms, seconds
+            finally:
+                tiny.close()
+                for gate in tiny.gates.values():
+                    gate.dataset = None
+        finally:
+            gc.collect()
+            for site in SITES:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(site)))
+                role = sql.Identifier(f"node_{site}")
+                connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+                connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def pooled(cdms: list[Cdm]) -> pd.DataFrame:
+    """Age at the end of observation, sex and death of all people, by pandas."""
+    parts = []
+    for cdm in cdms:
+        person, period, death = (cdm.tables[n].to_pandas() for n in ("person", "observation_period", "death"))
+        born = pd.to_datetime(pd.DataFrame({part: person[f"{part}_of_birth"] for part in ("year", "month", "day")}))
+        end = pd.to_datetime(period.set_index("person_id").observation_period_end_date).reindex(person.person_id)
+        parts.append(pd.DataFrame({
+            "male": person.gender_concept_id == 8507,
+            "age": (end.to_numpy() - born.to_numpy()) / np.timedelta64(1, "D") / 365.25,
+            "died": person.person_id.isin(death.person_id),
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True).astype(float)
+
+
+def ask(tiny: Tiny, folder: Path) -> Mapping[str, float | int | str]:
+    columns = {name: Range.from_plain(raw, name) for name, raw in ALLOWED.items()}
+    asked = Study("five CDMs", Purpose.SCIENTIFIC_RESEARCH, "GRCh38", 3, columns, {}, (DIED,))
+    (result,) = tiny.conductor(asked, folder / "run").run()
+    return result.answer.facts
+
+
+def assert_pooled(facts: Mapping[str, float | int | str], whole: pd.DataFrame) -> None:
+    model = sm.Logit(whole.died, sm.add_constant(whole[["male", "age"]])).fit(disp=0)
+    assert facts["cases"] == whole.died.sum()
+    assert facts["controls"] == (1 - whole.died).sum()
+    want = model.params["age"] * whole.age.std(ddof=0), model.bse["age"] * whole.age.std(ddof=0)
+    got = facts["log_odds_per_standard_deviation"], facts["standard_error"]
+    np.testing.assert_allclose(np.array(got, dtype=float), want, rtol=1e-6)
+    area = roc_auc_score(whole.died, whole.age)
+    assert float(facts["area_low"]) <= area <= float(facts["area_high"])
+
+
+def test_a_question_over_five_cdms_is_the_pooled_answer(postgresql: Postgresql, quick_path: Path) -> None:
+    with nodes(postgresql, PEOPLE, quick_path) as (tiny, cdms, _):
+        assert_pooled(ask(tiny, quick_path), pooled(cdms))
+
+
+def test_a_node_whose_cdm_changed_or_may_be_written_answers_nothing(postgresql: Postgresql, quick_path: Path) -> None:
+    with nodes(postgresql, 500, quick_path) as (tiny, _, _), owner(postgresql) as connection:
+        columns = {name: Range.from_plain(raw, name) for name, raw in ALLOWED.items()}
+        asked = Study("five CDMs", Purpose.SCIENTIFIC_RESEARCH, "GRCh38", 3, columns, {}, (DIED,))
+        pen = tiny.pen(asked).open(SITES)
+        request = pen.ask("died", roster=SITES)
+        connection.execute('DELETE FROM "AT".visit_occurrence')
+        refused = tiny.read("AT", tiny.gates["AT"].answer(request)).header
+        assert isinstance(refused, Refused)
+        assert refused.reason is Reason.DATASET_UNAVAILABLE
+        assert isinstance(tiny.read("BE", tiny.gates["BE"].answer(request)).header, Answered)
+        connection.execute('GRANT INSERT ON "BE".death TO "node_BE"')
+        tiny.restart("BE")
+        assert tiny.gates["BE"].dataset is None
+        other = tiny.pen(asked, "session-2")
+        header = tiny.read("BE", tiny.gates["BE"].answer(other.opening())).header
+        assert isinstance(header, Opened)
+        assert header.refuses == {"died": Reason.DATASET_UNAVAILABLE}
+
+
+@pytest.mark.proof
+def test_a_million_people_in_five_databases(postgresql: Postgresql, quick_path: Path) -> None:
+    with nodes(postgresql, 1_000_000, quick_path) as (tiny, cdms, seconds):
+        rows = sum(len(table) for cdm in cdms for table in cdm.tables.values())
+        began = time.perf_counter()
+        facts = ask(tiny, quick_path)
+        seconds["question"] = time.perf_counter() - began
+        clinical = [gate.dataset.clinical for gate in tiny.gates.values() if gate.dataset is not None]
+        began = time.perf_counter()
+        found = sum(len(one.events(*ASKED["HbA1c"])) for one in clinical if one is not None)
+        seconds[f"{found:,} HbA1c of five nodes"] = time.perf_counter() - began
+        assert_pooled(facts, pooled(cdms))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"\n1,000,000 people, {rows:,} rows, 5 schemas of one PostgreSQL")
+    print("".join(f"{what:<32}{taken:8.1f} s\n" for what, taken in seconds.items()), f"peak memory {peak} MB", sep="")

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fl_client.ranges import objection
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.events import NEVER, Events
+from fl_client.readers.variables import Variable
 from simulations.omop import Cdm
 from strategies.analysis import Frame, Needs, Range
 from strategies.codec import decode
@@ -23,6 +25,7 @@ from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
 from strategies.units import conversion
 from strategies.variants import Panel, Variant
+from strategies.wire import Reason
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SYNTHEA = SHARED / "omop_synthea"
@@ -207,7 +210,9 @@ def synthea() -> dict[str, pd.DataFrame]:
         pytest.skip("shared/data/omop_synthea is not here")
     with zipfile.ZipFile(SYNTHEA / "Synthea27Nj_5.4.zip") as archive:
         return {
-            Path(n).stem.lower(): pd.read_csv(io.BytesIO(archive.read(n)), low_memory=False)
+            Path(n).stem.lower(): pd.read_csv(
+                io.BytesIO(archive.read(n)), low_memory=False, keep_default_na=False, na_values=[""]
+            )
             for n in archive.namelist()
             if n.endswith(".csv") and "__MACOSX" not in n
         }
@@ -277,7 +282,7 @@ def test_texts_of_a_code_are_values_and_never_statements(cdm: Cdm, tmp_path: Pat
     store = data._source.store or data.clinical.store  # type: ignore[attr-defined]
     for statement in ("COPY cdm54.person TO 'out.csv'", "SELECT * FROM read_csv('/etc/passwd')", "INSTALL httpfs",
                       "DELETE FROM cdm54.person", "SET enable_external_access = true"):  # fmt: skip
-        with pytest.raises(Exception, match="read-only|file system|disabled|locked|attached in"):
+        with pytest.raises(Exception, match=r"read-only|file system|disabled|locked|attached in"):
             store._connection.execute(statement)
 
 
@@ -350,6 +355,7 @@ def write_table(path: Path) -> dict[str, Any]:
         frame.to_parquet(path)
         return {"people": path.name}
     import duckdb  # noqa: PLC0415  it outlives a frozen collection of garbage otherwise, and says so
+
     with duckdb.connect(str(path)) as connection:
         connection.execute('CREATE TABLE "the people" AS SELECT * FROM frame')
     return {"people": path.name, "table": "the people"}
@@ -386,8 +392,33 @@ def test_a_free_text_can_be_read_as_declared_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got, [2, np.nan, 0])
 
 
-@pytest.mark.parametrize("word", ["NI", "UNK", "ASKU", "NASK", "NAV", "NAVU", "QS", "TRC", "MSK", "NP", "DER", "OTH", "INV",
-                                  "PINF", "NINF", "NA", "", "?", ".", "NaN"])  # fmt: skip
+@pytest.mark.parametrize(
+    "word",
+    [
+        *[
+            "NI",
+            "UNK",
+            "ASKU",
+            "NASK",
+            "NAV",
+            "NAVU",
+            "QS",
+            "TRC",
+            "MSK",
+            "NP",
+            "DER",
+            "OTH",
+            "INV",
+            "PINF",
+            "NINF",
+            "NA",
+            "?",
+            ".",
+            "NaN",
+        ],
+        "",
+    ],
+)
 def test_a_null_flavour_is_missing_unless_it_is_a_category(word: str, tmp_path: Path) -> None:
     (tmp_path / "people.tsv").write_text(f"person\tx\ty\na\t{word}\t1\nb\tyes\t{word}\n")
     variables = {"x": {"categories": ["no", "yes"]}, "y": {"range": [0, 5]}}
@@ -458,7 +489,7 @@ def test_units_convert_as_published(analyte: str, value: float, unit: str, want:
 @pytest.mark.parametrize(
     ("one", "other", "analyte"),
     [
-        ("mg/dL", "", ""), ("", "mg/dL", ""), ("mg/dL", "mmol/L", ""), ("mg/dL", "mmol/L", "hba1c"), ("%", "mmol/mol", ""),
+        ("mg/dL", "", ""), ("mg/dL", "mmol/L", ""), ("mg/dL", "mmol/L", "hba1c"), ("%", "mmol/mol", ""),
         ("%", "mmol/mol", "glucose"), ("kg", "m", ""), ("zork", "kg", ""), ("[iU]/L", "U/L", ""), ("{score}", "%", ""),
         ("mL/min", "mL/min/{1.73_m2}", ""), ("dB", "1", ""), ("[pH]", "mol/L", ""), ("10*99999999", "1", ""),
         ("((((", "kg", ""),
@@ -467,6 +498,39 @@ def test_units_convert_as_published(analyte: str, value: float, unit: str, want:
 def test_what_no_unit_converts_to_is_refused(one: str, other: str, analyte: str) -> None:
     assert conversion(one, other, analyte) is None
     assert conversion(other, one, analyte) is None
+
+
+HBA1C = Variable(range=(0, 20), unit="%", analyte="hba1c")
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "exact", "private"),
+    [
+        (Range(0, 10), Range(0, 10), None, None),
+        (Range(0, 9), Range(0, 10), Reason.RANGE_OUTSIDE_POLICY, None),
+        (Range(0, 11), Range(0, 10), Reason.RANGE_OUTSIDE_POLICY, Reason.RANGE_OUTSIDE_POLICY),
+        (Range(0, 10, "g/L"), Range(0, 10), Reason.UNIT_NOT_CONVERTIBLE, Reason.UNIT_NOT_CONVERTIBLE),
+        (Range(20, 130, "mmol/mol"), Range(4, 14, "%"), Reason.RANGE_OUTSIDE_POLICY, Reason.RANGE_OUTSIDE_POLICY),
+        (Range(20.2011368605, 129.5146480105, "mmol/mol"), Range(4, 14, "%"), None, None),
+        (Range(20.201138, 129.5146480105, "mmol/mol"), Range(4, 14, "%"), Reason.RANGE_OUTSIDE_POLICY, None),
+        (Range(40, 100, "mmol/mol"), Range(4, 14, "%"), Reason.RANGE_OUTSIDE_POLICY, None),
+        (Range.of("a", "b"), Range.of("b", "a"), None, None),
+        (Range.of("a", "b"), Range.of("a", "b", "c"), Reason.CATEGORIES_DIFFER, None),
+        (Range.of("a", "d"), Range.of("a", "b", "c"), Reason.CATEGORIES_DIFFER, Reason.CATEGORIES_DIFFER),
+        (Range.of("a", "b"), Range(0, 1), Reason.CATEGORIES_DIFFER, Reason.CATEGORIES_DIFFER),
+        (Range(0, 1), Range.of("a", "b"), Reason.CATEGORIES_DIFFER, Reason.CATEGORIES_DIFFER),
+    ],
+)
+def test_what_a_policy_lets_a_study_ask(
+    asked: Range, allowed: Range, exact: Reason | None, private: Reason | None
+) -> None:
+    assert objection(asked, allowed, HBA1C, exact=True) == exact
+    assert objection(asked, allowed, HBA1C, exact=False) == private
+
+
+def test_no_unit_is_converted_that_is_not_declared() -> None:
+    assert objection(Range(0, 1, "g"), Range(0, 1000, "mg"), None, exact=False) is Reason.UNIT_NOT_CONVERTIBLE
+    assert objection(Range(0, 1, "g"), Range(0, 1, "g"), None, exact=True) is None
 
 
 # --- four hospitals ---------------------------------------------------------------------------------------------------
@@ -569,8 +633,8 @@ def test_a_table_of_events(kind: str, tmp_path: Path) -> None:
         frame.to_csv(tmp_path / f"events.{kind}", sep="\t" if kind == "tsv" else ",", index=False)
     clinical = opened(tmp_path, people="people.tsv", events=f"events.{kind}").clinical
     assert clinical is not None
-    day = {text: int(np.datetime64(text).astype(int)) for text in ("1950-02-03", "2009-01-01", "2009-12-31", "2010-05-01",
-                                                                  "2011-01-01", "2012-01-01", "2013-06-01")}  # fmt: skip
+    told = ["1950-02-03", "2009-01-01", "2009-12-31", "2010-05-01", "2011-01-01", "2012-01-01", "2013-06-01"]
+    day = {text: int(np.datetime64(text).astype(int)) for text in told}
     assert clinical.born.tolist() == [day["1950-02-03"], NEVER]
     assert clinical.died.tolist() == [NEVER, day["2012-01-01"]]
     assert clinical.followed.tolist() == [[day["2009-01-01"], day["2013-06-01"]], [NEVER, NEVER]]
@@ -645,8 +709,10 @@ def test_phenopackets(tmp_path: Path) -> None:
     write_packets(tmp_path / "packets", PACKET, BY_AGE)
     data = opened(tmp_path, phenopackets="packets")
     assert data.people == ("patient-1", "patient-2")
-    frame = Frame(None, {"sex": Range.of("male", "female"), "died": Range.of("no", "yes"), "year_of_birth": Range(1900, 2020),
-                         "survival_days": Range(0, 5000, "d"), "karyotypic_sex": Range.of("XX", "XY")})  # fmt: skip
+    frame = Frame(None, {
+        "sex": Range.of("male", "female"), "died": Range.of("no", "yes"), "year_of_birth": Range(1900, 2020),
+        "survival_days": Range(0, 5000, "d"), "karyotypic_sex": Range.of("XX", "XY"),
+    })  # fmt: skip
     got = data.cohort(Needs(tuple(frame.columns)), frame).columns
     assert {name: values.tolist()[1] for name, values in got.items()} == {
         "sex": 1, "died": 1, "year_of_birth": 1990, "survival_days": 400, "karyotypic_sex": 0,
