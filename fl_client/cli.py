@@ -239,7 +239,7 @@ def _registration(name: str, supernode: str, node: Node) -> str:
         },
     }
     return (
-        "# Public lines for the coordinator's federation.toml. What `fl-client dictionary` writes may be added to them.\n"
+        "# Public lines for the coordinator's federation.toml. What `fl-client dictionary` writes may be added.\n"
         f"{tomli_w.dumps(shape)}"
     )
 

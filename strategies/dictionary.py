@@ -8,6 +8,7 @@ from typing import Any
 
 from strategies.analysis import Range
 from strategies.codec import decode
+from strategies.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class Described:
         words = {key: raw[key] for key in ("meaning", "minimal", "concept") if isinstance(raw, Mapping) and key in raw}
         rest = {key: value for key, value in raw.items() if key not in words} if words else raw
         said = decode(_Words, words, where)
-        return Described(Range.from_plain(rest, where), said.meaning, said.minimal, said.concept)
+        try:
+            return Described(Range.from_plain(rest, where), said.meaning, said.minimal, said.concept)
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
 
     def plain(self) -> list[float] | dict[str, Any]:
         """What a file would say."""
