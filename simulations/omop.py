@@ -54,6 +54,7 @@ class Cdm:
         diabetic = rng.random(people) < 0.02 + 0.002 * age
         hypertensive = rng.random(people) < 0.05 + 0.004 * age
         died = rng.random(people) < 0.0008 * age
+        twice, middle = rng.random(people) < 0.1, (begin + end) // 2
         date = born.astype("datetime64[D]")
         year = date.astype("datetime64[Y]")
         month = date.astype("datetime64[M]")
@@ -65,8 +66,10 @@ class Cdm:
                 "month_of_birth": month.astype(int) % 12 + 1,
                 "day_of_birth": (date - month).astype(int) + 1,
             },
-            "observation_period": who | {
-                "observation_period_start_date": _dates(begin), "observation_period_end_date": _dates(end),
+            "observation_period": {
+                "person_id": np.concatenate([person, person[twice]]),
+                "observation_period_start_date": _dates(np.concatenate([begin, middle[twice] + 1])),
+                "observation_period_end_date": _dates(np.concatenate([np.where(twice, middle, end), end[twice]])),
             },
             "death": {"person_id": person[died], "death_date": _dates(end[died])},
         }  # fmt: skip

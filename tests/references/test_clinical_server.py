@@ -318,7 +318,8 @@ def pooled(cdms: list[Cdm]) -> pd.DataFrame:
     for cdm in cdms:
         person, period, death = (cdm.tables[n].to_pandas() for n in ("person", "observation_period", "death"))
         born = pd.to_datetime(pd.DataFrame({part: person[f"{part}_of_birth"] for part in ("year", "month", "day")}))
-        end = pd.to_datetime(period.set_index("person_id").observation_period_end_date).reindex(person.person_id)
+        last = period.groupby("person_id").observation_period_end_date.max()
+        end = pd.to_datetime(last.reindex(person.person_id))
         parts.append(pd.DataFrame({
             "male": person.gender_concept_id == 8507,
             "age": (end.to_numpy() - born.to_numpy()) / np.timedelta64(1, "D") / 365.25,
