@@ -181,8 +181,7 @@ def _loaded(path: Path, shape: Shape) -> duckdb.DuckDBPyConnection:
         if str(path / name) in parquet:
             whole = connection.read_parquet(str(path / name))
         else:
-            held = _arrow(path, name, shape[table])
-            whole = connection.from_arrow(held)
+            whole = connection.from_arrow(_arrow(path, name, shape[table]))
         there = {column.lower(): column for column in whole.columns}
         wanted = ", ".join(
             f'CAST("{_quoted(there[column])}" AS {kind.compile(dialect=_DIALECT)}) AS {column}'
