@@ -2,6 +2,7 @@
 
 fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
 fl-client check NODE.toml             read all that the node would, and say what is wrong
+fl-client dictionary NODE.toml        what may be known in public of the columns that the policy allows
 fl-client qc NODE.toml                examine people and variants, and say whom to leave out; changes nothing
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.set_defaults(verb=_init)
     for name, verb, text in (
         ("check", _check, "read all that the node would, and say what is wrong"),
+        ("dictionary", _dictionary, "what may be known in public of the columns that the policy allows"),
         ("data", _fix_data, "fix the data set as it lies now as a numbered version"),
         ("serve", _serve, "answer, until stopped"),
         ("veto", _veto, "say no to everything from now on"),
@@ -87,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one.set_defaults(verb=verb)
         if name == "check":
             one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
+        if name == "dictionary":
+            one.add_argument("--out", type=Path, help="a new file, in the place of the terminal")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
     one = verbs.add_parser("qc", help="examine people and variants, and say whom to leave out; changes nothing")
@@ -235,8 +239,8 @@ def _registration(name: str, supernode: str, node: Node) -> str:
         },
     }
     return (
-        "# Public lines for the coordinator's federation.toml. A dictionary of public columns may be added as\n"
-        f"# [node.columns], column = [lowest, highest].\n{tomli_w.dumps(shape)}"
+        "# Public lines for the coordinator's federation.toml. What `fl-client dictionary` writes may be added.\n"
+        f"{tomli_w.dumps(shape)}"
     )
 
 
@@ -299,6 +303,10 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 def _data(config: NodeConfig, study: Study | None) -> list[str]:
     data, ranges = config.open_dataset(), config.policy.columns
     variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
+    if data.calls and not data.genotyped.all():
+        variants += f", genotypes of {np.count_nonzero(data.genotyped):,}"
+    if data.clinical is not None:
+        variants += ", dated events"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
     _say("version", _version(config, data))
@@ -309,7 +317,7 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
     here = {name: limits for name, limits in ranges.items() if name not in absent}
     outside = data.out_of_range(here)
     for name, limits in here.items():
-        missing = int(np.isnan(data.table.column(name)).sum())
+        missing = int(np.isnan(data.table.values(name, limits)).sum())
         _say(
             "column" if name == next(iter(here)) else "",
             f"{name} {limits}: {missing} missing, {outside[name]} outside",
@@ -320,6 +328,11 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
         if count
     ]
     warnings += [f"{name}: the policy allows it, but the people table has no such numeric column." for name in absent]
+    warnings += [
+        f"{name}: {count} cells are none of the declared categories, and count as missing."
+        for name, count in data.table.unlisted.items()
+        if count
+    ]
     warnings += [
         f"{name}: variants lie on the other strand; of A/T and C/G ones that are swapped, too, nobody can tell."
         for name, match in found.items()
@@ -388,6 +401,27 @@ def _authority(path: Path) -> str:
     return f"{end:%Y-%m-%d}"
 
 
+# -- dictionary ---------------------------------------------------------------------------------------------------
+
+
+def _dictionary(chosen: argparse.Namespace) -> int:
+    config = NodeConfig.read(chosen.node)
+    columns = {name: said.plain() for name, said in config.dictionary.items()}
+    text = (
+        f"# What may be known in public of the columns of {config.dataset.identifier}; no value or number of people.\n"
+        f"{tomli_w.dumps({'node': {'columns': columns}})}"
+    )
+    if chosen.out is None:
+        print(text, end="")
+        return 0
+    out: Path = chosen.out
+    if out.exists():
+        raise UsageError("A dictionary is written into a new file.", f"{out} exists", "name another.")
+    out.write_text(text, encoding="utf-8")
+    print(f"{out}: {len(columns)} columns. It may be added to registration.toml; nothing was sent.")
+    return 0
+
+
 # -- data ---------------------------------------------------------------------------------------------------------
 
 
@@ -416,7 +450,7 @@ def _qc(chosen: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"fl-client qc: {error}", "another value", "correct it.") from None
     config = NodeConfig.read(chosen.node)
-    data, exclude = config.open_dataset(), config.dataset.exclude
+    data, exclude = config.open_dataset().of_genotyped(), config.dataset.exclude
     before = tuple(line.strip() for line in lines(config.folder / exclude)) if exclude else ()
     ledger = config.open_ledger()
     report = Report.of(data, before, thresholds, chosen.sex, ledger.folder)

@@ -89,8 +89,12 @@ class Database:
                 connection.exec_driver_sql("VACUUM sessions, replies, exchanges, agreements, peers")
 
 
-def checked(url: str) -> str:
+def checked(url: str, key: str = "ledger") -> str:
     """The URL of a PostgreSQL database.
+
+    Args:
+        url: what a node's file says.
+        key: under which key it says so.
 
     Raises:
         UsageError: if it is something else, or holds a password: libpq reads those from a file that only its owner may
@@ -102,14 +106,14 @@ def checked(url: str) -> str:
         parts = None
     if parts is None or parts.drivername != POSTGRESQL or not parts.database:
         raise UsageError(
-            "A ledger is the node's own SQLite file, or a PostgreSQL database by URL.",
-            "ledger is something else",
-            f'leave it out, or write ledger = "{POSTGRESQL}://user@localhost/database".',
+            "A node's database is a file of its own, or a PostgreSQL database by URL.",
+            f"{key} is something else",
+            f'name a file, or write {key} = "{POSTGRESQL}://user@localhost/database"; a ledger may be left out.',
         )
     if parts.password is not None or "password" in parts.query:
         raise UsageError(
             "A password does not stand in a node's file.",
-            "ledger names one",
+            f"{key} names one",
             "put it into ~/.pgpass or the file that PGPASSFILE names, of mode 0600.",
         )
     return url

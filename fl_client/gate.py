@@ -39,6 +39,7 @@ from fl_client.airlock import MASKED, SEALED, Airlock, Array, Release
 from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Place, Session, Slot
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
+from fl_client.ranges import objection
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
 from fl_client.summing import Summing
@@ -374,10 +375,9 @@ class Gate:
                 continue
             if name not in policy.columns or name not in there:
                 return Reason.COLUMN_NOT_ALLOWED
-            asked, allowed = study.columns[name], policy.columns[name]
-            # The same people's exact total under two ranges differs by those alone whom the narrower one clamps.
-            if asked.minimum < allowed.minimum or asked.maximum > allowed.maximum or (exact and asked != allowed):
-                return Reason.RANGE_OUTSIDE_POLICY
+            allowed, variable = policy.columns[name], dataset.config.declared.get(name)
+            if (reason := objection(study.columns[name], allowed, variable, exact)) is not None:
+                return reason
         return None
 
     def _given(self, study: Study, question: Question) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fl_client.database import checked
 from fl_client.ledger import Bounds, Ledger
+from fl_client.ranges import fits
 from fl_client.readers import Dataset, DatasetConfig
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
+from strategies.dictionary import Described
 from strategies.errors import UsageError
 from strategies.federation import Federation, Identity
 from strategies.privacy import Budget, Loss, Regime, Renewal, Unit
@@ -158,6 +160,15 @@ class NodeConfig:
         """The stricter of the policy's and the data set's own."""
         return max(self.policy.minimum_cell, self.dataset.minimum_cell)
 
+    @property
+    def dictionary(self) -> dict[str, Described]:
+        """What the node says in public of the columns that its policy allows: name -> shape and meaning."""
+        said = {}
+        for name, shape in self.policy.columns.items():
+            known = self.dataset.declared.get(name)
+            said[name] = Described(shape) if known is None else replace(known.described, shape=shape)
+        return said
+
     @staticmethod
     def read(path: Path) -> NodeConfig:
         """Read a node's file strictly.
@@ -169,6 +180,17 @@ class NodeConfig:
         config = decode(NodeConfig, raw, path.name, leave_out=frozenset({"folder"}))
         if config.ledger:
             checked(config.ledger)
+        if config.dataset.served:
+            checked(config.dataset.omop, "omop")
+        for name, variable in config.dataset.declared.items():
+            allowed = config.policy.columns.get(name)
+            if allowed is not None and not fits(allowed, variable):
+                raise UsageError(
+                    "The policy's range of a declared variable is in a unit that its own converts to, and its "
+                    "categories are among the variable's.",
+                    f"{name!r:.60} is {variable.shape!s:.80}, and the policy allows {allowed!s:.80}",
+                    "correct one of the two.",
+                )
         return NodeConfig(**{**config.__dict__, "folder": path.parent.resolve()})
 
     def open_dataset(self) -> Dataset:

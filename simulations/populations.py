@@ -62,9 +62,11 @@ def twin(federation: Federation, folder: Path, study: Study | None, seed: int) -
         people = node.people or 200
         write_bed(home / "genotypes", panel, genotypes(panel, people, rng), _identifiers(people))
         write_table(
-            home / "people.tsv", _identifiers(people), {c: values(r, people, rng) for c, r in node.columns.items()}
+            home / "people.tsv",
+            _identifiers(people),
+            {c: values(d.shape, people, rng) for c, d in node.columns.items()},
         )
-        columns |= {c: r.plain() for c, r in node.columns.items()}
+        columns |= {c: d.shape.plain() for c, d in node.columns.items()}
         sites[name] = {
             "country": node.country, "own_total": node.own_total, "people": people,
             "dataset": {

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import tomli_w
 
-from fl_client.policy import Policy
+from fl_client.policy import NodeConfig, Policy
 from fl_client.readers import DatasetConfig
 from strategies.codec import decode
 from strategies.errors import UsageError
 from strategies.federation import Coordinator, Federation, Identity, Node
 
 COORDINATOR = "demo"
+PATHS = ("people", "events", "omop", "phenopackets", "link", "genotypes", "exclude", "callable", "reference")
+"""Of a `[dataset]` table."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,20 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         home.mkdir(parents=True)
         key = Identity.generate()
         key.write(home / "identity.pem")
-        nodes[name] = Node(site.country, key.public, site.own_total, site.people, (site.policy or sites.policy).columns)
-        people = (data / site.dataset.people).resolve()
-        if keep is not None:
-            people = _kept(people, home / people.name, keep)
-        named = {key: getattr(site.dataset, key) for key in ("genotypes", "exclude", "callable", "reference")}
+        named = {key: getattr(site.dataset, key) for key in PATHS}
+        if site.dataset.served:
+            named.pop("omop")
         resolved = {key: str((data / file).resolve()) if file else "" for key, file in named.items()}
+        if keep is not None and not site.dataset.people.endswith((".tsv", ".csv")):
+            raise UsageError("People are chosen from a text.", f"{name} has none", "name a .tsv or .csv as `people`.")
         if keep is not None and resolved["exclude"]:
             raise UsageError(
                 "People are chosen in one way.", f"{name} has an `exclude` file", "remove those people from its table."
             )
-        dataset = asdict(site.dataset) | {"people": str(people)} | resolved
+        if keep is not None:
+            people = Path(resolved["people"])
+            resolved["people"] = str(_kept(people, home / people.name, keep))
+        dataset = asdict(site.dataset) | resolved
         policy = (site.policy or sites.policy).plain() | {"own_total": site.own_total}
         document = {
             "name": name, "federation": "../federation.toml", "identity": "identity.pem", "state": "state",
@@ -104,6 +109,8 @@ def prepare(data: Path, folder: Path, keep: Callable[[str], bool] | None = None)
         }  # fmt: skip
         files[name] = home / "node.toml"
         files[name].write_text(tomli_w.dumps(document), encoding="utf-8")
+        said = NodeConfig.read(files[name]).dictionary
+        nodes[name] = Node(site.country, key.public, site.own_total, site.people, said)
     federation = Federation("simulation", nodes, {COORDINATOR: Coordinator(identity.public)})
     (folder / "federation.toml").write_text(tomli_w.dumps(federation.plain()), encoding="utf-8")
     return Workspace(federation, identity, files)

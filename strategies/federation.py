@@ -14,8 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from strategies.analysis import Range
 from strategies.codec import decode, read_toml
+from strategies.dictionary import Described
 from strategies.errors import UsageError
 
 
@@ -28,14 +28,15 @@ class Node:
         identity: its Ed25519 public key, base64.
         own_total: whether this node accepts that its own total may follow from others'.
         people: a public, approximate number of people, for planning; 0 if it states none.
-        columns: its public dictionary: column -> public range or categories, for planning and for synthetic twins.
+        columns: its public dictionary, which `fl-client dictionary` writes: column -> public range or categories, and
+            what it means; for whoever writes a study, for planning and for synthetic twins.
     """
 
     country: str
     identity: str
     own_total: bool = False
     people: int = 0
-    columns: Mapping[str, Range] = field(default_factory=dict)
+    columns: Mapping[str, Described] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (len(self.country) == 2 and self.country.isascii() and self.country.isupper()):

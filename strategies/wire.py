@@ -69,6 +69,8 @@ class Reason(StrEnum):
     ANALYSIS_NOT_ALLOWED = "ANALYSIS_NOT_ALLOWED"
     COLUMN_NOT_ALLOWED = "COLUMN_NOT_ALLOWED"
     RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
+    UNIT_NOT_CONVERTIBLE = "UNIT_NOT_CONVERTIBLE"
+    CATEGORIES_DIFFER = "CATEGORIES_DIFFER"
     BY_SITE_NOT_ALLOWED = "BY_SITE_NOT_ALLOWED"
     HONEST_SITES = "HONEST_SITES"
     WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
@@ -127,6 +129,15 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.RANGE_OUTSIDE_POLICY: (
         "A study's range lies within the policy's range, and is the policy's where a question is exact.",
         "take the range that the site publishes",
+    ),
+    Reason.UNIT_NOT_CONVERTIBLE: (
+        "A study's unit is the site's, or one that it converts to.",
+        "take the unit that the site publishes",
+    ),
+    Reason.CATEGORIES_DIFFER: (
+        "A study's categories are among the policy's, and are the policy's where a question is exact; what the policy "
+        "has as numbers is asked for as numbers.",
+        "take the categories that the site publishes",
     ),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),

@@ -92,15 +92,33 @@ def _twice(desk: Desk) -> None:
         path.write_text("".join([lines[1], *lines[1:]]))
 
 
-def _stranger(desk: Desk) -> None:
+def _strangers(desk: Desk) -> None:
     table = desk.sites / "FI" / "people.tsv"
-    lines = table.read_text().splitlines()
-    table.write_text("\n".join([*lines, lines[1].replace(lines[1].split("\t")[0], "NOBODY", 1)]) + "\n")
+    header, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(f"NOBODY{i}\t{line.split(chr(9), 1)[1]}" for i, line in enumerate(lines))]))
 
 
 def _edit(where: str, old: str, new: str) -> Callable[[Desk], None]:
     def spoil(desk: Desk) -> None:
         desk.edit({"study": desk.study, "panel": desk.panel, "sites": desk.sites / "sites.toml"}[where], old, new)
+
+    return spoil
+
+
+def _declare(variable: str, more: str = "") -> Callable[[Desk], None]:
+    """Declare a variable at FI, or add a line to its data set."""
+
+    def spoil(desk: Desk) -> None:
+        declared = f", variables = {{ {variable} }}" if variable else f", {more}"
+        desk.edit(desk.sites / "sites.toml", '"FI/genotypes.pgen"', f'"FI/genotypes.pgen"{declared}')
+
+    return spoil
+
+
+def _cdm(path: str) -> Callable[[Desk], None]:
+    def spoil(desk: Desk) -> None:
+        desk.edit(desk.sites / "sites.toml", 'people = "FI/people.tsv"', f'omop = "{path}"')
+        desk.edit(desk.sites / "sites.toml", "sex = [1, 2]", 'sex = { categories = ["female", "male"] }')
 
     return spoil
 
@@ -143,7 +161,27 @@ BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
         3,
         "PURPOSE_NOT_ALLOWED",
     ),
-    "person in the table and not in the genotypes": (_stranger, 4, "NOBODY"),
+    "nobody of the table in the genotypes": (_strangers, 4, "NOBODY"),
+    "a declared variable without its column": (
+        _declare('height = { range = [0, 3], unit = "m" }'),
+        4,
+        "no column 'height'",
+    ),
+    "a declared variable with both kinds of values": (
+        _declare('sex = { range = [1, 2], categories = ["a", "b"] }'),
+        2,
+        "range = [lowest, highest] or categories",
+    ),
+    "a policy's range in a unit that the variable's does not convert to": (
+        _declare('sex = { range = [1, 2], unit = "kg" }'),
+        2,
+        "[1, 2] kg",
+    ),
+    "a table's name without a database": (_declare("", 'table = "people"'), 2, "table must name"),
+    "two kinds of people": (_declare("", 'omop = "cdm.duckdb"'), 2, "people must name the people table, or else"),
+    "no CDM there": (_cdm("cdm.duckdb"), 4, "cdm.duckdb"),
+    "a CDM that is none": (_cdm("sites.toml"), 4, "sites.toml"),
+    "a CDM by a URL with a password": (_cdm("postgresql+psycopg://a:b@h/d"), 2, "omop names one"),
     "truncated VCF": (_cut("GB/genotypes.vcf.gz", 300_000), 4, "genotypes.vcf.gz"),
     "bed of the wrong length": (_cut("IT/genotypes.bed", 459_000), 4, "460003"),
     "truncated pgen": (_cut("FI/genotypes.pgen", 200_000), 4, "genotypes.pgen"),

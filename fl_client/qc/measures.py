@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fl_client.qc.genotypes import Place, Variants, blocks
 from fl_client.readers import Dataset
+from strategies.analysis import Range
 from strategies.cohort import MISSING
 from strategies.ploidy import FEMALE, MALE
 
@@ -116,10 +117,14 @@ def measure(data: Dataset, variants: Variants, sex: NDArray[np.int8], least_call
 
 
 def sex_of(data: Dataset, column: str) -> NDArray[np.int8]:
-    """(N,) MALE, FEMALE, or 0 for anything else, of a column of the people table; all 0 if it has no such column."""
+    """(N,) MALE, FEMALE, or 0 for anything else, of a column of the people table; all 0 if it has no such column. Of a
+    declared variable, the categories "male" and "female" are meant."""
     if data.missing_columns((column,)):
         return np.zeros(len(data.people), dtype=np.int8)
-    values = data.table.column(column)
+    if column in data.table.variables and data.table.variables[column].shape.categories:
+        values = data.table.values(column, Range.of("male", "female")) + MALE
+    else:
+        values = data.table.column(column)
     return np.where(values == MALE, MALE, np.where(values == FEMALE, FEMALE, 0)).astype(np.int8)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,121 +14,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers.bgen import Bgen
-from fl_client.readers.calls import Calls, distinct, shown
+from fl_client.readers.calls import Calls, distinct
+from fl_client.readers.config import Absent, DatasetConfig
+from fl_client.readers.events import Clinical
 from fl_client.readers.index import Index
 from fl_client.readers.intervals import Intervals
-from fl_client.readers.lines import absent, lines
+from fl_client.readers.lines import lines
+from fl_client.readers.link import placed
 from fl_client.readers.matching import Match, aligned, match
 from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.sequence import Sequence
+from fl_client.readers.source import Source, paths
+from fl_client.readers.stamps import Stamp, assert_unchanged, digest
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
 from strategies.analysis import Frame, Needs, Range
-from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes, Stored, blocks
+from strategies.codec import canonical
+from strategies.cohort import COPY, MISSING, NO_DOSAGE, Cohort, Genotypes, Stored, blocks
 from strategies.errors import DataError
 from strategies.projection import GenotypeColumns, Projection
-from strategies.protections.suppression import check_profile
-from strategies.variants import ASSEMBLIES, How, Panel
+from strategies.variants import How, Panel
+
+__all__ = ["Absent", "Dataset", "DatasetConfig"]
 
 _BESIDE = {".bed": (".bim", ".fam"), ".pgen": (".pvar", ".psam")}
 _CELLS_AT_A_TIME = 1 << 24
 MOST_HELD = 1 << 28
 """Genotypes, of 64 MiB, that are read once where a request walks them, perhaps several times."""
-_BYTES_AT_A_TIME = 1 << 22
-"""Of a file that is digested: after so many another thread gets the interpreter, and may keep it for a while."""
 _EACH = np.array([0b00000000, 0b01010101, 0b10101010, 0b11111111], dtype=np.uint8)
 """The byte of four people with the same genotype."""
 
 
-class Absent(StrEnum):
-    """What it means that a variant is not in a site's genotype file."""
-
-    UNKNOWN = "unknown"
-    REFERENCE = "reference"
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """The `[dataset]` table of a node's configuration.
-
-    Attributes:
-        identifier: the data set's name in permits, for example GDI-FI-DEMO-0001.
-        assembly: GRCh37 or GRCh38.
-        people: path of the people table, relative to the configuration's folder.
-        genotypes: path of a .bed, .pgen, .bgen, .vcf, .vcf.gz or .bcf, or nothing.
-        synthetic: whether no person stands behind the data.
-        person: name of the people table's first column.
-        minimum_cell: the data set's own minimum of people in a cell of an exact answer; the stricter of it and the
-            policy's holds.
-        version: number of the data set's version, which `fl-client data` fixed; version 1 is what a node first opened.
-        exclude: path of a text file with one identifier a line, of people to leave out, or nothing: those whom a look
-            at several people rules out (relatives, outliers), and those who withdrew.
-        absent_means: what it means that a variant is not in the genotype file: "unknown" (everybody is missing), or
-            "reference", where everybody was looked at and the file lists only where somebody differs.
-        callable: path of the BED file of regions in which people were looked at; with "reference", and only then.
-        reference: path of the build's FASTA file, with its .fai beside it, or nothing: with it, insertions and
-            deletions are matched in whatever way they are spelt.
-    """
-
-    identifier: str
-    assembly: str
-    people: str
-    genotypes: str = ""
-    synthetic: bool = False
-    person: str = "person"
-    minimum_cell: int = 0
-    version: int = 1
-    exclude: str = ""
-    absent_means: Absent = Absent.UNKNOWN
-    callable: str = ""
-    reference: str = ""
-
-    def __post_init__(self) -> None:
-        if self.assembly not in ASSEMBLIES:
-            raise ValueError(f"assembly must be one of {', '.join(ASSEMBLIES)}.")
-        if not (0 < len(self.identifier) <= 64 and self.identifier.isascii() and self.identifier.isprintable()):
-            raise ValueError("identifier must be 1 to 64 printable ASCII characters.")
-        if not self.people:
-            raise ValueError("people must name the people table.")
-        check_profile(self.minimum_cell)
-        if not 0 < self.version < 2**31:
-            raise ValueError("version must be a number from 1.")
-        if bool(self.callable) != (self.absent_means is Absent.REFERENCE):
-            raise ValueError('callable must name the regions where absent_means is "reference", and only there.')
-        if not self.genotypes and (self.callable or self.reference):
-            raise ValueError("callable and reference belong to genotypes.")
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """A file as it was when the data set was opened. `node` changes when another file takes its name."""
-
-    path: Path
-    node: int
-    size: int
-    changed_ns: int
-
-    @staticmethod
-    def of(path: Path) -> _Stamp:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise absent(path, error) from None
-        return _Stamp(path, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A site's people, opened and checked. They are the people table's, in its order.
+    """A site's people, opened and checked. They are the people table's, in its order, or the CDM's, in ascending order.
 
-    Genotypes of people who are not in the table are never read into a cohort.
+    Genotypes of others are never read into a cohort; of people who have none, all are missing.
 
     Attributes:
         config: what was opened.
-        digest: 16 hexadecimal digits that change if any byte of the files does; their names do not matter.
-        table: the people table.
+        digest: 16 hexadecimal digits that change if any byte of the files does; their names do not matter. Of a
+            server's database they change with its release, its people and their dates, and the rows of its tables.
+        table: the people, and their columns.
+        clinical: their dates and events, or None.
         calls: the genotypes, or None.
-        order: (N,) where each person stands in the genotype file.
+        order: (N,) where each person stands in the genotype file, -1 for who does not.
         looked_at: regions in which an absent variant is the reference, or None.
         sequence: the build's reference genome, or None.
         realigned: the variants whose left-most, shortest spelling is not the file's, or None.
@@ -138,12 +67,14 @@ class Dataset:
     config: DatasetConfig
     digest: str
     table: Table = field(repr=False)
+    clinical: Clinical | None = field(repr=False)
     calls: Calls | None = field(repr=False)
     order: NDArray[np.int64] = field(repr=False)
     looked_at: Intervals | None = field(repr=False)
     sequence: Sequence | None = field(repr=False)
     realigned: Index | None = field(repr=False)
-    _stamps: tuple[_Stamp, ...] = field(repr=False)
+    _stamps: tuple[Stamp, ...] = field(repr=False)
+    _source: Source = field(repr=False)
 
     @staticmethod
     def open(config: DatasetConfig, folder: Path, scratch: Path | None = None) -> Dataset:
@@ -156,31 +87,34 @@ class Dataset:
                 keeps temporary files.
 
         Raises:
-            DataError: if a file is missing or malformed, or a person has no genotypes.
+            DataError: if a file is missing or malformed, or nobody has genotypes where there is a file of them.
         """
-        paths, genotypes = [folder / config.people], folder / config.genotypes
+        files, genotypes = paths(config, folder), folder / config.genotypes
         if config.genotypes:
-            paths += [genotypes, *(genotypes.with_suffix(s) for s in _BESIDE.get(genotypes.suffix, ()))]
+            files += [genotypes, *(genotypes.with_suffix(s) for s in _BESIDE.get(genotypes.suffix, ()))]
             if genotypes.suffix == ".bgen" and (sample := genotypes.with_suffix(".sample")).exists():
-                paths.append(sample)
-        if config.exclude:
-            paths.append(folder / config.exclude)
+                files.append(sample)
         more = {role: folder / name for role, name in _more(config).items()}
-        stamps = tuple(_Stamp.of(path) for path in (*paths, *more.values()))
+        roles = {path: role for role, path in more.items() if role != "exclude"}
+        stamps = tuple(Stamp.of(path) for path in (*files, *more.values()))
         with ThreadPoolExecutor(1) as beside:  # while one waits for the disk, the other works
-            digest = beside.submit(_digest, stamps, more)
+            digested = beside.submit(digest, stamps, roles)
             leave_out: tuple[str, ...] = ()
             if config.exclude:
-                leave_out = distinct([line.strip() for line in lines(paths[-1])], paths[-1].name)
-            table = Table.open(paths[0], config.person, frozenset(leave_out))
+                leave_out = distinct([line.strip() for line in lines(more["exclude"])], more["exclude"].name)
+            source = Source.open(config, folder, frozenset(leave_out))
             calls = _calls(genotypes, scratch) if config.genotypes else None
-        order = np.arange(0) if calls is None else _order(table, calls, config.genotypes)
+        table = source.table
+        order = np.arange(0) if calls is None else placed(table, calls, config.genotypes, more.get("link"))
         if calls is not None and table.people == calls.people:
             table = replace(table, people=calls.people)  # the identifiers are held once
         looked_at = Intervals.read(more["callable"]) if config.callable else None
         sequence = Sequence.open(more["reference"]) if config.reference else None
         realigned = aligned(calls.index, sequence) if calls and sequence else None
-        opened = Dataset(config, digest.result(), table, calls, order, looked_at, sequence, realigned, stamps)
+        whole = _with_declared(digested.result(), config, source)
+        opened = Dataset(
+            config, whole, table, source.clinical, calls, order, looked_at, sequence, realigned, stamps, source
+        )
         opened.assert_unchanged()
         return opened
 
@@ -190,8 +124,20 @@ class Dataset:
         return self.table.people
 
     @property
+    def genotyped(self) -> NDArray[np.bool_]:
+        """(N,) who has genotypes."""
+        return self.order >= 0 if self.calls is not None else np.zeros(len(self.people), dtype=bool)
+
+    def of_genotyped(self) -> Dataset:
+        """The same for those alone who have genotypes."""
+        if self.genotyped.all():
+            return self
+        chosen = np.flatnonzero(self.genotyped)
+        return replace(self, table=self.table.take(chosen), order=self.order[chosen], clinical=None)
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the numeric columns."""
+        """Names of the columns that can be read: of numbers, or declared."""
         return self.table.columns
 
     @property
@@ -200,7 +146,7 @@ class Dataset:
         return tuple(self.table.parsed)
 
     def missing_columns(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the names that are no numeric column here."""
+        """Those of the names that are no column here that can be read."""
         return tuple(name for name in names if name not in self.table.columns)
 
     def out_of_range(self, ranges: Mapping[str, Range]) -> dict[str, int]:
@@ -213,7 +159,7 @@ class Dataset:
         """
         out = {}
         for name, limits in ranges.items():
-            values = self.table.column(name)
+            values = self.table.values(name, limits)
             out[name] = int(np.count_nonzero((values < limits.minimum) | (values > limits.maximum)))
         return out
 
@@ -245,11 +191,12 @@ class Dataset:
         chosen = np.flatnonzero(needs.part.holds(self.people))
         columns = {}
         for name in needs.opened:
-            values = (projected or {}).get(name)
-            values = (self.table.column(name, words_as_missing) if values is None else values)[chosen]
-            if name not in frame.columns:
+            if (limits := frame.columns.get(name)) is None:
+                self.table.column(name, words_as_missing)
                 raise DataError("A column is opened within a public range.", f"{name!r} has none", "state its range.")
-            columns[name] = frame.columns[name].clamp(values)
+            values = (projected or {}).get(name)
+            values = self.table.values(name, limits, words_as_missing) if values is None else values
+            columns[name] = limits.clamp(values[chosen])
             columns[name].setflags(write=False)
         genotypes = dosages = stored = None
         if needs.walked and frame.panel is not None and len(frame.panel) * len(chosen) > MOST_HELD:
@@ -318,6 +265,8 @@ class Dataset:
         panel = _sent(panel)
         found = self.matched(panel)
         people = self.order[chosen]
+        without = np.flatnonzero(people < 0)
+        people = np.maximum(people, 0)  # of whom another's are read, and taken away again
         everybody = np.array_equal(people, np.arange(len(calls.people)))
         # Of a variant that is not there: 3, missing, or 0 or 2 copies, the same for everybody.
         absent_here = np.flatnonzero(found.rows < 0)
@@ -327,6 +276,10 @@ class Dataset:
         if len(people) % 4:
             packed[absent_here, -1] &= (1 << 2 * (len(people) % 4)) - 1
         calls.fill(found.rows, found.swapped, None if everybody else people, packed)
+        if len(without):
+            nothing = np.zeros(packed.shape[1], dtype=np.uint8)
+            np.bitwise_or.at(nothing, without // 4, (MISSING << 2 * (without % 4)).astype(np.uint8))
+            packed |= nothing
         if not with_dosages:
             return Genotypes(packed, len(people)), None
         dosages = np.empty((len(panel), len(people)), dtype=np.uint16)
@@ -338,6 +291,7 @@ class Dataset:
             read = calls.dosages(found.rows[part])[:, people]
             turned = found.swapped[part][:, None] & (read != NO_DOSAGE)
             dosages[part] = np.where(turned, 2 * COPY - read, read)
+        dosages[:, without] = NO_DOSAGE
         dosages.setflags(write=False)
         return Genotypes(packed, len(people)), dosages
 
@@ -368,18 +322,14 @@ class Dataset:
         return out
 
     def assert_unchanged(self) -> None:
-        """Assert that the files are what they were when the data set was opened.
+        """Assert that files and database are what they were when the data set was opened.
 
         Raises:
-            DataError: if one is not.
+            DataError: if they are not.
         """
-        for stamp in self._stamps:
-            if _Stamp.of(stamp.path) != stamp:
-                raise DataError(
-                    "The files of an open data set stay as they are.",
-                    f"{stamp.path.name} changed since it was opened",
-                    "restart the node, which opens them anew.",
-                )
+        assert_unchanged(self._stamps)
+        if self._source.store is not None:
+            self._source.store.assert_unchanged()
 
 
 def _sent(panel: Panel | None) -> Panel:
@@ -390,8 +340,8 @@ def _sent(panel: Panel | None) -> Panel:
 
 def _more(config: DatasetConfig) -> dict[str, str]:
     """The files of a data set beside people and genotypes: what each is for -> its path."""
-    named = {"callable": config.callable, "reference": config.reference}
-    named["index"] = f"{config.reference}.fai" if config.reference else ""
+    named = {"exclude": config.exclude, "callable": config.callable, "reference": config.reference}
+    named |= {"index": f"{config.reference}.fai" if config.reference else "", "link": config.link}
     return {role: name for role, name in named.items() if name}
 
 
@@ -411,29 +361,11 @@ def _calls(path: Path, scratch: Path | None) -> Calls:
     )
 
 
-def _order(table: Table, calls: Calls, name: str) -> NDArray[np.int64]:
-    """(N,) where each person of the table stands in the genotype file."""
-    if table.people == calls.people:
-        return np.arange(len(calls.people))
-    at = {person: i for i, person in enumerate(calls.people)}
-    without = [person for person in table.people if person not in at]
-    if without:
-        raise DataError(
-            "Every person of the people table has genotypes.",
-            f"{len(without)} of {len(table.people)} are not in {name}: {shown(without)}",
-            "remove them from the table, or name the genotype file that has them.",
-        )
-    return np.array([at[person] for person in table.people], dtype=np.int64)
-
-
-def _digest(stamps: tuple[_Stamp, ...], more: Mapping[str, Path]) -> str:
-    roles = {path: role for role, path in more.items()}
-    whole = hashlib.sha256(b"genosum dataset v1\0")
-    for stamp in stamps:
-        digest, buffer = hashlib.sha256(), bytearray(_BYTES_AT_A_TIME)
-        with stamp.path.open("rb", buffering=0) as file:
-            while found := file.readinto(buffer):
-                digest.update(memoryview(buffer)[:found])
-        line = f"{roles.get(stamp.path, stamp.path.suffix)}\t{stamp.size}\t{digest.hexdigest()}\n"
-        whole.update(line.encode())
-    return whole.hexdigest()[:16]
+def _with_declared(files: str, config: DatasetConfig, source: Source) -> str:
+    """The files' digest, or one of all that a data set's people and values follow from."""
+    declared = {name: asdict(variable) for name, variable in config.variables.items()}
+    if not (declared or source.digest or config.table or config.schema):
+        return files
+    whole = canonical({"files": files, "store": source.digest, "variables": declared, "table": config.table,
+                       "schema": config.schema})  # fmt: skip
+    return hashlib.sha256(whole).hexdigest()[:16]

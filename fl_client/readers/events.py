@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,3 +59,34 @@ class Clinical(Protocol):
             DataError: if the source has no such domain, or cannot be read.
         """
         ...
+
+
+def ordered(
+    persons: NDArray[np.int64],
+    who: NDArray[np.int64],
+    day: NDArray[np.int64],
+    value: NDArray[np.float64],
+    unit: NDArray[Any],
+) -> Events:
+    """Events of some of the people, by person and day; what else is the same is ordered by value and unit, so that
+    every source gives the same.
+
+    Args:
+        persons: (N,) identifiers of the data set's people, ascending.
+        who: (E,) identifiers; events of others are left out.
+        day, value, unit: (E,) of each event.
+    """
+    at = np.searchsorted(persons, who)
+    inside = at < len(persons)
+    inside[inside] = persons[at[inside]] == who[inside]
+    at, day, value, unit = at[inside], day[inside], value[inside], unit[inside]
+    codes, spelt = _encoded(unit)
+    order = np.lexsort((codes, value, day, at))
+    return Events(at[order], day[order], value[order], tuple(spelt[k] for k in codes[order].tolist()))
+
+
+def _encoded(texts: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Texts as numbers of a sorted list."""
+    spelt = sorted(set(texts.tolist()))
+    at = {text: k for k, text in enumerate(spelt)}
+    return np.fromiter((at[text] for text in texts.tolist()), dtype=np.int64, count=len(texts)), spelt

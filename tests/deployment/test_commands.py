@@ -224,6 +224,22 @@ def test_check_tells_the_operator_what_the_gate_would_do(home: Path, capsys: Sai
     assert out.endswith(f"Nothing was sent. Next: fl-client serve {node}\n")
 
 
+def test_check_says_who_has_genotypes_and_what_is_in_no_category(home: Path, capsys: Said) -> None:
+    node = _allow(home)
+    people = Path(tomllib.loads(node.read_text())["dataset"]["people"])
+    header, first, *rest = people.read_text().splitlines()
+    people.write_text("\n".join([header, first, *(f"new-{line}" for line in rest[:4]), *rest[4:]]) + "\n")
+    sex = header.split("\t").index("sex")
+    neither = sum(line.split("\t")[sex] not in ("1", "1.0") for line in (first, *rest))
+    _edit(node, lambda d: d["dataset"].update(variables={"sex": {"categories": {"1": "male", "x": "female"}}}))
+    _edit(node, lambda d: d["policy"]["columns"].update(sex={"categories": ["female", "male"]}))
+    capsys.readouterr()
+    assert client.main(["check", str(node)]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(rest) + 1} people, 50 variants, genotypes of {len(rest) - 3}\n" in out
+    assert f"Warning: sex: {neither} cells are none of the declared categories, and count as missing." in out
+
+
 def test_check_says_how_a_studys_panels_are_found(home: Path, tmp_path: Path, capsys: Said) -> None:
     node = _allow(home)
     lines = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl_client.readers import packed, plink, tables
+from fl_client.readers import numbers, packed, plink
 from fl_client.readers.held import Held
 from fl_client.readers.index import Entries
 from fl_client.readers.packed import Packed, unpacked
@@ -72,8 +72,8 @@ CELLS = ["1", "2.5", "-9", "1e3", "1e999", "NA", "", ".", "?", "NaN", "nan", "in
 @once
 @given(st.lists(st.sampled_from(CELLS), max_size=12))
 def test_numbers_are_those_of_each_cell(cells: list[str]) -> None:
-    each = [tables._number(cell) for cell in cells]
-    values, first = tables._numbers(cells)
+    each = [numbers.number(cell) for cell in cells]
+    values, first = numbers.numbers(cells)
     np.testing.assert_array_equal(values, [np.nan if value is None else value for value in each])
     assert first == next((i for i, value in enumerate(each) if value is None), None)
 

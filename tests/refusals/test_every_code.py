@@ -14,6 +14,7 @@ import pytest
 
 from fl_client.gate import VETO_FILE, Gate
 from fl_client.marks import KeptMarks
+from strategies.analysis import Range
 from strategies.federation import Identity
 from strategies.marks import Mark
 from strategies.privacy import Budget
@@ -648,6 +649,34 @@ def a_range_narrower_than_the_policy_s(make: Make, _: pytest.MonkeyPatch) -> tup
     return tiny, opened(tiny).ask("linear")
 
 
+def a_number_without_the_policy_s_unit(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"columns": {"sex": [1, 2], "trait": {"range": [-4, 4], "unit": "mmol/L"}}}})
+    return tiny, opened(tiny).ask("linear")
+
+
+def a_unit_that_the_declared_one_does_not_convert_to(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(
+        policies={SITE: {"columns": {"sex": [1, 2], "trait": {"range": [-4, 4], "unit": "mg/dL"}}}},
+        datasets={SITE: {"variables": {"trait": {"range": [-5, 5], "unit": "mg/dL", "missing": [0]}}}},
+    )
+    asked = study(LINEAR, columns={"trait": Range(-4.0, 4.0, "mmol/L"), "sex": Range(1.0, 2.0)})
+    return tiny, opened(tiny, asked).ask("linear")
+
+
+def categories_in_the_place_of_numbers(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    asked = study(LINEAR, columns={"trait": Range(-4.0, 4.0), "sex": Range.of("male", "female")})
+    return tiny, opened(tiny, asked).ask("linear")
+
+
+def some_of_the_policy_s_categories(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    """In exact sums: with the total over all of them, it tells about the people of the third alone."""
+    listed = {"categories": ["male", "female", "intersex"]}
+    tiny = make(policies={SITE: {"columns": {"sex": listed, "trait": [-4, 4]}}})
+    asked = study(LINEAR, columns={"trait": Range(-4.0, 4.0), "sex": Range.of("male", "female")})
+    return tiny, opened(tiny, asked).ask("linear")
+
+
 def a_first_round_that_would_overflow(make: Make, patch: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     patch.setattr("strategies.summary.MOST_INTEGER", 4 * 20)  # thirty people are more than a ring that small holds
@@ -737,6 +766,10 @@ CASES: dict[Case, Reason] = {
     fewer_than_its_noise_counts_on: Reason.TOO_FEW_SITES,
     a_share_for_a_question_beyond_the_budget: Reason.BUDGET_EXHAUSTED,
     a_range_narrower_than_the_policy_s: Reason.RANGE_OUTSIDE_POLICY,
+    a_number_without_the_policy_s_unit: Reason.UNIT_NOT_CONVERTIBLE,
+    a_unit_that_the_declared_one_does_not_convert_to: Reason.UNIT_NOT_CONVERTIBLE,
+    categories_in_the_place_of_numbers: Reason.CATEGORIES_DIFFER,
+    some_of_the_policy_s_categories: Reason.CATEGORIES_DIFFER,
     another_build: Reason.WRONG_ASSEMBLY,
     a_veto: Reason.VETOED,
     broken_data: Reason.DATASET_UNAVAILABLE,

@@ -157,5 +157,5 @@ def test_the_names_of_what_is_signed() -> None:
 
 
 def test_the_reasons_are_a_closed_set() -> None:
-    assert len(Reason) == 33
-    assert sha(" ".join(sorted(Reason)).encode())[:16] == "eef67fddaa600a54"
+    assert len(Reason) == 35
+    assert sha(" ".join(sorted(Reason)).encode())[:16] == "68693c06d9e44443"
