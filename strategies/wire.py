@@ -69,6 +69,8 @@ class Reason(StrEnum):
     ANALYSIS_NOT_ALLOWED = "ANALYSIS_NOT_ALLOWED"
     COLUMN_NOT_ALLOWED = "COLUMN_NOT_ALLOWED"
     RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
+    EVENTS_NOT_ALLOWED = "EVENTS_NOT_ALLOWED"
+    CODE_NOT_ALLOWED = "CODE_NOT_ALLOWED"
     BY_SITE_NOT_ALLOWED = "BY_SITE_NOT_ALLOWED"
     HONEST_SITES = "HONEST_SITES"
     WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
@@ -127,6 +129,14 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.RANGE_OUTSIDE_POLICY: (
         "A study's range lies within the policy's range, and is the policy's where a question is exact.",
         "take the range that the site publishes",
+    ),
+    Reason.EVENTS_NOT_ALLOWED: (
+        "The node's policy names the kinds of clinical events that cohorts and derived columns may read.",
+        "ask without them, or the node's operator",
+    ),
+    Reason.CODE_NOT_ALLOWED: (
+        "The node's policy names codes that no question may ask about.",
+        "leave the code out, or ask the node's operator",
     ),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),

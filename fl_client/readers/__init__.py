@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fl_client.readers.bgen import Bgen
 from fl_client.readers.calls import Calls, distinct, shown
+from fl_client.readers.events import Clinical
 from fl_client.readers.index import Index
 from fl_client.readers.intervals import Intervals
 from fl_client.readers.lines import absent, lines
@@ -190,6 +191,16 @@ class Dataset:
         return self.table.people
 
     @property
+    def clinical(self) -> Clinical | None:
+        """The people's dates and events, if the data set has a source of them."""
+        return None
+
+    @property
+    def genotyped(self) -> NDArray[np.bool_]:
+        """(N,) who has genotypes."""
+        return np.full(len(self.people), self.calls is not None)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the numeric columns."""
         return self.table.columns
@@ -223,6 +234,7 @@ class Dataset:
         frame: Frame,
         words_as_missing: bool = False,
         projected: Mapping[str, NDArray[np.float64]] | None = None,
+        inside: NDArray[np.bool_] | None = None,
     ) -> Cohort:
         """Open what a request needs, and nothing else.
 
@@ -231,18 +243,20 @@ class Dataset:
             frame: the request's slice of the panel (M variants), and the public range of each column.
             words_as_missing: take cells that are no numbers as missing.
             projected: name -> (N,) values of columns that were computed for all people.
+            inside: (N,) who else must be in it; everybody, if None.
 
         Returns:
-            The people of the part, in the table's order, with columns clamped to their ranges and genotypes in the
-            panel's order: all missing where the site has no such variant, swapped where its alleles are. Genotypes
-            that are walked, and are many, stay in their file until then.
+            The people of the part who are inside, in the table's order, with columns clamped to their ranges and
+            genotypes in the panel's order: all missing where the site has no such variant, swapped where its alleles
+            are. Genotypes that are walked, and are many, stay in their file until then.
 
         Raises:
             DataError: if a column or the genotypes are not there, the panel is of another assembly, or a file changed
                 since it was opened.
         """
         self.assert_unchanged()
-        chosen = np.flatnonzero(needs.part.holds(self.people))
+        part = needs.part.holds(self.people)
+        chosen = np.flatnonzero(part if inside is None else part & inside)
         columns = {}
         for name in needs.columns:
             values = (projected or {}).get(name)
