@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -37,6 +38,8 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     ExplainedVariance,
     Discrimination,
     RareVariants,
+    Attrition,
+    NoisedAttrition,
     PrivateTraining,
 )
 

@@ -83,6 +83,7 @@ POLICY: dict[str, Any] = {
         "score_distribution": ["exact"],
         "explained_variance": ["exact"],
         "discrimination": ["exact"],
+        "attrition": ["exact", "private"],
         "rare_variants": ["exact"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],

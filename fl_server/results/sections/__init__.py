@@ -8,6 +8,7 @@ from fl_server.conduct import Result
 from fl_server.results.section import Section
 from fl_server.results.sections import (
     associations,
+    attritions,
     components,
     frequencies,
     genes,
@@ -20,6 +21,7 @@ from fl_server.results.sections import (
 )
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -58,6 +60,8 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(ExplainedVariance): scores.explained,
     _key(Discrimination): scores.told_apart,
     _key(RareVariants): genes.tested,
+    _key(Attrition): attritions.flow,
+    _key(NoisedAttrition): attritions.flow,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
