@@ -2,6 +2,7 @@
 
 fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
 fl-client check NODE.toml             read all that the node would, and say what is wrong
+fl-client explain STUDY --node NODE.toml  say in plain words who and what a study is about, and yes or no
 fl-client qc NODE.toml                examine people and variants, and say whom to leave out; changes nothing
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
@@ -49,7 +50,7 @@ from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical
-from strategies.errors import DataError, GenosumError, UsageError, of_system
+from strategies.errors import DataError, GenosumError, RefusedError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
 from strategies.study import Study
 from strategies.variants import ASSEMBLIES
@@ -89,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
+    one = verbs.add_parser("explain", help="say in plain words who and what a study is about, and yes or no")
+    one.add_argument("study", type=Path, help="the study's file")
+    one.add_argument("--node", type=Path, required=True, help="the node's file")
+    one.add_argument("--coordinator", help="who would ask; by default the first whom the policy answers")
+    one.set_defaults(verb=_explain)
     one = verbs.add_parser("qc", help="examine people and variants, and say whom to leave out; changes nothing")
     one.add_argument("node", type=Path, help="the node's file")
     one.add_argument("--sex", default="sex", help="the people table's column of who is male (1) and female (2)")
@@ -209,6 +215,8 @@ minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
 by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
 honest_sites = 2      # the most sites that shared noise may count on; were one alone honest, so many times the loss
+events = []           # domains of clinical events that cohorts may ask about, such as ["condition", "measurement"]
+forbidden_codes = []  # codes that no question may name, with + for all below them, such as ["SNOMED:86406008+"]
 own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
 
 [policy.shares]       # of the budget's loss (zCDP), what may be spent
@@ -386,6 +394,29 @@ def _authority(path: Path) -> str:
             "A certificate is valid.", f"{path} ended on {end:%Y-%m-%d}", "get a new one from the coordinator."
         )
     return f"{end:%Y-%m-%d}"
+
+
+# -- explain ------------------------------------------------------------------------------------------------------
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from fl_client.explain import explained  # noqa: PLC0415  it loads the gate, which few verbs need
+    from fl_client.gate import Gate  # noqa: PLC0415
+
+    study, config = Study.read(chosen.study), NodeConfig.read(chosen.node)
+    federation, identity = config.parties()
+    coordinator = chosen.coordinator or next(iter(config.policy.coordinators), "nobody")
+    with _opened(chosen.node) as (_, ledger):
+        gate = Gate(config, federation, identity, config.open_dataset(), ledger)
+        found = explained(gate, study, coordinator)
+    _say("study", f"{study.title}, for {study.purpose.value.replace('_', ' ')}; digest {study.digest}")
+    for one in found:
+        print()
+        for what, text in one.lines:
+            _say(what, text)
+    refused = [one.question for one in found if one.refused is not None]
+    print(f"\nNothing was sent. {len(found) - len(refused)} of {len(found)} questions would be answered.")
+    return RefusedError.exit_code if refused else 0
 
 
 # -- data ---------------------------------------------------------------------------------------------------------

@@ -379,7 +379,9 @@ class Gate:
         read = [reads(*expressions)] + ([selection.reads] if selection else [])
         if any(one.domains - set(policy.events) or (one.clinical and not policy.events) for one in read):
             return Reason.EVENTS_NOT_ALLOWED
-        if any(forbidden(code, other) for one in read for code in one.codes for other in policy.forbidden):
+        if any(
+            forbidden(code, other, dataset.clinical) for one in read for code in one.codes for other in policy.forbidden
+        ):
             return Reason.CODE_NOT_ALLOWED
         if dataset.clinical is None and any(one.clinical for one in read):
             return Reason.DATASET_UNAVAILABLE

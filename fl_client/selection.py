@@ -30,7 +30,7 @@ from fl_client.readers.events import NEVER, Clinical, Events
 from strategies.analysis import PASSED, Frame, Needs, Range, names_of
 from strategies.codec import canonical
 from strategies.errors import DataError
-from strategies.events import Code
+from strategies.events import Code, Domain
 from strategies.privacy import Regime
 from strategies.selection import (
     Age,
@@ -92,6 +92,7 @@ class Records:
         columns: name -> (N,) values, clamped to them.
         genotyped: (N,) who has genotypes.
         clinical: their dates and events, if the site has any.
+        known: kinds of events that were asked for already: a database is asked once.
     """
 
     people: int
@@ -99,6 +100,24 @@ class Records:
     columns: Mapping[str, Numbers] = field(repr=False)
     genotyped: Inside = field(repr=False)
     clinical: Clinical | None = field(repr=False)
+    known: dict[tuple[Domain, tuple[Code, ...]], Events] = field(default_factory=dict, repr=False)
+
+    def events(self, event: Event) -> Events:
+        """All events of a kind, whatever their results."""
+        kind = event.domain, event.codes
+        if kind not in self.known:
+            self.known[kind] = self.source.events(*kind)
+        return self.known[kind]
+
+    @property
+    def source(self) -> Clinical:
+        if self.clinical is None:
+            raise DataError(
+                "A question about events needs a clinical source.",
+                "the data set has none",
+                "name one in the [dataset] table.",
+            )
+        return self.clinical
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +198,7 @@ class _Expressions:
         return ~one & ~np.isnan(values) if other else one
 
     def _followed(self, days: int, relation: Relation, anchor: Anchor) -> Inside:
-        at, spans = self.day(anchor), self._clinical().followed
+        at, spans = self.day(anchor), self.records.source.followed
         known = (at != NEVER) & (spans != NEVER).all(axis=1)
         first, last = (at, at + days) if relation is Relation.AFTER else (np.where(known, at, 0) - days, at)
         return np.asarray(known & (spans[:, 0] <= first) & (last <= spans[:, 1]))
@@ -193,11 +212,11 @@ class _Expressions:
                 assert self.index is not None, "a study is checked for that"
                 return self.index
             case Named.BIRTH:
-                return self._clinical().born
+                return self.records.source.born
             case Named.DEATH:
-                return self._clinical().died
+                return self.records.source.died
             case Named.END:
-                return self._clinical().followed[:, 1]
+                return self.records.source.followed[:, 1]
             case Day(date):
                 return np.full(self.records.people, np.datetime64(date, "D").astype(np.int64))
             case Occurrence(which, event, window):
@@ -207,7 +226,7 @@ class _Expressions:
 
     def _age(self, anchor: Anchor) -> Numbers:
         """(N,) whole years from birth to a day, by the calendar."""
-        born, at = self._clinical().born, self.day(anchor)
+        born, at = self.records.source.born, self.day(anchor)
         known = (born != NEVER) & (at != NEVER)
         (months, day), (months_born, day_born) = (_calendar(np.where(known, d, 0)) for d in (at, born))
         years = (months - months_born - (day < day_born)) // 12
@@ -217,7 +236,7 @@ class _Expressions:
 
     def _events(self, event: Event, window: Window | None) -> Events:
         """Those of a kind, with such a result, in a window."""
-        events = self._clinical().events(event.domain, event.codes)
+        events = self.records.events(event)
         keep = np.ones(len(events), dtype=bool)
         if event.operator is not None:
             keep &= _compared(results(events, event.ucum), event.operator, event.number)
@@ -232,15 +251,6 @@ class _Expressions:
     def _counted(self, event: Event, window: Window | None) -> NDArray[np.int64]:
         """(N,) number of events."""
         return np.bincount(self._events(event, window).person, minlength=self.records.people)
-
-    def _clinical(self) -> Clinical:
-        if self.records.clinical is None:
-            raise DataError(
-                "A question about events needs a clinical source.",
-                "the data set has none",
-                "name one in the [dataset] table.",
-            )
-        return self.records.clinical
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -288,7 +298,7 @@ def results(events: Events, ucum: str) -> Numbers:
 def _compared(values: Numbers, operator: Operator, number: float) -> Inside:
     """Whether each value is known and compares so: NaN is no other number."""
     if operator is Operator.OTHER:
-        return (values != number) & ~np.isnan(values)
+        return np.asarray((values != number) & ~np.isnan(values))
     return np.asarray(_COMPARISONS[operator](values, number), dtype=bool)
 
 
@@ -397,6 +407,13 @@ def reads_genotypes(study: Study, question: Question) -> bool:
     return any(reads_genotypes(study, source) for source in study.sources(question))
 
 
-def forbidden(asked: Code, ruled_out: Code) -> bool:
-    """Whether a code that is asked for is one that a policy rules out, or has it below it."""
-    return (asked.vocabulary, asked.code) == (ruled_out.vocabulary, ruled_out.code)
+def forbidden(asked: Code, ruled_out: Code, clinical: Clinical | None) -> bool:
+    """Whether a code that is asked for is one that a policy rules out, or lies below it, or has it below itself.
+
+    What lies below another is as the source's vocabulary has it; a source without one knows codes by their names alone.
+    """
+    one, other = Code(asked.vocabulary, asked.code), Code(ruled_out.vocabulary, ruled_out.code)
+    if clinical is None or one == other:
+        return one == other
+    same = clinical.above(one) if ruled_out.descendants else frozenset({one})
+    return other in same or (asked.descendants and one in clinical.above(other))

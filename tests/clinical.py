@@ -87,3 +87,8 @@ class InMemory:
             np.array([np.nan if h.value is None else h.value for _, h in rows], dtype=np.float64),
             tuple(h.ucum for _, h in rows),
         )
+
+    def above(self, code: Code) -> frozenset[Code]:
+        own = str(Code(code.vocabulary, code.code))
+        found = {own} | {above for above, below in BELOW.items() if own in below}
+        return frozenset(Code(*name.split(":")) for name in found)

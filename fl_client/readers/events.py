@@ -59,3 +59,9 @@ class Clinical(Protocol):
             DataError: if the source has no such domain, or cannot be read.
         """
         ...
+
+    def above(self, code: Code) -> frozenset[Code]:
+        """A code and all that lie above it in the vocabulary, by every name that the source has for each: OMOP's number
+        beside the vocabulary's own code, and the standard one beside one that is mapped to it. Without a vocabulary,
+        the code alone."""
+        ...
