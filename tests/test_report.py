@@ -14,6 +14,7 @@ from fl_server.conduct import Result, Statement
 from fl_server.results.sections import SECTIONS
 from simulations.populations import write_bed
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
@@ -29,7 +30,8 @@ from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Total
 from strategies.catalogue import CATALOGUE
-from strategies.privacy import Regime
+from strategies.grammar import selection_of
+from strategies.privacy import Budget, Regime
 from strategies.study import Question
 from strategies.variants import Panel, Variant
 from tests.browser import drawn, needs_chromium
@@ -62,14 +64,19 @@ QUESTIONS = (
     Question("explained", ExplainedVariance("score.score", "trait", ("sex",))),
     Question("told", Discrimination("score.score", "high")),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
+    Question("flow", Attrition(), cohort="some"),
+    Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
+COHORTS = {"some": selection_of({"where": ["trait >= -3.5", "sex >= 1 and trait >= -1"]}, "some")}
+DEMO = {("allele_frequency", Regime.PRIVATE), ("train", Regime.PRIVATE)}
+"""What the demo asks."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The answers of every exact analysis, asked of four sites of 30 people."""
     out = tmp_path_factory.mktemp("report") / "out"
-    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG})
+    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG}, cohorts=COHORTS)
     with in_memory() as here:
         for site in NAMES:
             write_site(here / "data", site)
@@ -92,7 +99,7 @@ def test_every_exact_analysis_is_asked_and_every_one_has_a_section() -> None:
     pages = {(page.analysis, page.regime) for page in CATALOGUE}
     assert pages == set(SECTIONS)
     asked = {(q.analysis.analysis, q.regime) for q in QUESTIONS}
-    assert asked == {page for page in pages if page[1] is Regime.EXACT}, "the demo asks the private ones"
+    assert asked | DEMO == pages
 
 
 def test_the_report_of_every_analysis_shows_every_plot_in_a_browser(page: str, tmp_path: Path) -> None:
@@ -112,7 +119,10 @@ def test_the_report_of_every_analysis_shows_every_plot_in_a_browser(page: str, t
 def test_every_figure_says_on_which_terms_and_in_words(page: str) -> None:
     figures = re.findall(r'<figure id="([\w-]+)".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
     for _, caption in figures:
-        assert re.search(r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$", caption), caption
+        exact = r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$"
+        assert re.search(exact + r"|Private: ε 2, .* per person at each site.*; nothing is withheld\.$", caption), (
+            caption
+        )
     words = [unescape(label) for label in re.findall(r'<svg role="img" aria-label="([^"]*)"', page)]
     assert len(words) >= len(figures) > 20
     assert all(len(label) > 40 for label in words)
@@ -136,6 +146,8 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "rare": ("SKAT-O", "gene2"),
+        "flow": ("1: trait &gt;= -3.5", "left out by it", "people are in the cohort some"),
+        "noised": ("noise, standard deviation", "at BE"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name
 

@@ -149,7 +149,7 @@ def draw_attrition(answer: Answer, axes: Any) -> str:
     widest = max(float(np.nanmax(left)) if np.isfinite(left).any() else 1.0, 1.0)
     for step, (text, people, gone) in enumerate(zip(table["step"], left, out, strict=True)):
         known = bool(np.isfinite(people))
-        axes.barh(-step, people if known else widest, 0.42, color="C0", alpha=0.75 if known else 0.12)
+        axes.barh(-step, people if known else widest, 0.42, color="C0", alpha=1.0 if known else 0.12)
         axes.text(0, -step + 0.28, str(text)[:MOST_LETTERS], va="bottom", ha="left", fontsize=9.5)
         number = f" {people:,.0f}" if known else " withheld"
         axes.text(people if known else widest, -step, number, va="center", ha="left")

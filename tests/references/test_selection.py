@@ -427,3 +427,11 @@ def test_a_window_includes_its_ends_and_only_of_and_on_the_day_itself() -> None:
     assert inside("within 3 days before") == [12, 13, 14]
     assert inside("within 3 days after") == [16, 17, 18]
     assert inside("within 3 days of") == [12, 13, 14, 15, 16, 17, 18]
+
+
+def test_follow_up_includes_both_its_ends() -> None:
+    spans = [(date(2020, 1, a), date(2020, 1, b)) for a, b in ((1, 11), (2, 11), (1, 10), (5, 11), (6, 11), (1, 5))]
+    lives = [Life(followed=span) for span in (*spans, None)]
+    assert of("followed for 10 days after 2020-01-01", *lives) == [True, *[False] * 6]
+    assert of("followed for 9 days before 2020-01-11", *lives) == [True, True, *[False] * 5]
+    assert of("followed for 5 days before 2020-01-10", *lives) == [True, True, True, True, False, False, False]
