@@ -305,7 +305,8 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 
 
 def _data(config: NodeConfig, study: Study | None) -> list[str]:
-    data, ranges = config.open_dataset(), config.policy.columns
+    data = config.open_dataset()
+    ranges = {name: limits for name, limits in config.policy.columns.items() if limits.value is None}
     variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
     _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
@@ -333,6 +334,8 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
         for name, match in found.items()
         if match.flipped.any()
     ]
+    if data.clinical is None and config.policy.events:
+        warnings.append("the policy allows questions about events, but the data set has no clinical source.")
     if len(data.people) < config.policy.minimum_people:
         warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
     return warnings

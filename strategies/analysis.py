@@ -108,9 +108,7 @@ class Range:
             raise ValueError(f"A range is wider than rounding, got [{self.minimum}, {self.maximum}].")
 
     def _check_value(self, value: Value) -> None:
-        if (self.categories == (NO, YES)) != isinstance(value, Whether) or (
-            self.categories and not isinstance(value, Whether)
-        ):
+        if self.categories != ((NO, YES) if isinstance(value, Whether) else ()):
             raise ValueError("A value with `whether` has the categories no and yes, and every other one a range.")
         own = {Age: "a", Days: "d"}.get(type(value), "")
         if not isinstance(value, Measured) and self.ucum not in ("", own):
