@@ -397,11 +397,11 @@ class Gate:
         """Why an exact question's people are too few; a cohort that nobody here is in adds nothing to a sum."""
         least = self.policy.minimum_people
         try:
-            inside = self._cohorts.chosen(dataset, study, question).inside
+            members = self._cohorts.chosen(dataset, study, question).members
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             return Reason.DATASET_UNAVAILABLE, {}
-        if len(dataset.people) < least or (inside is not None and 0 < np.count_nonzero(inside) < least):
+        if len(dataset.people) < least or (members is not None and 0 < np.count_nonzero(members) < least):
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": least}
         return None
 
@@ -442,13 +442,15 @@ class Gate:
         return max(self.minimum_cell, study.minimum_cell)
 
     def _crowd(self, dataset: Dataset, needs: Needs, chosen: Chosen, cohort: Cohort) -> Crowd:
-        """The people of an exact answer, if policy allows it: who lacks a column that is read is not among them."""
-        inside, least = cohort.complete, self.policy.minimum_people
-        if 0 < np.count_nonzero(inside) < least:
+        """The people of an exact answer, if policy allows it: who lacks a column that is read is not among them. Where
+        a cohort's steps are counted, it is those who passed all."""
+        places, least = chosen.places(needs.part.holds(dataset.people))[cohort.complete], self.policy.minimum_people
+        if chosen.members is not None:
+            places = places[chosen.members[places]]
+        if 0 < len(places) < least:
             raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=least)
         if self._register is None:
             self._register = Register(self.ledger, dataset.people)
-        places = chosen.places(needs.part.holds(dataset.people))[inside]
         crowd = self._register.crowd(places, least, dataset.config.version)
         if crowd is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)

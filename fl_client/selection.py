@@ -125,11 +125,14 @@ class Chosen:
     """A question's people and the columns derived of them.
 
     Attributes:
-        inside: (N,) who is in it; None for everybody.
+        inside: (N,) whose records an analysis sees; None for everybody's.
+        members: (N,) whom policy counts and remembers: those inside, or who passed all steps where the steps are what
+            is asked about; None for everybody.
         columns: name -> (N,) values of everybody, NaN where missing.
     """
 
     inside: Inside | None = None
+    members: Inside | None = None
     columns: Mapping[str, Numbers] = field(default_factory=lambda: MappingProxyType({}))
 
     def places(self, part: Inside) -> NDArray[np.int64]:
@@ -386,18 +389,16 @@ def _choose(
     selection: Selection | None, columns: Mapping[str, Range], records: Records, steps: bool, genotypes: bool
 ) -> Chosen:
     out = {name: derived(column, records) for name, column in columns.items()}
-    inside = None
+    members = records.genotyped if genotypes else None
     if selection is not None:
         count, _ = passed(selection, records)
+        all_steps = count == len(selection.texts)
+        members = all_steps if members is None else all_steps & members
         if steps:
             out[PASSED] = count.astype(np.float64)
-        else:
-            inside = count == len(selection.texts)
-    if genotypes:
-        inside = records.genotyped if inside is None else inside & records.genotyped
-    for array in (*out.values(), *([] if inside is None else [inside])):
+    for array in (*out.values(), *([] if members is None else [members])):
         array.setflags(write=False)
-    return Chosen(inside, MappingProxyType(out))
+    return Chosen(None if steps else members, members, MappingProxyType(out))
 
 
 def reads_genotypes(study: Study, question: Question) -> bool:

@@ -67,7 +67,7 @@ QUESTIONS = (
     Question("flow", Attrition(), cohort="some"),
     Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
-COHORTS = {"some": selection_of({"where": ["trait >= -3.5", "sex >= 1 and trait >= -1"]}, "some")}
+COHORTS = {"some": selection_of({"where": ["trait >= -3.5", "sex >= 1"]}, "some")}
 DEMO = {("allele_frequency", Regime.PRIVATE), ("train", Regime.PRIVATE)}
 """What the demo asks."""
 
@@ -128,6 +128,12 @@ def test_every_figure_says_on_which_terms_and_in_words(page: str) -> None:
     assert all(len(label) > 40 for label in words)
     assert "<script" not in page
     assert not re.search(r"\bnan\b", re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.DOTALL))
+
+
+def test_the_report_says_whom_the_questions_are_about(page: str) -> None:
+    asked = page[page.index("What was asked") : page.index('id="answered-title"')]
+    for words in ("cohort some", "trait &gt;= -3.5", "trait is at least -3.5"):
+        assert words in asked, words
 
 
 def test_the_report_says_what_was_found(page: str) -> None:

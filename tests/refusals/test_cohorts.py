@@ -276,7 +276,7 @@ def test_events_are_asked_for_once_whatever_the_rounds(
 
 
 def test_a_cohort_s_steps_are_counted(make_tiny: Make, quick_path: Path, sources: dict[str, InMemory]) -> None:
-    tiny = make_tiny(events=["condition", "drug"], columns=ALLOWED)
+    tiny = make_tiny(events=["condition", "drug"], columns=ALLOWED, minimum_people=1)
     (result,) = tiny.conductor(asked(Question("flow", Attrition(), cohort="sick")), quick_path / "run").run()
     table = result.answer.tables["steps"]
     people = [
@@ -292,7 +292,7 @@ def test_a_cohort_s_steps_are_counted(make_tiny: Make, quick_path: Path, sources
 
 def test_small_differences_between_steps_are_withheld(make_tiny: Make, quick_path: Path) -> None:
     """Step 2 leaves out 1 to 4 of 120 people, which must not follow from the steps around it."""
-    tiny = make_tiny(minimum_cell=5)
+    tiny = make_tiny(minimum_cell=5, minimum_people=1)
     traits = np.sort(np.concatenate([trait_of(tiny, site) for site in NAMES]))
     first, second = (float((traits[i - 1] + traits[i]) / 2) for i in (30, 33))
     steps = [f"trait >= {first:.6f}", f"trait >= {second:.6f}", "trait >= 0"]
@@ -347,6 +347,23 @@ def test_two_cohorts_that_differ_by_a_few_are_not_both_answered(make_tiny: Make)
     refused = tiny.read("AT", tiny.gates["AT"].answer(pen.ask("most"))).header
     assert isinstance(refused, Refused)
     assert refused.reason is Reason.OVERLAP
+
+
+def test_a_cohort_s_steps_are_not_counted_twice_but_for_a_few(make_tiny: Make) -> None:
+    """Two attritions, the second of which leaves out one person more at its only step."""
+    tiny = make_tiny(minimum_people=5)
+    third, fourth = np.sort(trait_of(tiny, "AT"))[8:10]
+    texts = {"one": f"trait >= {third - 1e-4:.4f}", "other": f"trait >= {fourth - 1e-4:.4f}", "few": "trait >= 1.5"}
+    cohorts = {name: selection_of({"where": text}, name) for name, text in texts.items()}
+    questions = [Question(name, Attrition(), cohort=name) for name in texts]
+    pen = tiny.pen(study(*questions, cohorts=cohorts)).open()
+    replies = [tiny.read("AT", tiny.gates["AT"].answer(pen.ask(name))).header for name in texts]
+    assert [reply.reason if isinstance(reply, Refused) else None for reply in replies] == [
+        None,
+        Reason.OVERLAP,
+        Reason.TOO_FEW_PEOPLE,
+    ]
+    assert 0 < int((trait_of(tiny, "AT") >= 1.5).sum()) < 5
 
 
 def test_those_without_genotypes_are_in_no_round_of_a_question_about_them(
