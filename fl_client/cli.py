@@ -3,6 +3,7 @@
 fl-client init FOLDER --name FI ...   make keys, a node file with a strict policy, and a registration to send off
 fl-client check NODE.toml             read all that the node would, and say what is wrong
 fl-client dictionary NODE.toml        what may be known in public of the columns that the policy allows
+fl-client explain STUDY --node NODE.toml  say in plain words who and what a study is about, and yes or no
 fl-client qc NODE.toml                examine people and variants, and say whom to leave out; changes nothing
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
@@ -50,7 +51,7 @@ from fl_client.readers.matching import shown
 from fl_client.readers.tables import Table
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical
-from strategies.errors import DataError, GenosumError, UsageError, of_system
+from strategies.errors import DataError, GenosumError, RefusedError, UsageError, of_system
 from strategies.federation import Federation, Identity, Node, write_secret
 from strategies.study import Study
 from strategies.variants import ASSEMBLIES
@@ -93,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one.add_argument("--out", type=Path, help="a new file, in the place of the terminal")
         if name == "veto":
             one.add_argument("--lift", action="store_true", help="answer again")
+    one = verbs.add_parser("explain", help="say in plain words who and what a study is about, and yes or no")
+    one.add_argument("study", type=Path, help="the study's file")
+    one.add_argument("--node", type=Path, required=True, help="the node's file")
+    one.add_argument("--coordinator", help="who would ask; by default the first whom the policy answers")
+    one.set_defaults(verb=_explain)
     one = verbs.add_parser("qc", help="examine people and variants, and say whom to leave out; changes nothing")
     one.add_argument("node", type=Path, help="the node's file")
     one.add_argument("--sex", default="sex", help="the people table's column of who is male (1) and female (2)")
@@ -213,6 +219,8 @@ minimum_sites = 3     # an exact sum covers at least this many sites
 minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
 by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
 honest_sites = 2      # the most sites that shared noise may count on; were one alone honest, so many times the loss
+events = []           # domains of clinical events that cohorts may ask about, such as ["condition", "measurement"]
+forbidden_codes = []  # codes that no question may name, with + for all below them, such as ["SNOMED:86406008+"]
 own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
 
 [policy.shares]       # of the budget's loss (zCDP), what may be spent
@@ -301,7 +309,8 @@ def _policy(config: NodeConfig, federation: Federation) -> list[str]:
 
 
 def _data(config: NodeConfig, study: Study | None) -> list[str]:
-    data, ranges = config.open_dataset(), config.policy.columns
+    data = config.open_dataset()
+    ranges = {name: limits for name, limits in config.policy.columns.items() if limits.value is None}
     variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
     if data.calls and not data.genotyped.all():
         variants += f", genotypes of {np.count_nonzero(data.genotyped):,}"
@@ -338,6 +347,8 @@ def _data(config: NodeConfig, study: Study | None) -> list[str]:
         for name, match in found.items()
         if match.flipped.any()
     ]
+    if data.clinical is None and config.policy.events:
+        warnings.append("the policy allows questions about events, but the data set has no clinical source.")
     if len(data.people) < config.policy.minimum_people:
         warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
     return warnings
@@ -420,6 +431,29 @@ def _dictionary(chosen: argparse.Namespace) -> int:
     out.write_text(text, encoding="utf-8")
     print(f"{out}: {len(columns)} columns. It may be added to registration.toml; nothing was sent.")
     return 0
+
+
+# -- explain ------------------------------------------------------------------------------------------------------
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from fl_client.explain import explained  # noqa: PLC0415  it loads the gate, which few verbs need
+    from fl_client.gate import Gate  # noqa: PLC0415
+
+    study, config = Study.read(chosen.study), NodeConfig.read(chosen.node)
+    federation, identity = config.parties()
+    coordinator = chosen.coordinator or next(iter(config.policy.coordinators), "nobody")
+    with _opened(chosen.node) as (_, ledger):
+        gate = Gate(config, federation, identity, config.open_dataset(), ledger)
+        found = explained(gate, study, coordinator)
+    _say("study", f"{study.title}, for {study.purpose.value.replace('_', ' ')}; digest {study.digest}")
+    for one in found:
+        print()
+        for what, text in one.lines:
+            _say(what, text)
+    refused = [one.question for one in found if one.refused is not None]
+    print(f"\nNothing was sent. {len(found) - len(refused)} of {len(found)} questions would be answered.")
+    return RefusedError.exit_code if refused else 0
 
 
 # -- data ---------------------------------------------------------------------------------------------------------

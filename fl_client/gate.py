@@ -4,7 +4,8 @@
     2 admit    a ledger that is not behind; coordinator, purpose, analysis, columns, build, veto, roster, order
     3 reserve  the loss of the whole question, before any data is read
     4 open     only what the analysis needs, clamped to public ranges
-      people     as many as policy asks, and the same as earlier exact answers' or many others (exact)
+      people     of the question's cohort; as many as policy asks, and the same as earlier exact answers' or many
+                 others (exact)
     5 summarise  the only line that sees people
     6 check    against what the analysis declared would leave
     7 protect  noise (private: a share of it where parts are summed), or small cells withheld (exact, by site)
@@ -42,9 +43,11 @@ from fl_client.policy import NodeConfig, Policy
 from fl_client.ranges import objection
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
+from fl_client.selection import Chosen, Cohorts, forbidden
 from fl_client.summing import Summing
 from strategies import accounting
 from strategies.analysis import (
+    PASSED,
     Analysis,
     Frame,
     Needs,
@@ -53,7 +56,6 @@ from strategies.analysis import (
     Total,
     alike,
     carries,
-    names_of,
     parameters,
     stated,
 )
@@ -65,6 +67,7 @@ from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
 from strategies.projection import projection_of
 from strategies.protections import noise
+from strategies.selection import reads
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
@@ -124,6 +127,7 @@ class Gate:
         self.federation, self.identity, self.dataset, self.ledger = federation, identity, dataset, ledger
         self._study: tuple[str, Study] | None = None
         self._register: Register | None = None
+        self._cohorts = Cohorts()
         self._airlock = Airlock(ledger.folder, self.name)
         self._decided: list[Mapping[str, Any]] = []  # in this bundle
         self._owes_mark = False  # a recorded reply's is not kept yet
@@ -246,8 +250,10 @@ class Gate:
             needs, frame = admitted.analysis.needs(), admitted.frame[admitted.span]
             projected = self._projected(admitted.session, needs)
             words = question.regime is Regime.PRIVATE
-            cohort = dataset.cohort(needs, frame, words_as_missing=words, projected=projected)  # 4 open
-            crowds = self._crowds(dataset, needs, cohort) if question.regime is Regime.EXACT else ()
+            chosen = self._cohorts.chosen(dataset, self._opened_study(admitted.session), question)
+            computed = {**projected, **chosen.columns}
+            cohort = dataset.cohort(needs, frame, words, computed, chosen.inside)  # 4 open
+            crowds = self._crowds(dataset, needs, chosen, cohort) if question.regime is Regime.EXACT else ()
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
@@ -360,19 +366,55 @@ class Gate:
                 return objection
         if (reason := self._reads(study, question, self.dataset)) is not None:
             return reason, {}
+        if (reason := self._derives(study, question, self.dataset)) is not None:
+            return reason, {}
         if panel is not None and self.dataset_config.assembly not in panel.assemblies:
             return Reason.WRONG_ASSEMBLY, {}
-        if question.regime is Regime.EXACT and len(self.dataset.people) < policy.minimum_people:
-            return Reason.TOO_FEW_PEOPLE, {"minimum_people": policy.minimum_people}
+        if question.regime is Regime.EXACT:
+            return self._enough(study, question, self.dataset)
+        return None
+
+    def _derives(self, study: Study, question: Question, dataset: Dataset) -> Reason | None:
+        """Why a question's cohort may not be looked for, or a column not be derived."""
+        policy, selection, derived = self.policy, study.selection(question), study.derived(question)
+        expressions = [column.value for column in derived.values() if column.value is not None]
+        read = [reads(*expressions)] + ([selection.reads] if selection else [])
+        if any(one.domains - set(policy.events) or (one.clinical and not policy.events) for one in read):
+            return Reason.EVENTS_NOT_ALLOWED
+        named = [(code, other) for one in read for code in one.codes for other in policy.forbidden]
+        try:
+            if any(forbidden(code, other, dataset.clinical) for code, other in named):
+                return Reason.CODE_NOT_ALLOWED
+        except DataError as error:  # without the vocabulary nobody knows what a code means
+            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            return Reason.DATASET_UNAVAILABLE
+        if dataset.clinical is None and any(one.clinical for one in read):
+            return Reason.DATASET_UNAVAILABLE
+        for name, column in derived.items() if question.regime is Regime.EXACT else ():
+            # Totals of two columns that are derived almost alike differ by the few people for whom they differ.
+            if name not in policy.columns:
+                return Reason.COLUMN_NOT_ALLOWED
+            if column != policy.columns[name]:
+                return Reason.RANGE_OUTSIDE_POLICY
+        return None
+
+    def _enough(self, study: Study, question: Question, dataset: Dataset) -> tuple[Reason, dict[str, float]] | None:
+        """Why an exact question's people are too few; a cohort that nobody here is in adds nothing to a sum."""
+        least = self.policy.minimum_people
+        try:
+            members = self._cohorts.chosen(dataset, study, question).members
+        except DataError as error:
+            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            return Reason.DATASET_UNAVAILABLE, {}
+        if len(dataset.people) < least or (members is not None and 0 < np.count_nonzero(members) < least):
+            return Reason.TOO_FEW_PEOPLE, {"minimum_people": least}
         return None
 
     def _reads(self, study: Study, question: Question, dataset: Dataset) -> Reason | None:
         """Why the columns of the people table that a question reads may not be read, or not so."""
         exact, policy = question.regime is Regime.EXACT, self.policy
         there = dataset.columns if exact else dataset.headings
-        for name in names_of(question.analysis, "column"):
-            if "." in name:
-                continue
+        for name in study.read_from_table(question):
             if name not in policy.columns or name not in there:
                 return Reason.COLUMN_NOT_ALLOWED
             allowed, variable = policy.columns[name], dataset.config.declared.get(name)
@@ -403,17 +445,23 @@ class Gate:
         """The strictest of policy, data set and study."""
         return max(self.minimum_cell, study.minimum_cell)
 
-    def _crowds(self, dataset: Dataset, needs: Needs, cohort: Cohort) -> tuple[Crowd, ...]:
+    def _crowds(self, dataset: Dataset, needs: Needs, chosen: Chosen, cohort: Cohort) -> tuple[Crowd, ...]:
         """The people of an exact answer, if policy allows it: who lacks a column that is needed is not among them. And
-        the parts of them who have a value in each optional column."""
-        inside, least = cohort.having(needs.columns), self.policy.minimum_people
+        the parts of them who have a value in each optional column. Where a cohort's steps are counted, it is those who
+        passed all, and its parts are who passed each."""
+        places, least = chosen.places(needs.part.holds(dataset.people)), self.policy.minimum_people
+        there = inside = cohort.having(needs.columns)
+        if chosen.members is not None:
+            inside = there & chosen.members[places]
         if 0 < np.count_nonzero(inside) < least:
             raise RefusalError(Reason.TOO_FEW_PEOPLE, minimum_people=least)
         if self._register is None:
             self._register = Register(self.ledger, dataset.people)
-        places = np.flatnonzero(needs.part.holds(dataset.people))
         crowd = self._register.crowd(places[inside], least, dataset.config.version)
         having = [places[inside & cohort.having([name])] for name in needs.optional]
+        if PASSED in needs.columns:
+            passed = cohort.columns[PASSED]
+            having += [places[there & (passed >= step)] for step in range(1, int(np.max(passed, initial=0)))]
         parts = None if crowd is None else self._register.parts(crowd, having, least)
         if crowd is None or parts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
@@ -579,7 +627,7 @@ class Gate:
     def _projected(self, session: Session, needs: Needs) -> dict[str, NDArray[np.float64]]:
         """The computed ones of the columns that a round reads, by the names under which it reads them."""
         out: dict[str, NDArray[np.float64]] = {}
-        for source in {name.split(".")[0] for name in needs.opened if "." in name}:
+        for source in {name.split(".")[0] for name in needs.opened if "." in name and name != PASSED}:
             kept = self.ledger.columns(session.session, source)
             if kept is None:
                 raise RefusalError(Reason.OUT_OF_ORDER)

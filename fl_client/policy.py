@@ -17,7 +17,9 @@ from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
 from strategies.dictionary import Described
 from strategies.errors import UsageError
+from strategies.events import Code, Domain
 from strategies.federation import Federation, Identity
+from strategies.grammar import code_of
 from strategies.privacy import Budget, Loss, Regime, Renewal, Unit
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.protections.suppression import check_profile
@@ -50,7 +52,11 @@ class Policy:
         renewal: whether that budget is renewed every calendar year; every answer's statement says so.
         shares: how much of it one permit and one year may spend.
         columns: column -> public range or categories. A study's range must lie within it; values are clamped to the
-            study's.
+            study's. A derived column that an exact question reads must stand here just as it is derived there, its
+            index put in the place of the word.
+        events: domains of clinical events that cohorts and derived columns may read. Dates of people (birth, death, the
+            days on which events were recorded) may be read where there is one at all.
+        forbidden_codes: codes such as "SNOMED:86406008+" that no question may name, nor, with a +, any below them.
         minimum_people: fewest people behind an exact sum at this site; below, the question is refused. A public number.
         minimum_sites: a sum covers at least this many sites.
         minimum_cell: fewest people in a cell that an exact answer shows: 3, 5, 10 or 20; 0 only for public data.
@@ -78,6 +84,8 @@ class Policy:
     family: int = 1
     renewal: Renewal = Renewal.NEVER
     shares: Shares = field(default_factory=Shares)
+    events: tuple[Domain, ...] = ()
+    forbidden_codes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Budget(self.epsilon, self.delta, Unit(self.family))
@@ -92,6 +100,12 @@ class Policy:
         if self.minimum_people < 1:
             raise ValueError("minimum_people must be at least 1.")
         check_profile(self.minimum_cell)
+        assert len(self.forbidden) == len(self.forbidden_codes)
+
+    @property
+    def forbidden(self) -> tuple[Code, ...]:
+        """The codes that no question may name."""
+        return tuple(code_of(text, "forbidden_codes") for text in self.forbidden_codes)
 
     @property
     def budget(self) -> Budget:

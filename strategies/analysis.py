@@ -20,8 +20,10 @@ from strategies.codec import decode
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.formula import parse as parse_formula
+from strategies.grammar import value_of
 from strategies.privacy import Regime
 from strategies.projection import GenotypeColumns, Projection
+from strategies.selection import NO, YES, Age, Days, Measured, Value, Whether
 from strategies.summary import Field, Summary
 from strategies.variants import Panel
 
@@ -89,12 +91,14 @@ class Range:
         minimum, maximum: in the unit; of categories 0 and their number less 1.
         ucum: the unit's code in UCUM, such as "mg/dL", or nothing for a number without one.
         categories: names of 2 to 1,000 categories, from place 0; a value that is none of them is missing.
+        value: how the column is derived from a person's record, if it is no column of the people table.
     """
 
     minimum: float
     maximum: float
     ucum: str = ""
     categories: tuple[str, ...] = ()
+    value: Value | None = None
 
     def __post_init__(self) -> None:
         if self.categories:
@@ -104,12 +108,21 @@ class Range:
                 raise ValueError("A category is 1 to 80 printable characters, none of them a space at an end.")
             if self.ucum or (self.minimum, self.maximum) != (0.0, len(self.categories) - 1.0):
                 raise ValueError("Categories have no unit, and their values are their places from 0.")
+        if self.value is not None:
+            self._check_value(self.value)
         if not (len(self.ucum) <= 40 and self.ucum.isascii() and self.ucum.isprintable() and " " not in self.ucum):
             raise ValueError("A unit is a code of UCUM such as mg/dL.")
         half = (self.maximum - self.minimum) / 2
         widest = max(abs(self.minimum), abs(self.maximum), 1e-9)
         if not (math.isfinite(half) and half > 1e-9 * widest):  # narrower, and mapping it would lose its people
             raise ValueError(f"A range is wider than rounding, got [{self.minimum}, {self.maximum}].")
+
+    def _check_value(self, value: Value) -> None:
+        if self.categories != ((NO, YES) if isinstance(value, Whether) else ()):
+            raise ValueError("A value with `whether` has the categories no and yes, and every other one a range.")
+        own = {Age: "a", Days: "d"}.get(type(value), "")
+        if not isinstance(value, Measured) and self.ucum not in ("", own):
+            raise ValueError("Ages are in whole years, times in days, and counts have no unit.")
 
     @staticmethod
     def of(*categories: str) -> Range:
@@ -119,7 +132,8 @@ class Range:
     @staticmethod
     def from_plain(raw: Any, where: str) -> Range:
         """What a file says of a column: [lowest, highest], {range = [lowest, highest], unit = "mg/dL"}, or
-        {categories = ["no", "yes"]}.
+        {categories = ["no", "yes"]}; and of a derived one {value = "age at index", range = [0, 120]}, or
+        {value = "whether any drug ATC:A10A+"}, whose categories are no and yes.
 
         Raises:
             UsageError: for anything else.
@@ -127,9 +141,14 @@ class Range:
         try:
             if isinstance(raw, Mapping):
                 shape = decode(_ColumnFile, raw, where)
+                value = value_of(shape.value, f"{where}, value") if shape.value else None
+                if isinstance(value, Whether) and not shape.range and shape.categories in ((), (NO, YES)):
+                    return replace(Range.of(NO, YES), value=value)
                 if shape.categories:
-                    return Range.of(*shape.categories)
-                return Range(shape.range[0], shape.range[1], shape.unit)
+                    return replace(Range.of(*shape.categories), value=value)
+                if not shape.range:
+                    raise ValueError("a derived column that is not `whether` has a range [lowest, highest].")
+                return Range(shape.range[0], shape.range[1], shape.unit, value=value)
             low, high = decode(_ColumnFile, {"range": raw}, where).range
             return Range(low, high)
         except ValueError as error:
@@ -137,10 +156,15 @@ class Range:
 
     def plain(self) -> list[float] | dict[str, Any]:
         """What a file would say."""
+        if isinstance(self.value, Whether):
+            return {"value": str(self.value)}
         if self.categories:
             return {"categories": list(self.categories)}
         span = [self.minimum, self.maximum]
-        return {"range": span, "unit": self.ucum} if self.ucum else span
+        unit = {"unit": self.ucum} if self.ucum else {}
+        if self.value is not None:
+            return {"value": str(self.value), "range": span, **unit}
+        return {"range": span, **unit} if unit else span
 
     def __str__(self) -> str:
         """
@@ -165,9 +189,10 @@ class _ColumnFile:
     range: tuple[float, ...] = ()
     unit: str = ""
     categories: tuple[str, ...] = ()
+    value: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.range) == bool(self.categories):
+        if (self.range and self.categories) or not (self.range or self.categories or self.value):
             raise ValueError("a column has a range [lowest, highest] or categories.")
         if self.range and (len(self.range) != 2 or not self.range[0] < self.range[1]):
             raise ValueError("a column's range is [lowest, highest].")
@@ -439,6 +464,10 @@ class Offering(Analysis, Protocol):
         """How the columns are computed, from public numbers alone."""
         ...
 
+
+PASSED = "cohort.passed"
+"""The column that says how many steps of a question's cohort a person passed, from the first on: a category for none,
+and one for each. Who is in the cohort passed all. A question that reads it is about everybody."""
 
 PROJECTED = Range(-32.0, 32.0)
 """The public range of an offered column whose pooled standard deviation is about 1."""

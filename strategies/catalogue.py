@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.carriers import Carriers
 from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency, NoisedContingency
@@ -70,6 +71,8 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     CompetingRisks,
     Regression,
     MixedModel,
+    Attrition,
+    NoisedAttrition,
     PrivateTraining,
 )
 

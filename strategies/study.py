@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from strategies.analysis import (
+    PASSED,
     Analysis,
     Combining,
     Frame,
@@ -24,9 +25,12 @@ from strategies.analysis import (
 from strategies.catalogue import CATALOGUE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
+from strategies.expressions import MOST_COHORTS, check_expression, check_question, check_selection
+from strategies.grammar import selection_of
 from strategies.privacy import Budget, Loss, Regime, Unit
 from strategies.protections import noise
 from strategies.protections.suppression import check_profile
+from strategies.selection import Selection, indexed, reads
 from strategies.summary import Field
 from strategies.variants import ASSEMBLIES, Panel
 
@@ -58,6 +62,7 @@ class Question:
             that one withheld.
         honest_sites: h, where a private answer is summed: the sites whose noise suffices. Each site adds variance
             sigma^2 / h, so the promise rests on h sites of the roster that keep their noise to themselves.
+        cohort: name of the study's cohort that it is about, or nothing: everybody.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Question:
     budget: Budget | None = None
     by_site: bool = False
     honest_sites: int = HONEST_SITES
+    cohort: str = ""
 
     @property
     def regime(self) -> Regime:
@@ -102,6 +108,7 @@ class Study:
         minimum_sites: fewer answers than this end a question.
         minimum_cell: fewest people in a cell that its exact answers show, where no site asks for more.
         columns: the columns it reads, with what is public about each.
+        cohorts: whom its questions may be about, by name.
         panels: the public lists of variants.
         questions: in the order in which they are asked.
     """
@@ -114,12 +121,15 @@ class Study:
     panels: Mapping[str, Panel]
     questions: tuple[Question, ...]
     minimum_cell: int = 0
+    cohorts: Mapping[str, Selection] = field(default_factory=dict)
 
     @cached_property
     def document(self) -> bytes:
         """The study as canonical JSON, with each panel's digest in the place of its file."""
+        cohorts = {"cohorts": {name: cohort.plain() for name, cohort in self.cohorts.items()}} if self.cohorts else {}
         return canonical(
-            {
+            cohorts
+            | {
                 "title": self.title,
                 "purpose": self.purpose.value,
                 "assembly": self.assembly,
@@ -144,7 +154,32 @@ class Study:
             all_of_it = source.name in names_of(question.analysis, "offering")
             ranges = _offers(source, question.regime)
             offered |= {name: span for name, span in ranges.items() if all_of_it or name in named}
-        return Frame(self.panels[names[0]] if names else None, {**self.columns, **offered})
+        columns = {**self.columns, **offered}
+        if (selection := self.selection(question)) is not None:
+            steps = (f"{number}: {text}" for number, text in enumerate(("everybody", *selection.texts)))
+            columns[PASSED] = Range.of(*(step[:80].strip() for step in steps))
+        return Frame(self.panels[names[0]] if names else None, columns)
+
+    def selection(self, question: Question) -> Selection | None:
+        """The cohort that a question is about; None for everybody."""
+        return self.cohorts[question.cohort] if question.cohort else None
+
+    def derived(self, question: Question) -> dict[str, Range]:
+        """The derived columns that a question reads, with the cohort's own index in the place of the word."""
+        out, selection = {}, self.selection(question)
+        for name in names_of(question.analysis, "column"):
+            if name in self.columns and (value := self.columns[name].value) is not None:
+                index = None if selection is None else selection.index
+                out[name] = replace(self.columns[name], value=value if index is None else indexed(value, index))
+        return out
+
+    def read_from_table(self, question: Question) -> tuple[str, ...]:
+        """The columns of the people table that a question reads: by itself, through derived ones and for its cohort."""
+        selection, derived = self.selection(question), self.derived(question)
+        named = reads(*(c.value for c in derived.values() if c.value is not None)).columns
+        cohort = selection.reads.columns if selection else frozenset()
+        own = [name for name in names_of(question.analysis, "column") if "." not in name and name not in derived]
+        return (*own, *sorted((named | cohort) - set(own)))
 
     def sources(self, question: Question) -> tuple[Question, ...]:
         """The earlier questions whose offered columns a question reads."""
@@ -207,6 +242,7 @@ class _StudyFile:
     minimum_cell: int = 0
     columns: Mapping[str, Range] = field(default_factory=dict)
     panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cohorts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.title) <= 200 or not self.title.isprintable():
@@ -222,6 +258,8 @@ class _StudyFile:
             raise ValueError("a column's name is made of letters, digits, '_' and '-'.")
         if not all(map(is_name, self.panels)):
             raise ValueError("a panel's name is made of letters, digits, '_' and '-'.")
+        if not all(map(is_name, self.cohorts)) or len(self.cohorts) > MOST_COHORTS:
+            raise ValueError(f"a study has at most {MOST_COHORTS} cohorts, named by letters, digits, '_' and '-'.")
 
 
 @dataclass(frozen=True)
@@ -241,9 +279,15 @@ def _panel(text: bytes, assembly: str) -> Panel:
 
 
 def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
+    cohorts = {name: selection_of(raw, f"{where}, cohort {name}") for name, raw in shape.cohorts.items()}
+    for name, cohort in cohorts.items():
+        check_selection(cohort, shape.columns, f"{where}, cohort {name}")
+    for name, column in shape.columns.items():
+        if column.value is not None:  # each question that reads it says whether there is an index
+            check_expression(column.value, shape.columns, f"{where}, column {name}", index=True)
     questions: list[Question] = []
     for number, raw in enumerate(shape.question, start=1):
-        questions.append(_question(raw, number, shape.columns, panels, tuple(questions), where))
+        questions.append(_question(raw, number, shape.columns, panels, cohorts, tuple(questions), where))
     names = [q.name for q in questions]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -257,6 +301,7 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
         panels,
         tuple(questions),
         shape.minimum_cell,
+        cohorts,
     )
     for number, question in enumerate(questions, start=1):
         try:
@@ -271,11 +316,12 @@ def _question(
     number: int,
     columns: Mapping[str, Range],
     panels: Mapping[str, Panel],
+    cohorts: Mapping[str, Selection],
     earlier: tuple[Question, ...],
     where: str,
 ) -> Question:
     where = f"{where}, question {number}"
-    keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site", "honest_sites")
+    keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site", "honest_sites", "cohort")
     head = {key: raw[key] for key in keys if key in raw}
     shape = decode(_QuestionHead, head, where)
     page = find(shape.analysis, shape.regime)
@@ -291,6 +337,8 @@ def _question(
     analysis = decode(page, rest, where, leave_out=derived)
     offered = {name: span for q in earlier for name, span in _offers(q, shape.regime).items()}
     _names_what_is_there(analysis, columns, panels, offered, where)
+    _is_about_a_cohort(shape.cohort, analysis, cohorts, where)
+    check_question(analysis, cohorts.get(shape.cohort), columns, where)
     budget = None
     if shape.regime is Regime.PRIVATE:
         if shape.epsilon is None or shape.delta is None:
@@ -304,7 +352,7 @@ def _question(
             f"{where}: an exact question spends no epsilon.", "epsilon, delta or family", "remove it or ask privately."
         )
     _comes_after(analysis, earlier, where)
-    _has_its_offset(analysis, earlier, where)
+    _has_its_offset(analysis, shape.cohort, earlier, where)
     _can_be_by_site(analysis, shape.by_site, where)
     if shape.honest_sites is not None and (budget is None or shape.by_site):
         raise UsageError(
@@ -313,7 +361,20 @@ def _question(
             "leave honest_sites out.",
         )
     honest = HONEST_SITES if shape.honest_sites is None else shape.honest_sites
-    return Question(shape.name, analysis, budget, shape.by_site, honest)
+    return Question(shape.name, analysis, budget, shape.by_site, honest, shape.cohort)
+
+
+def _is_about_a_cohort(name: str, analysis: Analysis, cohorts: Mapping[str, Selection], where: str) -> None:
+    if name and name not in cohorts:
+        raise UsageError(
+            f"{where}: a cohort stands in the study's [cohorts] table.",
+            f"cohort = {name!r:.60}; there are: {', '.join(cohorts) or 'none'}",
+            "define it there.",
+        )
+    if PASSED in analysis.needs().columns and not name:
+        raise UsageError(
+            f"{where}: {analysis.analysis} is about the steps of a cohort.", "no cohort", 'add cohort = "its name".'
+        )
 
 
 def _names_what_is_there(
@@ -396,7 +457,7 @@ def _comes_after(analysis: Analysis, earlier: tuple[Question, ...], where: str) 
             )
 
 
-def _has_its_offset(analysis: Analysis, earlier: tuple[Question, ...], where: str) -> None:
+def _has_its_offset(analysis: Analysis, cohort: str, earlier: tuple[Question, ...], where: str) -> None:
     able = {q.name: q for q in earlier if q.regime is Regime.EXACT and isinstance(q.analysis, Offering)}
     for name in names_of(analysis, "offering"):
         if name not in able:
@@ -411,6 +472,12 @@ def _has_its_offset(analysis: Analysis, earlier: tuple[Question, ...], where: st
                 f"{where}: an offset is of the same traits and covariates, and so of the same people.",
                 f"not in both: {', '.join(sorted(here ^ there))}",
                 f"name the same columns here and in {name!r:.60}.",
+            )
+        if able[name].cohort != cohort:
+            raise UsageError(
+                f"{where}: an offset is of the same cohort.",
+                f"{cohort or 'everybody'} here and {able[name].cohort or 'everybody'} there",
+                f"name the same cohort here and in {name!r:.60}.",
             )
 
 
@@ -438,6 +505,7 @@ class _QuestionHead:
     family: int | None = None
     by_site: bool = False
     honest_sites: int | None = None
+    cohort: str = ""
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
@@ -454,6 +522,8 @@ def _question_document(question: Question) -> dict[str, Any]:
         "regime": question.regime.value,
         "by_site": question.by_site,
     }
+    if question.cohort:
+        out["cohort"] = question.cohort
     if question.budget:
         budget = question.budget
         out |= {"epsilon": budget.epsilon, "delta": budget.delta, "family": budget.unit.people}

@@ -71,6 +71,8 @@ class Reason(StrEnum):
     RANGE_OUTSIDE_POLICY = "RANGE_OUTSIDE_POLICY"
     UNIT_NOT_CONVERTIBLE = "UNIT_NOT_CONVERTIBLE"
     CATEGORIES_DIFFER = "CATEGORIES_DIFFER"
+    EVENTS_NOT_ALLOWED = "EVENTS_NOT_ALLOWED"
+    CODE_NOT_ALLOWED = "CODE_NOT_ALLOWED"
     BY_SITE_NOT_ALLOWED = "BY_SITE_NOT_ALLOWED"
     HONEST_SITES = "HONEST_SITES"
     WRONG_ASSEMBLY = "WRONG_ASSEMBLY"
@@ -138,6 +140,14 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
         "A study's categories are among the policy's, and are the policy's where a question is exact; what the policy "
         "has as numbers is asked for as numbers.",
         "take the categories that the site publishes",
+    ),
+    Reason.EVENTS_NOT_ALLOWED: (
+        "The node's policy names the kinds of clinical events that cohorts and derived columns may read.",
+        "ask without them, or the node's operator",
+    ),
+    Reason.CODE_NOT_ALLOWED: (
+        "The node's policy names codes that no question may ask about.",
+        "leave the code out, or ask the node's operator",
     ),
     Reason.WRONG_ASSEMBLY: ("A panel is in the build of the node's data.", "lift the panel over"),
     Reason.VETOED: ("A node's operator can always say no.", "ask the node's operator"),

@@ -15,6 +15,7 @@ from fl_server.conduct import Result, Statement
 from fl_server.results.sections import SECTIONS
 from simulations.populations import write_bed
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.carriers import Carriers
 from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency
@@ -43,7 +44,8 @@ from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
-from strategies.privacy import Regime
+from strategies.grammar import selection_of
+from strategies.privacy import Budget, Regime
 from strategies.study import Question
 from strategies.variants import Panel, Variant
 from tests.browser import drawn, needs_chromium
@@ -90,8 +92,13 @@ QUESTIONS = (
     Question("survival", SurvivalCurves("months", "high", "sex", intervals=24)),
     Question("hazards", CoxRegression("months", "high", ("trait", "sex"), intervals=24)),
     Question("causes", CompetingRisks("months", "outcome", intervals=24)),
+    Question("flow", Attrition(), cohort="some"),
+    Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
 CLINICAL = {"months": Range(0.0, 60.0, "mo"), "outcome": Range.of("0", "1", "2")}
+COHORTS = {"some": selection_of({"where": ["trait >= -3.5", "sex >= 1"]}, "some")}
+DEMO = {("allele_frequency", Regime.PRIVATE), ("train", Regime.PRIVATE)}
+"""What the demo asks."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The answers of every exact analysis, asked of four sites of 30 people."""
     out = tmp_path_factory.mktemp("report") / "out"
     columns = {name: Range(*span) for name, span in COLUMNS.items()} | CLINICAL
-    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG}, columns=columns)
+    asked = study(*QUESTIONS, panels={"panel": WHOLE, "long": LONG}, columns=columns, cohorts=COHORTS)
     plain = {name: span.plain() for name, span in columns.items()}
     with in_memory() as here:
         for site in NAMES:
@@ -134,7 +141,7 @@ def test_every_exact_analysis_is_asked_and_every_one_has_a_section() -> None:
     pages = {(page.analysis, page.regime) for page in CATALOGUE}
     assert pages == set(SECTIONS)
     asked = {(q.analysis.analysis, q.regime) for q in QUESTIONS}
-    assert asked == {page for page in pages if page[1] is Regime.EXACT}, "the demo asks the private ones"
+    assert asked | DEMO == pages
 
 
 def test_the_report_of_every_analysis_shows_every_plot_in_a_browser(page: str, tmp_path: Path) -> None:
@@ -154,12 +161,21 @@ def test_the_report_of_every_analysis_shows_every_plot_in_a_browser(page: str, t
 def test_every_figure_says_on_which_terms_and_in_words(page: str) -> None:
     figures = re.findall(r'<figure id="([\w-]+)".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
     for _, caption in figures:
-        assert re.search(r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$", caption), caption
+        exact = r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$"
+        assert re.search(exact + r"|Private: ε 2, .* per person at each site.*; nothing is withheld\.$", caption), (
+            caption
+        )
     words = [unescape(label) for label in re.findall(r'<svg role="img" aria-label="([^"]*)"', page)]
     assert len(words) >= len(figures) > 20
     assert all(len(label) > 40 for label in words)
     assert "<script" not in page
     assert not re.search(r"\bnan\b", re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.DOTALL))
+
+
+def test_the_report_says_whom_the_questions_are_about(page: str) -> None:
+    asked = page[page.index("What was asked") : page.index('id="answered-title"')]
+    for words in ("cohort some", "trait &gt;= -3.5", "trait is at least -3.5"):
+        assert words in asked, words
 
 
 def test_the_report_says_what_was_found(page: str) -> None:
@@ -183,6 +199,8 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "survival": ("log-rank", "at risk"),
         "hazards": ("hazard ratio", "converged"),
         "causes": ("Cumulative incidence", "People by how they left"),
+        "flow": ("1: trait &gt;= -3.5", "left out by it", "people are in the cohort some"),
+        "noised": ("noise, standard deviation", "at BE"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name
 

@@ -83,6 +83,7 @@ POLICY: dict[str, Any] = {
         "score_distribution": ["exact"],
         "explained_variance": ["exact"],
         "discrimination": ["exact"],
+        "attrition": ["exact", "private"],
         "rare_variants": ["exact"],
         "table_one": ["exact", "private"],
         "histogram": ["exact", "private"],

@@ -169,6 +169,7 @@ class Dataset:
         frame: Frame,
         words_as_missing: bool = False,
         projected: Mapping[str, NDArray[np.float64]] | None = None,
+        inside: NDArray[np.bool_] | None = None,
     ) -> Cohort:
         """Open what a request needs, and nothing else.
 
@@ -177,18 +178,20 @@ class Dataset:
             frame: the request's slice of the panel (M variants), and the public range of each column.
             words_as_missing: take cells that are no numbers as missing.
             projected: name -> (N,) values of columns that were computed for all people.
+            inside: (N,) who else must be in it; everybody, if None.
 
         Returns:
-            The people of the part, in the table's order, with columns clamped to their ranges and genotypes in the
-            panel's order: all missing where the site has no such variant, swapped where its alleles are. Genotypes
-            that are walked, and are many, stay in their file until then.
+            The people of the part who are inside, in the table's order, with columns clamped to their ranges and
+            genotypes in the panel's order: all missing where the site has no such variant, swapped where its alleles
+            are. Genotypes that are walked, and are many, stay in their file until then.
 
         Raises:
             DataError: if a column or the genotypes are not there, the panel is of another assembly, or a file changed
                 since it was opened.
         """
         self.assert_unchanged()
-        chosen = np.flatnonzero(needs.part.holds(self.people))
+        part = needs.part.holds(self.people)
+        chosen = np.flatnonzero(part if inside is None else part & inside)
         columns = {}
         for name in needs.opened:
             if (limits := frame.columns.get(name)) is None:

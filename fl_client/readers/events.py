@@ -53,10 +53,23 @@ class Clinical(Protocol):
     def followed(self) -> NDArray[np.int64]: ...
 
     def events(self, domain: Domain, codes: Sequence[Code]) -> Events:
-        """The events of a domain with one of some codes.
+        """The events of a domain with one of some codes; all of it where no code is named.
 
         Raises:
             DataError: if the source has no such domain, or cannot be read.
+        """
+        ...
+
+    def names(self, code: Code) -> frozenset[Code]:
+        """Every name that the source has for what a code means: itself, OMOP's number beside the vocabulary's own code,
+        and the standard concept to which it is mapped."""
+        ...
+
+    def above(self, code: Code) -> frozenset[Code]:
+        """The names of a code and of all that lie above it in the vocabulary; without one, the code's alone.
+
+        Raises:
+            DataError: if the vocabulary cannot be read; so does `names`.
         """
         ...
 

@@ -76,6 +76,7 @@ SHAPE: Mapping[str, Mapping[str, sa.types.TypeEngine[Any]]] = {
     **{where.table: _columns(where) for where in _DOMAINS.values()},
     "concept": {"concept_id": _NUMBER, "vocabulary_id": _TEXT, "concept_code": _TEXT},
     "concept_ancestor": {"ancestor_concept_id": _NUMBER, "descendant_concept_id": _NUMBER},
+    "concept_relationship": {"concept_id_1": _NUMBER, "concept_id_2": _NUMBER, "relationship_id": _TEXT},
     "cdm_source": {
         "cdm_source_name": _TEXT, "source_release_date": _TEXT, "cdm_release_date": _TEXT, "cdm_version": _TEXT,
         "vocabulary_version": _TEXT,
@@ -219,25 +220,65 @@ class Omop:
         of = [self._concepts(code) for code in codes]
         named = [t.c[column] for column in (where.concept, where.source) if column in there]
         matching = sa.or_(sa.false(), *(column.in_(concepts) for column in named for concepts in of))
-        found = self.store.rows(sa.select(*selected).select_from(joined).where(matching))
+        found = self.store.rows(sa.select(*selected).select_from(joined).where(matching if codes else sa.true()))
         value, unit = found[2:] if where.measured else (np.full(len(found[0]), np.nan), _nothing(len(found[0])))
         return ordered(self.persons, found[0], found[1], value, unit)
 
     def _concepts(self, code: Code) -> Any:
         """A statement of the concepts that a code means; the code itself is bound to it."""
         self._has(code)
-        concept, ancestor = _table(self.store, "concept"), _table(self.store, "concept_ancestor")
-        if code.vocabulary == "OMOP":
-            own: Any = [int(code.code)]
-        else:
-            own = sa.select(concept.c.concept_id).where(
-                concept.c.vocabulary_id == code.vocabulary, concept.c.concept_code == code.code
-            )
+        ancestor = _table(self.store, "concept_ancestor")
+        own: Any = [int(code.code)] if code.vocabulary == "OMOP" else self._own(code)
         if not code.descendants:
             return own
         below = sa.select(ancestor.c.descendant_concept_id).where(ancestor.c.ancestor_concept_id.in_(own))
         itself = sa.select(sa.literal(own[0], _NUMBER)) if isinstance(own, list) else own
         return sa.union_all(below, itself)
+
+    def names(self, code: Code) -> frozenset[Code]:
+        """As `Clinical.names`."""
+        return self._named(code, self._meant(code))
+
+    def above(self, code: Code) -> frozenset[Code]:
+        """As `Clinical.above`."""
+        meant = self._meant(code)
+        if not self._hierarchy or not meant:
+            return self._named(code, meant)
+        ancestor = _table(self.store, "concept_ancestor")
+        wanted = sa.select(ancestor.c.ancestor_concept_id).where(ancestor.c.descendant_concept_id.in_(meant)).distinct()
+        return self._named(code, [*meant, *self.store.rows(wanted)[0].tolist()])
+
+    def _meant(self, code: Code) -> list[int]:
+        """The concepts of a code, and the standard ones to which they are mapped; none where it is not known here."""
+        try:
+            self._has(Code(code.vocabulary, code.code))
+        except DataError:
+            return []
+        own = [int(code.code)] if code.vocabulary == "OMOP" else self.store.rows(self._own(code))[0].tolist()
+        relation = _table(self.store, "concept_relationship")
+        if "concept_relationship" not in self.store.tables or not own:
+            return own
+        mapped = sa.select(relation.c.concept_id_2).where(
+            relation.c.concept_id_1.in_(own), relation.c.relationship_id == "Maps to"
+        )
+        return [*own, *self.store.rows(mapped)[0].tolist()]
+
+    def _named(self, code: Code, concepts: Sequence[int]) -> frozenset[Code]:
+        """A code, and all names of some concepts."""
+        out = {Code(code.vocabulary, code.code), *(Code("OMOP", str(concept)) for concept in concepts)}
+        if "concept" in self.store.tables and concepts:
+            concept = _table(self.store, "concept")
+            wanted = sa.select(concept.c.vocabulary_id, concept.c.concept_code)
+            found = self.store.rows(wanted.where(concept.c.concept_id.in_(list(concepts))))
+            out |= {Code(vocabulary, own) for vocabulary, own in zip(*(c.tolist() for c in found), strict=True)}
+        return frozenset(out)
+
+    def _own(self, code: Code) -> sa.Select[tuple[int]]:
+        """A statement of the concepts that a vocabulary's own code names."""
+        concept = _table(self.store, "concept")
+        return sa.select(concept.c.concept_id).where(
+            concept.c.vocabulary_id == code.vocabulary, concept.c.concept_code == code.code
+        )
 
     def _has(self, code: Code) -> None:
         """Assert that a code can be looked up here."""

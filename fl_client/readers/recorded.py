@@ -69,7 +69,7 @@ class Recorded:
         return Recorded(name, born, died, followed, events)
 
     def events(self, domain: Domain, codes: Sequence[Code]) -> Events:
-        """As `Clinical.events`: the codes are compared as the source wrote them.
+        """As `Clinical.events`: the codes are compared as the source wrote them, but for their prefixes.
 
         Raises:
             DataError: if descendants of a code are asked for; there is no vocabulary here.
@@ -81,6 +81,7 @@ class Recorded:
                 "ask for the codes one by one, or load the events into an OMOP CDM with its vocabulary.",
             )
         keys = dict.fromkeys((domain.value, spelt(f"{code.vocabulary}:{code.code}")) for code in codes)
+        keys = keys if codes else dict.fromkeys(key for key in self._events if key[0] == domain.value)
         found = [event for key in keys for event in self._events.get(key, ())]
         units = np.empty(len(found), dtype=object)
         units[:] = [event.unit for event in found]
@@ -91,6 +92,15 @@ class Recorded:
             np.array([event.value for event in found], dtype=np.float64),
             units,
         )
+
+    def names(self, code: Code) -> frozenset[Code]:
+        """As `Clinical.names`: the code with its vocabulary as OMOP names it."""
+        vocabulary, _, own = spelt(f"{code.vocabulary}:{code.code}").partition(":")
+        return frozenset({code, Code(vocabulary, own)})
+
+    def above(self, code: Code) -> frozenset[Code]:
+        """As `Clinical.above`: there is no vocabulary here."""
+        return self.names(code)
 
 
 def spelt(code: str) -> str:

@@ -12,9 +12,11 @@ from fl_server.planning.model import AreaBand, Band
 from fl_server.planning.power import EFFECTS, Power
 from fl_server.planning.sites import Site
 from fl_server.planning.steps import Step
+from strategies.analysis import PASSED
 from strategies.privacy import PERSON, Loss
 from strategies.study import Study
 from strategies.summary import Field
+from strategies.wording import steps_told, told
 
 WIDTH, INDENT = 100, " " * 11
 
@@ -52,14 +54,20 @@ def _question(study: Study, forecast: Forecast, people: Mapping[str, int]) -> li
     analysis = question.analysis
     columns = list(dict.fromkeys(name for step in steps for name in step.columns))
     ranges = study.frame(question).columns
-    reads = [f"{name} {ranges[name]}" for name in columns]
+    derived = {name: f" ({told(c.value)})" for name, c in study.derived(question).items() if c.value is not None}
+    reads = [f"{name} {ranges[name]}{derived.get(name, '')}" for name in columns if name != PASSED]
     panels = dict.fromkeys(step.panel for step in steps if step.panel)
     for name in panels:
         aside = ", ".join(f"{n:,} {reason}" for reason, n in study.panels[name].set_aside.items())
         reads.append(
             f"{len(study.panels[name]):,} variants of panel {name}{f' (lines set aside: {aside})' * bool(aside)}"
         )
-    out = _wrapped("   reads   ", "; ".join(reads))
+    out = []
+    if (selection := study.selection(question)) is not None:
+        everybody = any(PASSED in step.columns for step in steps)
+        who = "everybody, by how many steps they pass" if everybody else "who passes all steps"
+        out += _wrapped("   who     ", f"cohort {question.cohort}, {who}: {'; '.join(steps_told(selection))}")
+    out += _wrapped("   reads   ", "; ".join(reads) or "nothing else")
     out += _wrapped("   leaves  ", analysis.summary_in_words)
     for rounds, step in _alike(steps):
         for name, field in step.fields.items():

@@ -21,6 +21,7 @@ from strategies.federation import Federation
 from strategies.privacy import Loss, Regime
 from strategies.study import Study
 from strategies.version import package_version
+from strategies.wording import steps_told, told
 
 
 def render(
@@ -51,6 +52,7 @@ def render(
         purpose=study.purpose.value.replace("_", " "),
         asked=_asked(study),
         columns=_columns(study),
+        cohorts=_cohorts(study),
         answered=_answered(federation, results),
         silent=_silent(federation, results),
         answers=[_answer(r, attacks.get(r.question.name, ()), files) for r in results],
@@ -83,7 +85,7 @@ def _asked(study: Study) -> Table:
     for question in study.questions:
         own = parameters(question.analysis)
         panel = study.frame(question).panel
-        what = []
+        what = [f"cohort {question.cohort}"] if question.cohort else []
         if panel is not None:
             what.append(f"{count(len(panel))} variants")
         named = {"traits": "traits", "label": "label", "response": "response", "formula": "formula"}
@@ -109,9 +111,19 @@ def _columns(study: Study) -> Table | None:
 
 
 def _said(column: Range) -> str:
+    derived = "" if column.value is None else f": {told(column.value)}"
     if column.categories:
-        return ", ".join(column.categories)
-    return f"{short(column.minimum)} to {short(column.maximum)}" + f" {column.ucum}" * bool(column.ucum)
+        return ", ".join(column.categories) + derived
+    return f"{short(column.minimum)} to {short(column.maximum)}" + f" {column.ucum}" * bool(column.ucum) + derived
+
+
+def _cohorts(study: Study) -> Table | None:
+    if not study.cohorts:
+        return None
+    steps = {name: zip(cohort.texts, steps_told(cohort), strict=True) for name, cohort in study.cohorts.items()}
+    rows = tuple((name, text, words) for name, both in steps.items() for text, words in both)
+    caption = "Cohorts that the study defines: who is in one passes all its steps"
+    return Table(caption, ("cohort", "step", "in words"), rows, (False, False, False))
 
 
 def _answered(federation: Federation, results: Sequence[Result]) -> Table:

@@ -352,6 +352,7 @@ def test_the_bounds_hold_over_random_parameters(page: type[Analysis]) -> None:
             n: RANGES[n] if RANGES[n].categories else Range(float(c), float(c + 10.0 ** rng.uniform(-2, 5)))
             for n, c in zip(RANGES, centres, strict=True)
         }
+        spans |= {n: span for n, span in RANGES.items() if span.categories}
         frame = Frame(Panel("GRCh37", tuple(drawn)), spans)
         has = {k: v[int(rng.integers(len(v)))] for k, v in extremes.items() if k in page.__dataclass_fields__}  # type: ignore[attr-defined]
         steps = list(rounds(page, stretched(cohort(300, m, number), spans), frame, has))

@@ -13,7 +13,7 @@ from strategies.analyses.association import Missing
 from strategies.analyses.carriers import Coding
 from strategies.analyses.cox import Baseline
 from strategies.analyses.regression import Errors
-from strategies.analysis import PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
+from strategies.analysis import PASSED, PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
@@ -34,6 +34,7 @@ RANGES = {
     "outcome": Range.of("none", "death", "other"),
     "time": Range(0.0, 100.0, "mo"),
     "visits": Range(0.0, 12.0),
+    PASSED: Range.of("everybody", "adults", "treated", "followed"),
 }
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
@@ -80,6 +81,7 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
         values[rng.random(people) < missing / 4] = np.nan
         columns[f"wgr.trait_chr{chromosome}"] = values
     clinical(columns, people, missing, np.random.default_rng([9, seed]))
+    columns[PASSED] = np.random.default_rng([10, seed]).choice([0.0, 1.0, 2.0, 3.0], people, p=[0.2, 0.1, 0.1, 0.6])
     dosages = dosed(codes, rng)
     ways = np.random.default_rng([8, seed]).integers(0, len(How), variants).astype(np.uint8)
     return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosages, matched=ways)

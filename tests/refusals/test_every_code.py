@@ -14,10 +14,13 @@ import pytest
 
 from fl_client.gate import VETO_FILE, Gate
 from fl_client.marks import KeptMarks
+from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analysis import Range
 from strategies.federation import Identity
+from strategies.grammar import selection_of
 from strategies.marks import Mark
 from strategies.privacy import Budget
+from strategies.study import Question, Study
 from strategies.summary import Summary
 from strategies.wire import (
     MEANING,
@@ -205,6 +208,55 @@ def column_not_there(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
 def range_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make(policies={SITE: {"columns": {"sex": [1, 2], "trait": [-4, 3.5]}}})
     return tiny, opened(tiny).ask("linear")
+
+
+def about(index: str = "", *where: str) -> Study:
+    """Counts of a cohort."""
+    cohort = selection_of({"index": index, "where": list(where)}, "a test")
+    return study(replace(COUNTS, cohort="some"), cohorts={"some": cohort})
+
+
+def a_cohort_by_a_column_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(policies={SITE: {"columns": {"sex": [1, 2]}}})
+    return tiny, opened(tiny, about("", "trait >= -4")).ask("counts")
+
+
+def a_cohort_by_events(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny, about("", "any condition SNOMED:1")).ask("counts")
+
+
+def a_cohort_by_dates_where_no_events_are_asked_for(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny, about("", "age at 2020-01-01 >= 18")).ask("counts")
+
+
+def a_cohort_by_a_forbidden_code(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(events=["condition"], policies={SITE: {"events": ["condition"], "forbidden_codes": ["SNOMED:1+"]}})
+    return tiny, opened(tiny, about("first condition SNOMED:1")).ask("counts")
+
+
+def a_cohort_by_events_that_are_not_there(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make(events=["condition"])
+    return tiny, opened(tiny, about("", "any condition SNOMED:1")).ask("counts")
+
+
+def a_cohort_of_a_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    return tiny, opened(tiny, about("", "trait >= 0")).ask("counts")
+
+
+def a_cohort_of_all_but_a_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    everywhere(tiny, tiny.pen(STUDY, "before").open().ask("counts"))
+    return tiny, opened(tiny, about("", "trait >= -1.1")).ask("counts")
+
+
+def a_derived_column_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    tiny = make()
+    column = Range.from_plain({"value": "whether trait >= 0"}, "a test")
+    asked = study(Question("derived", GenotypeCounts("panel", by="derived")))
+    return tiny, opened(tiny, replace(asked, columns={**asked.columns, "derived": column})).ask("derived")
 
 
 def its_own_part_without_leave(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
@@ -760,6 +812,14 @@ CASES: dict[Case, Reason] = {
     column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
     column_not_there: Reason.COLUMN_NOT_ALLOWED,
     range_outside_policy: Reason.RANGE_OUTSIDE_POLICY,
+    a_cohort_by_a_column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
+    a_cohort_by_events: Reason.EVENTS_NOT_ALLOWED,
+    a_cohort_by_dates_where_no_events_are_asked_for: Reason.EVENTS_NOT_ALLOWED,
+    a_cohort_by_a_forbidden_code: Reason.CODE_NOT_ALLOWED,
+    a_cohort_by_events_that_are_not_there: Reason.DATASET_UNAVAILABLE,
+    a_cohort_of_a_few: Reason.TOO_FEW_PEOPLE,
+    a_cohort_of_all_but_a_few: Reason.OVERLAP,
+    a_derived_column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
     its_own_part_without_leave: Reason.BY_SITE_NOT_ALLOWED,
     a_total_of_a_node_that_gives_parts: Reason.BY_SITE_NOT_ALLOWED,
     noise_that_counts_on_more_sites_than_policy: Reason.HONEST_SITES,

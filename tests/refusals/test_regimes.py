@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strategies.analysis import Analysis, Total, names_of
+from strategies.analysis import PASSED, Analysis, Total
 from strategies.catalogue import CATALOGUE
+from strategies.grammar import selection_of
 from strategies.privacy import Budget, Regime
 from strategies.study import Question, Study
 from strategies.wire import Answered, Reason
 from tests.laws.zoo import PARAMETERS, changes, first
-from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites
+from tests.tiny import COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites
 
 SITE = "AT"
 
@@ -91,18 +92,21 @@ EDITS = [
 
 
 def every_private_question() -> Study:
-    """Each private analysis of the catalogue, and each of its changes that the laws know, over the tiny columns."""
+    """Each private analysis of the catalogue, and each of its changes that the laws know, over the tiny columns; where
+    by site, about a cohort, whoever is in it."""
     questions = []
     here = {"covariates": ("sex",), "steps": 2, "averaged": 1, "variables": ("sex",), "variable": "sex",
             "row": "sex", "column": "high", "columns": ("trait", "high")}  # fmt: skip
     for page in CATALOGUE:
         for number, change in enumerate(changes(page) if page.regime is Regime.PRIVATE else []):
             fitting = {k: v for k, v in here.items() if k in {f.name for f in fields(page)}}  # type: ignore[arg-type]
-            if not set(names_of(first(page, fitting | change), "column")) <= set(COLUMNS):
-                continue  # about columns that the tiny sites have not
-            one = Question(f"{page.__name__}_{number}", first(page, fitting | change), Budget(0.3, 1e-5))
-            questions += [one, replace(one, name=f"{one.name}_by_site", by_site=True)] if page.by_site else [one]
-    return study(*questions, panels={PARAMETERS["panel"]: PANEL})
+            analysis = first(page, fitting | change)
+            cohort = "some" if PASSED in analysis.needs().columns else ""
+            one = Question(f"{page.__name__}_{number}", analysis, Budget(0.3, 1e-5), cohort=cohort)
+            apart = replace(one, name=f"{one.name}_by_site", by_site=True, cohort="some")
+            questions += [one, apart] if page.by_site else [one]
+    cohorts = {"some": selection_of({"where": ["trait >= 0", "not sex is missing"]}, "some")}
+    return study(*questions, panels={PARAMETERS["panel"]: PANEL}, cohorts=cohorts)
 
 
 def reply_lengths(tiny: Tiny) -> list[tuple[str, int, int]]:

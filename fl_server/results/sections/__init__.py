@@ -8,6 +8,7 @@ from fl_server.conduct import Result
 from fl_server.results.section import Section
 from fl_server.results.sections import (
     associations,
+    attritions,
     carriers,
     components,
     frequencies,
@@ -24,6 +25,7 @@ from fl_server.results.sections import (
 )
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.carriers import Carriers
 from strategies.analyses.competing_risks import CompetingRisks
 from strategies.analyses.contingency import Contingency, NoisedContingency
@@ -95,6 +97,8 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(CompetingRisks): survival.causes,
     _key(Regression): regressions.fitted,
     _key(MixedModel): regressions.mixed,
+    _key(Attrition): attritions.flow,
+    _key(NoisedAttrition): attritions.flow,
     _key(PrivateTraining): models.trained,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""
