@@ -123,13 +123,13 @@ def check_size(shape: tuple[int, ...]) -> None:
 def coarsened(counts: Counts, minimum: int) -> Counts:
     """Counts with `WITHHELD` in each interval that is joined to a later one, which holds the sum of both.
 
-    Intervals are joined for those without an event, and for those with one: from the first on, until each cell is of
-    nobody or of at least the minimum; what is left at the end joins those before it. Which are joined follows from the
-    totals alone, and an interval in which nobody leaves is joined to none but in between. As the two are joined apart,
-    few people who leave early without an event do not make the events coarse; no number of people at risk tells more,
-    since from one end to the next it falls by cells that are shown. A group that has a small number of somebody in all
-    cannot be shown, and is withheld all over. A higher minimum withholds what a lower one does: each profile starts
-    from what the one before withheld.
+    Intervals are joined for those with an event: from the first on, until each cell is of nobody or of at least the
+    minimum; what is left at the end joins those before it. What came of it is joined further for those without an
+    event, who so are at risk through all events that are rounded past the time at which they left, and few of whom do
+    not make the events coarse. Which are joined follows from the totals alone, and an interval in which nobody leaves
+    is joined to none but in between. No number of people at risk tells more, since from one end to the next it falls by
+    cells that are shown. A group that has a small number of somebody in all cannot be shown, and is withheld all over.
+    A higher minimum withholds what a lower one does: each profile starts from what the one before withheld.
 
     Args:
         counts: (S, G, T, K) people of each group who left in each interval, without an event (0) and by each kind of
@@ -138,7 +138,7 @@ def coarsened(counts: Counts, minimum: int) -> Counts:
 
     >>> censored, deaths = [0, 4, 0, 0, 5], [1, 2, 0, 3, 1]
     >>> coarsened(np.array([[np.stack([censored, deaths], axis=1)]]), 3)[0, 0].T == WITHHELD
-    array([[False, False, False, False, False],
+    array([[ True, False, False,  True, False],
            [ True, False, False,  True, False]])
     """
     check_profile(minimum)
@@ -152,8 +152,9 @@ def _coarsened(counts: Counts, minimum: int) -> Counts:
     shown &= ~small(cells.sum(axis=(0, 2)), minimum).any(axis=1)
     out = np.full_like(counts, WITHHELD)
     if shown.any():
-        for ways in (slice(0, 1), slice(1, None)):
-            before = np.flatnonzero((counts[..., ways] != WITHHELD).any(axis=(0, 1, 3)))
+        ends = np.arange(counts.shape[2])
+        for ways in (slice(1, None), slice(0, 1)):
+            before = ends[(counts[:, :, ends, ways] != WITHHELD).any(axis=(0, 1, 3))]
             mine = cells[:, shown][..., ways]
             ends = before[_joined(np.moveaxis(_sums(mine, before).sum(axis=0), 1, 0), minimum)]
             out[..., ways][np.ix_(np.arange(len(out)), shown, ends)] = _sums(mine, ends)
@@ -195,15 +196,15 @@ class Joined:
     """Which intervals' ends times are rounded up to, once some are joined.
 
     Attributes:
-        ways: (T,) 1 where those without an event end, 2 where those with one do, 3 where both, 0 where nobody.
+        ways: (T,) 2 where everybody's times end, 1 where those with an event do, 0 where nobody's.
     """
 
     ways: Counts
 
     def __post_init__(self) -> None:
-        whole = self.ways.ndim == 1 and self.ways.dtype == np.int64 and ((self.ways >= 0) & (self.ways <= 3)).all()
-        if not whole or (len(self.ways) and self.ways[-1] != 3):
-            raise ValueError("Joined intervals end at 1, 2 or 3, and the last at 3.")
+        whole = self.ways.ndim == 1 and self.ways.dtype == np.int64 and ((self.ways >= 0) & (self.ways <= 2)).all()
+        if not whole or (len(self.ways) and self.ways[-1] != 2):
+            raise ValueError("Joined intervals end at 1 or 2, and the last at 2.")
 
     @staticmethod
     def of(counts: Counts) -> Joined:
@@ -211,20 +212,21 @@ class Joined:
         there = (counts != WITHHELD).any(axis=(0, 1))
         if not there.any():
             return Joined(np.zeros(0, dtype=np.int64))
-        return Joined(there[:, 0] + 2 * there[:, 1:].any(axis=1))
+        return Joined(there[:, 0].astype(np.int64) + there[:, 1:].any(axis=1))
 
     @property
     def ends(self) -> Counts:
-        """(J,) the intervals at whose ends somebody may leave."""
+        """(J,) the intervals at whose ends times may end."""
         return np.flatnonzero(self.ways)
 
     def rounded(self, at: Counts, event: NDArray[np.bool_]) -> Counts:
         """(n,) which of the J ends each time is rounded up to.
 
-        >>> Joined(np.array([2, 0, 1, 3])).rounded(np.array([0, 0, 1, 1]), np.array([False, True, False, True]))
-        array([1, 0, 1, 2])
+        >>> Joined(np.array([1, 0, 2, 2])).rounded(np.array([0, 0, 1, 1]), np.array([False, True, False, True]))
+        array([1, 0, 1, 1])
         """
         number = np.cumsum(self.ways > 0) - 1
-        where = [np.flatnonzero(self.ways & way) for way in (1, 2)]
-        found = [number[ends[np.searchsorted(ends, at)]] for ends in where]
-        return np.where(event, found[1], found[0])
+        some, everybody = (
+            number[ends[np.searchsorted(ends, at)]] for ends in (self.ends, np.flatnonzero(self.ways > 1))
+        )
+        return np.where(event, some, everybody)

@@ -59,6 +59,9 @@ CONVERGED = 1e-9
 SEPARATED = 10.0
 """Log hazards per standard deviation beyond which the likelihood is taken to have no maximum."""
 
+LEVEL = 1e4
+"""So many people's log likelihoods are told apart as finely as `likelihood.FLAT`; those of more are rounded more."""
+
 INDEPENDENT = 1e-9
 """The smallest eigenvalue of the covariates' information at b = 0, scaled to a diagonal of 1."""
 
@@ -332,9 +335,8 @@ class CoxRegression:
                 return self._answer(frame, DEPENDENT, None, None, value, found)
             score = float(gradient @ np.linalg.solve(information, gradient))
             following = replace(self, null=np.array([value, score]))
-        step = likelihood.newton(
-            self._b[None], self.search, gradient[None], information[None], np.array([value]), watched=k
-        )
+        level = np.array([value / (1 + self.people / LEVEL)])
+        step = likelihood.newton(self._b[None], self.search, gradient[None], information[None], level, watched=k)
         b = step.following[0]
         if step.lost[0] or np.abs(b).max() > SEPARATED or (self.taken == MOST_STEPS and not step.done[0]):
             return following._answer(frame, NO_MAXIMUM, None, None, value, found)

@@ -129,23 +129,31 @@ def plainly_rounded(time: Floats, way: NDArray[Any], group: NDArray[Any], ends: 
     """Each person's time, rounded up to the ends that a minimum leaves for those who leave as she does."""
     fine = [next(i for i, end in enumerate(ends) if t <= end) for t in time.tolist()]
     out = np.empty(len(time))
-    for events in (False, True):
-        mine = [i for i in range(len(time)) if (way[i] > 0) == events]
-        people = [[(group[i], way[i]) for i in mine if fine[i] == t] for t in range(len(ends))]
-        blocks = [[t] for t in range(len(ends))]
-        for level in (k for k in PROFILES if 0 < k <= minimum):
-            joined: list[list[int]] = [[]]
-            for block in blocks:
-                joined[-1] = joined[-1] + block
-                if fits(joined[-1], people, level):
-                    joined.append([])
-            while len(joined) > 1 and not (joined[-1] and fits(joined[-1], people, level)):
-                last = joined.pop()
-                joined[-1] = joined[-1] + last
-            blocks = joined
-        for i in mine:
-            out[i] = ends[next(block[-1] for block in blocks if fine[i] in block)]
+    stops = {True: list(range(len(ends))), False: list(range(len(ends)))}
+    people = {
+        events: [
+            [(group[i], way[i]) for i in range(len(time)) if fine[i] == t and (way[i] > 0) == events]
+            for t in range(len(ends))
+        ]
+        for events in (True, False)
+    }
+    for level in (k for k in PROFILES if 0 < k <= minimum):
+        stops[True] = joined(stops[True], people[True], level)
+        stops[False] = joined([t for t in stops[False] if t in stops[True]], people[False], level)
+    for i in range(len(time)):
+        out[i] = ends[next(stop for stop in stops[bool(way[i] > 0)] if fine[i] <= stop)]
     return out
+
+
+def joined(stops: list[int], people: list[list[Any]], least: int) -> list[int]:
+    """Those of some stops between which each cell is of nobody or of so many."""
+    out = [-1]
+    for stop in stops:
+        if fits(list(range(out[-1] + 1, stop + 1)), people, least):
+            out.append(stop)
+    while out[-1] != stops[-1] and not fits(list(range(out[-1] + 1, stops[-1] + 1)), people, least):
+        out.pop()
+    return out[1:] if out[-1] == stops[-1] else [*out[1:], stops[-1]]
 
 
 def fits(block: list[int], people: list[list[Any]], least: int) -> bool:
