@@ -22,9 +22,11 @@ from fl_client import cli, readers
 from fl_client.gate import Gate
 from fl_client.overlap import KEY_FILE, Register, singles_out
 from strategies.analyses.genotype_counts import GenotypeCounts
+from strategies.analyses.histogram import Histogram
+from strategies.analyses.table_one import TableOne
 from strategies.analysis import Needs, Part
 from strategies.errors import DataError, RefusedError
-from strategies.study import Study
+from strategies.study import Question, Study
 from strategies.wire import Reason, Refused, digest_of
 from tests.refusals.test_rosters import reason, table_of
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Tiny, genotypes, people_of, study
@@ -587,3 +589,59 @@ def test_a_triple_that_leaves_one_person_is_found_among_many() -> None:
     assert singles_out(bits(target)[0], bits(*crowds), 20)
     target[rng.choice(len(target), 60, replace=False)] ^= True
     assert not singles_out(bits(target)[0], bits(*crowds), 20)
+
+
+# -- optional columns: who lacks a value is a cell of the answer -------------------------------------------------------
+
+TABLE = Question("table", TableOne(("trait", "high"), quantiles=()))
+BY_SEX = Question("by_sex", TableOne(("trait",), by="sex", quantiles=()))
+TRAIT = Question("trait", Histogram("trait"))
+TABLES = study(TABLE, BY_SEX, TRAIT, COUNTS)
+
+
+def test_few_people_without_an_optional_value_do_not_make_a_node_refuse(make_tiny: Make) -> None:
+    tiny = make_tiny(edit=lambda data: blank(data, [3, 4]))
+    assert ask(tiny, "table", TABLES) is None
+    assert ask(tiny, "counts", TABLES) is None, "about the same people"
+    assert ask(tiny, "table", TABLES) is None
+    names = tiny.gates[SITE].ledger.crowds()
+    assert sorted("-" in name for name in names) == [False, True], "everybody, and those who have the trait"
+
+
+def test_a_part_is_held_against_what_was_asked_of_other_people(make_tiny: Make) -> None:
+    """Everybody but two has a trait, everybody but two others a sex: sums of the trait of both would tell of few."""
+
+    def edit(data: Path) -> None:
+        blank(data, [3, 4])
+        table = data / SITE / "people.tsv"
+        head, *lines = table.read_text().splitlines()
+        at = head.split("\t").index("sex")
+        cells = [line.split("\t") for line in lines]
+        for number in (8, 9):
+            cells[number][at] = "NA"
+        table.write_text("\n".join([head, *("\t".join(c) for c in cells)]) + "\n")
+
+    for first, second in (("table", "trait"), ("trait", "table"), ("by_sex", "trait"), ("table", "by_sex")):
+        tiny = make_tiny(edit=edit)
+        assert ask(tiny, first, TABLES) is None
+        assert ask(tiny, second, TABLES) is Reason.OVERLAP, (first, second)
+
+
+def test_parts_are_compared_where_the_crowds_themselves_are_far_apart(make_tiny: Make) -> None:
+    """Ten of 30 have no sex, so the crowds are far apart; of these all but two lack the trait, too."""
+    left = range(20, 30)
+
+    def edit(data: Path) -> None:
+        blank(data, [n for n in left if n not in (20, 21)])
+        table = data / SITE / "people.tsv"
+        head, *lines = table.read_text().splitlines()
+        at = head.split("\t").index("sex")
+        cells = [line.split("\t") for line in lines]
+        for number in left:
+            cells[number][at] = "NA"
+        table.write_text("\n".join([head, *("\t".join(c) for c in cells)]) + "\n")
+
+    for first, second in (("table", "by_sex"), ("by_sex", "table")):
+        tiny = make_tiny(edit=edit, minimum_people=5)
+        assert ask(tiny, first, TABLES) is None
+        assert ask(tiny, second, TABLES) is Reason.OVERLAP, "the trait of two would be the difference"
