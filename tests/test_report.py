@@ -18,20 +18,22 @@ from strategies.analyses.association import LinearAssociation
 from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.carriers import Carriers
 from strategies.analyses.competing_risks import CompetingRisks
-from strategies.analyses.contingency import Contingency
-from strategies.analyses.correlation import Correlation
+from strategies.analyses.contingency import Contingency, NoisedContingency
+from strategies.analyses.correlation import Correlation, NoisedCorrelation
 from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.genotype_table import GenotypeTable
-from strategies.analyses.histogram import Histogram
+from strategies.analyses.histogram import Histogram, NoisedHistogram
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
 from strategies.analyses.mixed_model import MixedModel
+from strategies.analyses.noised_survival import NoisedSurvival
+from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
 from strategies.analyses.phewas import PheWAS
 from strategies.analyses.polygenic_score import PolygenicScore
@@ -93,6 +95,11 @@ QUESTIONS = (
     Question("hazards", CoxRegression("months", "high", ("trait", "sex"), intervals=24)),
     Question("causes", CompetingRisks("months", "outcome", intervals=24)),
     Question("flow", Attrition(), cohort="some"),
+    Question("noised_people", NoisedTableOne(("trait", "high")), Budget(2.0, 1e-5)),
+    Question("noised_ages", NoisedHistogram("trait", bins=6), Budget(2.0, 1e-5)),
+    Question("noised_crossed", NoisedContingency("sex", "high"), Budget(2.0, 1e-5)),
+    Question("noised_matrix", NoisedCorrelation(("trait", "high", "sex")), Budget(2.0, 1e-5)),
+    Question("noised_survival", NoisedSurvival("months", "high", intervals=24), Budget(2.0, 1e-5)),
     Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
 CLINICAL = {"months": Range(0.0, 60.0, "mo"), "outcome": Range.of("0", "1", "2")}

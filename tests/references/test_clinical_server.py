@@ -153,7 +153,7 @@ def test_what_is_not_read_need_not_be_readable(postgresql: Postgresql, loaded: P
         connection.execute("GRANT USAGE ON SCHEMA cdm54 TO narrow")
         connection.execute("ALTER TABLE cdm54.person ADD person_source_value text DEFAULT 'a name'")
         try:
-            for table, columns in SHAPE.items():
+            for table, columns in ((name, SHAPE[name]) for name in SHAPE if name in cdm.tables):
                 there = set(cdm.tables[table].column_names)
                 names = sql.SQL(", ").join(sql.Identifier(c) for c in columns if c in there)
                 where = sql.Identifier("cdm54", table)

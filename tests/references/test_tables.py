@@ -30,7 +30,7 @@ from strategies.privacy import Budget
 from strategies.protections import noise
 from tests.laws.zoo import RANGES, add, cohort, panel
 
-SHARED = Path("/work/shared/data/clinical")
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "clinical"
 FRAME = Frame(panel(3), RANGES)
 
 
