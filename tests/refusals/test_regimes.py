@@ -17,7 +17,7 @@ from strategies.privacy import Budget, Regime
 from strategies.study import Question, Study
 from strategies.wire import Answered, Reason
 from tests.laws.zoo import PARAMETERS, changes, first
-from tests.tiny import COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites
+from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites
 
 SITE = "AT"
 
