@@ -14,6 +14,7 @@ The tumour's variants stand among the genotypes as if they were germline, so tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,14 @@ RYR1, BRAF, PTEN, SEVERITY = slice(0, 6), 6, 7, 8
 SCORE = slice(9, 9 + SCORED)
 """Where each kind of variant stands in the panel."""
 
+PANELS = {
+    "ryr1": RYR1,
+    "tumour": slice(BRAF, PTEN + 1),
+    "common": slice(SEVERITY, 9 + SCORED + NEUTRAL),
+    "score": SCORE,
+}
+"""The pieces of it that the example studies name: simulations/studies/madeup_*.tsv."""
+
 FIRST, LAST = np.datetime64("2012-01-01"), np.datetime64("2025-06-30")
 """Of the days on which something was recorded."""
 
@@ -51,11 +60,13 @@ SMOKING = ("never", "former", "current", "UNK")
 def panel() -> Panel:
     """The variants; those of the score have weights, and those in RYR1 a gene. Positions are plausible, no more."""
     rng = np.random.default_rng(1)
-    rows = [Variant("19", 38_433_691 + 20_011 * j, f"ryr1_{j}", "C", "T", 0.002, genes=("RYR1",)) for j in range(6)]
+    rows = [
+        Variant("19", 38_433_691 + 20_011 * j, f"ryr1_{j}", "C", "T", 0.004, None, 1.0, ("RYR1",)) for j in range(6)
+    ]
     rows += [
         Variant("7", 140_753_336, "braf_v600e", "A", "T", 0.02),
         Variant("10", 87_933_147, "pten_r130x", "C", "T", 0.02),
-        Variant("3", 45_823_240, "severity", "G", "C", 0.08),
+        Variant("3", 45_823_240, "severity", "G", "C", 0.2),
     ]
     weights = np.round(rng.normal(0, 0.25, SCORED), 4)
     for j in range(SCORED + NEUTRAL):
@@ -131,12 +142,24 @@ VARIABLES = {
 
 POLICY = {
     "coordinators": ["demo"], "purposes": ["scientific_research"], "epsilon": 10.0, "delta": 1e-5,
-    "minimum_people": 20, "minimum_cell": 5,
+    "minimum_people": 20, "minimum_cell": 5, "by_site": ["private"],
+    "events": ["condition", "drug", "procedure", "measurement"],
     "analyses": {a.analysis: [b.regime.value for b in CATALOGUE if b.analysis == a.analysis] for a in CATALOGUE},
     "columns": {
         "gender": {"categories": ["female", "male"]}, "origin": {"categories": [*COUNTRIES]},
         "smoking": {"categories": [*SMOKING[:3]]}, "pack_years": {"range": [0, 100], "unit": "a"},
         "stage": {"categories": [*STAGES]},
+        # Derived columns of exact questions, as the example studies derive them.
+        "age": {"value": "age at 2025-06-30", "range": [0, 110], "unit": "a"},
+        "affected": {"value": f"whether any condition {HYPERTHERMIA}"},
+        "diabetes": {"value": f"whether any condition {DIABETES}"},
+        "hba1c": {"value": f"last of measurement {HBA1C}", "range": [10, 200], "unit": "mmol/mol"},
+        "onset": {"value": f"age at first condition {MELANOMA}", "range": [0, 110], "unit": "a"},
+        "days": {"value": f"days from first condition {MELANOMA} to death or end of follow-up", "range": [0, 5000],
+                 "unit": "d"},
+        "died": {"value": "whether age at death >= 0"},
+        "inhibitor": {"value": f"whether any drug {BRAF_INHIBITOR} after first condition {MELANOMA}"},
+        "severe": {"value": f"whether any procedure {VENTILATION} within 60 days after first condition {COVID}"},
     },
 }  # fmt: skip
 
@@ -148,13 +171,13 @@ def drawn(country: str, size: int, variants: Panel, rng: np.random.Generator) ->
     local = np.where(ancestral < 0.01, ancestral, rng.beta(ancestral * spread, (1 - ancestral) * spread))
     copies = rng.binomial(2, local[:, None], (len(variants), size)).astype(np.uint8)
     male, age = rng.random(size) < 0.5, rng.uniform(18, 90, size)
-    smoking = rng.choice(4, size, p=[0.45, 0.3, 0.2, 0.05])
+    smoking = rng.choice(4, size, p=[0.4, 0.3, 0.2, 0.1])
     pack_years = np.where(smoking == 0, 0.0, np.round(rng.gamma(2, 8, size), 1)).clip(0, 100)
     person = [f"{country}{i:05d}" for i in range(size)]
     born = LAST - np.rint(age * 365.25).astype("timedelta64[D]")
     events = _Events(person, rng)
     events.dates("birth", born)
-    melanoma = rng.random(size) < 0.25
+    melanoma = rng.random(size) < 0.35
     copies[BRAF, melanoma] = rng.random(int(melanoma.sum())) < 0.5
     copies[PTEN, melanoma] = rng.random(int(melanoma.sum())) < 0.3
     stage = np.where(melanoma, rng.choice(4, size, p=[0.4, 0.3, 0.2, 0.1]), -1)
@@ -174,7 +197,8 @@ def drawn(country: str, size: int, variants: Panel, rng: np.random.Generator) ->
     events.dates("start", np.full(size, FIRST))
     events.dates("end", np.where(np.isnat(died), LAST, died))
     events.dates("death", died)
-    copies[rng.random(copies.shape) < 0.003] = 3
+    rest = copies[SCORE.start :]
+    rest[rng.random(rest.shape) < 0.003] = 3
     columns = {
         "person": person,
         "gender": ["male" if one else "female" for one in male],
@@ -228,9 +252,9 @@ def _melanoma(
     lived = np.where(who, rng.exponential(1 / hazard), 200.0)
     died = found + np.rint(lived * 365.25).astype("timedelta64[D]")
     died[~(died < LAST)] = np.datetime64("NaT")
-    return died
+    return np.asarray(died)
 
 
-def _write_lines(path: Path, header: tuple[str, ...], rows: object) -> None:
-    lines = ["\t".join(row) for row in (header, *rows)]  # type: ignore[misc]
+def _write_lines(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    lines = ["\t".join(row) for row in (header, *rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
