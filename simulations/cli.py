@@ -2,6 +2,7 @@
 
 fl-simulate STUDY --sites DIR --out DIR      the same gate and conduct over sites in this process
 fl-simulate twin federation.toml --out DIR   synthetic sites that look like a federation's
+fl-simulate minimal --out DIR                synthetic sites with the fields of GDI's minimal metadata
 fl-simulate attack ...                       how well answers tell who is in them
 """
 
@@ -23,6 +24,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 from fl_server import results
 from fl_server.progress import shown
 from fl_server.results.attack import HOW_MEASURED
+from simulations import minimal
 from simulations.federation import isolate
 from simulations.populations import twin
 from simulations.run import simulate
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["twin"]:
             return _twin(words[1:])
+        if words[:1] == ["minimal"]:
+            return _minimal(words[1:])
         if words[:1] == ["attack"]:
             return _attack(words[1:])
         return _study(words)
@@ -54,7 +58,7 @@ def _study(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fl-simulate",
         description="Run a study over sites on this machine. See also: fl-simulate twin --help, "
-        "fl-simulate attack --help",
+        "fl-simulate minimal --help, fl-simulate attack --help",
     )
     parser.add_argument("study", type=Path, help="the study file (TOML)")
     parser.add_argument("--sites", type=Path, required=True, help="a folder with sites.toml")
@@ -106,6 +110,19 @@ def _twin(words: Sequence[str]) -> int:
     study = Study.read(chosen.study) if chosen.study else None
     twin(Federation.read(chosen.federation), chosen.out, study, chosen.seed)
     print(f"Synthetic sites written. Next: fl-simulate STUDY --sites {chosen.out} --out results/NAME")
+    return 0
+
+
+def _minimal(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fl-simulate minimal",
+        description="Write synthetic countries with the fields of GDI's minimal metadata, for the example studies.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("countries"), help="a new folder (default: countries)")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args(words)
+    minimal.write(chosen.out, chosen.seed)
+    print(f"Synthetic countries: {chosen.out}. Nothing in them comes from a person.")
     return 0
 
 
