@@ -68,7 +68,7 @@ def charge(
 
 
 def record(ledger: Ledger, request: str, slot: Slot, reply: bytes = b"reply", masked: bool = False) -> bytes:
-    return ledger.record(request, slot, lambda _: reply, {}, masked, None)
+    return ledger.record(request, slot, lambda _: reply, {}, masked, ())
 
 
 def sql(ledger: Ledger, *statements: str) -> None:
@@ -420,7 +420,7 @@ def answered(ledger: Ledger, number: int, rho: float = 0.01) -> Mark:
     charge(ledger, "s", f"q{number}", rho)
     seen: list[Mark] = []
     slot = Slot("s", f"q{number}", 1, 0, 1)
-    ledger.record(f"{number:064x}", slot, lambda mark: seen.append(mark) or b"reply", {}, False, None)  # type: ignore[func-returns-value]
+    ledger.record(f"{number:064x}", slot, lambda mark: seen.append(mark) or b"reply", {}, False, ())  # type: ignore[func-returns-value]
     ledger.mark()  # as the gate does, before the reply leaves
     return seen[0]
 

@@ -373,7 +373,7 @@ def test_malformed_regions_have_one_message(line: str, found: str, tmp_path: Pat
         ({"absent_means": "reference"}, "callable must name the regions"),
         ({"callable": "c.bed"}, "callable must name the regions"),
         ({"absent_means": "zero"}, "must be one of unknown, reference"),
-        ({"genotypes": "", "reference": "g.fa"}, "callable and reference belong to genotypes"),
+        ({"genotypes": "", "reference": "g.fa"}, "callable, reference and link belong to genotypes"),
     ],
 )
 def test_what_absent_means_is_decoded_strictly(change: dict[str, str], message: str) -> None:
