@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from strategies.analyses.allele_frequency import NoisedFrequency
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.attrition import Attrition, NoisedAttrition
@@ -75,6 +77,28 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     NoisedAttrition,
     PrivateTraining,
 )
+
+_STEPS = (
+    "each of its rounds follows from the one before, so every one would need noise of its own, for which there is no "
+    "tested form"
+)
+_PER_SITE = "each site's part would need full noise, and the smallest would be noise alone"
+
+NOT_PRIVATE: Mapping[str, str] = {
+    "regression": f"{_STEPS}; `train` fits a logistic model privately",
+    "cox": f"{_STEPS}; `survival` counts the same events with noise",
+    "mixed_model": _PER_SITE,
+    "meta_analysis": _PER_SITE,
+    "competing_risks": "no private form of its variances has been tested; `survival` has one for a single kind of event",
+    "association": "a test of so many variants would spend the budget of all; frequencies are told with noise",
+    "association_binary": "a test of so many variants would spend the budget of all; frequencies are told with noise",
+    "genotype_table": "its cells are of few people, and noise at their size would leave nothing of them",
+    "rare_variants": "its cells are of few people, and noise at their size would leave nothing of them",
+    "phewas": "so many phenotypes would share one budget; ask `contingency` of those that matter",
+    "carriers": "nothing of it but a number leaves; `histogram` tells how many carry with noise",
+    "missingness": "every column and pair would share one budget; `table_one` tells of each column with noise",
+}
+"""Analyses without a private form, and why."""
 
 
 def find(analysis: str, regime: Regime) -> type[Analysis] | None:

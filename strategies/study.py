@@ -22,7 +22,7 @@ from strategies.analysis import (
     parameters,
     plain,
 )
-from strategies.catalogue import CATALOGUE, find
+from strategies.catalogue import CATALOGUE, NOT_PRIVATE, find
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
 from strategies.expressions import MOST_COHORTS, check_expression, check_question, check_selection
@@ -324,14 +324,7 @@ def _question(
     keys = ("name", "analysis", "regime", "epsilon", "delta", "family", "by_site", "honest_sites", "cohort")
     head = {key: raw[key] for key in keys if key in raw}
     shape = decode(_QuestionHead, head, where)
-    page = find(shape.analysis, shape.regime)
-    if page is None:
-        known = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE)
-        raise UsageError(
-            f"{where}: an analysis must be in the catalogue: {known}.",
-            f"{shape.analysis!r:.60} ({shape.regime})",
-            "ask one of these.",
-        )
+    page = _page(shape.analysis, shape.regime, where)
     derived = frozenset(f.name for f in fields(page) if f.metadata.get("derived"))  # type: ignore[arg-type]
     rest = {key: value for key, value in raw.items() if key not in head}
     analysis = decode(page, rest, where, leave_out=derived)
@@ -375,6 +368,21 @@ def _is_about_a_cohort(name: str, analysis: Analysis, cohorts: Mapping[str, Sele
         raise UsageError(
             f"{where}: {analysis.analysis} is about the steps of a cohort.", "no cohort", 'add cohort = "its name".'
         )
+
+
+def _page(analysis: str, regime: Regime, where: str) -> type[Analysis]:
+    """The page of the catalogue that a question asks for."""
+    page = find(analysis, regime)
+    if page is not None:
+        return page
+    if regime is Regime.PRIVATE and analysis in NOT_PRIVATE:
+        raise UsageError(
+            f"{where}: {analysis} has no private form: {NOT_PRIVATE[analysis]}.", "regime = private", "ask it exactly."
+        )
+    known = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE)
+    raise UsageError(
+        f"{where}: an analysis must be in the catalogue: {known}.", f"{analysis!r:.60} ({regime})", "ask one of these."
+    )
 
 
 def _names_what_is_there(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from strategies.analysis import Analysis
-from strategies.catalogue import CATALOGUE
+from strategies.catalogue import CATALOGUE, NOT_PRIVATE
+from strategies.privacy import Regime
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("strategies", "fl_client", "fl_server", "simulations")
@@ -174,3 +175,8 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
     }
     assert len(named) > 20
     assert named <= there
+
+
+def test_why_an_analysis_has_no_private_form_is_said_of_those_alone_that_have_none() -> None:
+    regimes = {name: {page.regime for page in CATALOGUE if page.analysis == name} for name in NOT_PRIVATE}
+    assert set(map(frozenset, regimes.values())) == {frozenset({Regime.EXACT})}

@@ -140,6 +140,11 @@ BAD: dict[str, tuple[Callable[[Desk], None], int, str]] = {
         "unknown 'weight'",
     ),
     "unknown analysis": (_edit("study", '"association"', '"assocation"'), 2, "catalogue"),
+    "analysis that has no private form": (
+        _edit("study", 'analysis = "association"\nregime = "exact"', 'analysis = "association"\nregime = "private"'),
+        2,
+        "has no private form",
+    ),
     "exact with epsilon": (_edit("study", 'panel = "few"', 'panel = "few"\nepsilon = 1.0'), 2, "spends no epsilon"),
     "column that is not declared": (_edit("study", "sex = [1, 2]\n", ""), 2, "[columns] table"),
     "range upside down": (_edit("study", "[-4, 4]", "[4, -4]"), 2, "a column's range is [lowest, highest]"),
