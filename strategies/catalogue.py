@@ -89,7 +89,7 @@ NOT_PRIVATE: Mapping[str, str] = {
     "cox": f"{_STEPS}; `survival` counts the same events with noise",
     "mixed_model": _PER_SITE,
     "meta_analysis": _PER_SITE,
-    "competing_risks": "no private form of its variances has been tested; `survival` has one for a single kind of event",
+    "competing_risks": "no noised form of its variances is tested; `survival` has one for a single kind of event",
     "association": "a test of so many variants would spend the budget of all; frequencies are told with noise",
     "association_binary": "a test of so many variants would spend the budget of all; frequencies are told with noise",
     "genotype_table": "its cells are of few people, and noise at their size would leave nothing of them",
