@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ import statsmodels.api as sm
 import tomli_w
 
 from fl_server import results
-from simulations.populations import write_table
 from simulations.run import simulate
 from strategies.analysis import parameters
 from strategies.study import Study
@@ -44,14 +44,42 @@ def hospital(name: str) -> pd.DataFrame:
     return out.astype(float)
 
 
+VARIABLES: dict[str, dict[str, Any]] = {
+    "age": {"range": [20, 90], "unit": "a"},
+    "sex": {"categories": {"0": "female", "1": "male"}},
+    "pain": {
+        "column": "cp",
+        "categories": {"1": "typical angina", "2": "atypical angina", "3": "non-anginal pain", "4": "asymptomatic"},
+    },
+    "pressure": {"column": "trestbps", "range": [60, 250], "unit": "mm[Hg]", "missing": [0]},
+    "cholesterol": {"column": "chol", "range": [60, 700], "unit": "mg/dL", "missing": [0], "analyte": "cholesterol"},
+    "heart_rate": {"column": "thalach", "range": [50, 230], "unit": "/min"},
+    "exercise_angina": {"column": "exang", "categories": {"0": "no", "1": "yes"}},
+    "st_depression": {"column": "oldpeak", "range": [-5, 10], "unit": "mm"},
+    "disease": {"column": "num", "categories": {"0": "no", "1": "yes", "2": "yes", "3": "yes", "4": "yes"}},
+}
+"""What a node says of the files' columns; `?` is missing everywhere, and so is what heart-disease.names has as -9."""
+
+TERMS = {
+    "sex": {"sex[male]": "male"},
+    "pain": {f"pain[{name}]": name.replace(" ", "_").replace("-", "_") for name in
+             ("atypical angina", "non-anginal pain", "asymptomatic")},
+    "exercise_angina": {"exercise_angina[yes]": "exercise_angina"},
+    "disease": {"disease[yes]": "disease"},
+}  # fmt: skip
+"""A formula's categories -> the terms that they become, and the columns of 0 and 1 that these are here."""
+
+
 def write_hospitals(folder: Path, study: Study) -> pd.DataFrame:
-    """A folder of sites, and all their people."""
+    """A folder of sites with the original lines, and all their people."""
     sites, tables = {}, []
     for name, (country, _) in HOSPITALS.items():
         table = hospital(name)
-        people = [f"{name}-{i:03d}" for i in range(len(table))]
-        write_table(folder / f"{name}.tsv", people, {c: table[c].to_numpy() for c in table})
-        dataset = {"identifier": f"HEART-{name}", "assembly": "GRCh37", "people": f"{name}.tsv"}
+        lines = list(dict.fromkeys((DATA / f"processed.{name}.data").read_text(encoding="utf-8").split()))
+        rows = [",".join(["person", *NAMES]), *(f"{name}-{i:03d},{line}" for i, line in enumerate(lines))]
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        variables = {key: {"missing": [-9]} | said for key, said in VARIABLES.items()}
+        dataset = {"identifier": f"HEART-{name}", "assembly": "GRCh37", "people": f"{name}.csv", "variables": variables}
         sites[name] = {"country": country, "people": len(table), "dataset": dataset}
         tables.append(table.assign(site=name))
     policy = {
@@ -63,8 +91,10 @@ def write_hospitals(folder: Path, study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def terms(study: Study, question: str) -> list[str]:
-    return str(parameters(study.question(question).analysis)["formula"]).split(" + ")  # type: ignore[union-attr]
+def terms(study: Study, question: str) -> dict[str, str]:
+    """The terms of a question's formula, and the columns that they are."""
+    said = str(parameters(study.question(question).analysis)["formula"]).split(" + ")  # type: ignore[union-attr]
+    return {term: column for name in said for term, column in TERMS.get(name, {name: name}).items()}
 
 
 def test_four_hospitals_regressions_are_those_of_all_rows(tmp_path: Path) -> None:
@@ -78,8 +108,9 @@ def test_four_hospitals_regressions_are_those_of_all_rows(tmp_path: Path) -> Non
 
     for question in ("cholesterol", "disease"):
         names = terms(study, question)
-        complete = everybody[["disease", *names]].dropna()
-        want = sm.Logit(complete["disease"], sm.add_constant(complete[names])).fit(disp=0, tol=1e-14, method="newton")
+        complete = everybody[["disease", *names.values()]].dropna()
+        rows = sm.add_constant(complete[[*names.values()]])
+        want = sm.Logit(complete["disease"], rows).fit(disp=0, tol=1e-14, method="newton")
         table, facts = answers[question].table(), answers[question].facts
         assert table["term"].to_list() == ["(intercept)", *names]
         np.testing.assert_allclose(table["coefficient"], want.params, rtol=1e-8)
@@ -92,8 +123,8 @@ def test_four_hospitals_regressions_are_those_of_all_rows(tmp_path: Path) -> Non
     assert all(answer.statement["sites"] == sorted(HOSPITALS) for answer in answers.values())
 
     within = terms(study, "heart_rate")
-    rows = everybody[["heart_rate", "site", *within]].dropna()
-    own = pd.concat([rows[within], pd.get_dummies(rows["site"], dtype=float)], axis=1)
+    rows = everybody[["heart_rate", "site", *within.values()]].dropna()
+    own = pd.concat([rows[[*within.values()]], pd.get_dummies(rows["site"], dtype=float)], axis=1)
     linear = sm.OLS(rows["heart_rate"], own).fit()
     table = answers["heart_rate"].table()
     np.testing.assert_allclose(table["coefficient"], linear.params[: len(within)], rtol=1e-8)
@@ -106,4 +137,5 @@ def test_four_hospitals_regressions_are_those_of_all_rows(tmp_path: Path) -> Non
     assert '<figure id="disease-forest"' in article[1]
     assert "Forest plot of the odds ratios of disease: age" in article[1]
     for name, ratio in zip(names, np.exp(want.params[1:]), strict=True):
-        assert re.search(rf"{name}</t[dh]>.*?{ratio:.4g}".replace("-", "−"), article[1], re.DOTALL), name
+        shown = f"{ratio:.4g}".replace("-", "−")
+        assert re.search(rf"{re.escape(name)}</t[dh]>.*?{shown}", article[1], re.DOTALL), name
