@@ -434,6 +434,22 @@ def test_explain_says_what_the_node_would(make_tiny: Make, sources: dict[str, In
     assert (reason or "would be given to demo") in text
 
 
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"trait": Range(-4.0, 4.0, "kg"), "sex": Range(1.0, 2.0)}, Reason.UNIT_NOT_CONVERTIBLE),
+        ({"trait": Range(-4.0, 4.0), "sex": Range.of("a free text", "another")}, Reason.CATEGORIES_DIFFER),
+        ({"trait": Range(-4.0, 3.0), "sex": Range(1.0, 2.0)}, Reason.RANGE_OUTSIDE_POLICY),
+    ],
+)
+def test_explain_says_the_same_of_units_and_texts(make_tiny: Make, columns: dict[str, Range], reason: Reason) -> None:
+    tiny, made = make_tiny(), study(LINEAR, columns=columns)
+    (told,) = explained(tiny.gates["AT"], made, "demo")
+    assert told.refused is reason
+    assert reason_of(tiny, made, LINEAR.name) is reason
+    assert reason in "\n".join(line for _, line in told.lines)
+
+
 def test_explain_says_who_what_and_on_which_terms(make_tiny: Make, sources: dict[str, InMemory]) -> None:
     tiny = make_tiny(events=["condition", "drug"], columns=ALLOWED, minimum_people=1)
     regression = Question("linear", LinearAssociation("panel", ("age",), ("sex",)), cohort="sick")
