@@ -50,6 +50,7 @@ from strategies.analysis import (
     PASSED,
     Analysis,
     Frame,
+    Narrowing,
     Needs,
     Offering,
     Span,
@@ -62,6 +63,7 @@ from strategies.analysis import (
 from strategies.codec import canonical
 from strategies.cohort import Cohort
 from strategies.errors import DataError, UsageError
+from strategies.events import Code
 from strategies.federation import Federation, Identity
 from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
@@ -128,6 +130,7 @@ class Gate:
         self._study: tuple[str, Study] | None = None
         self._register: Register | None = None
         self._cohorts = Cohorts()
+        self._ruled_out: dict[Code, bool] = {}
         self._airlock = Airlock(ledger.folder, self.name)
         self._decided: list[Mapping[str, Any]] = []  # in this bundle
         self._owes_mark = False  # a recorded reply's is not kept yet
@@ -253,7 +256,7 @@ class Gate:
             chosen = self._cohorts.chosen(dataset, self._opened_study(admitted.session), question)
             computed = {**projected, **chosen.columns}
             cohort = dataset.cohort(needs, frame, words, computed, chosen.inside)  # 4 open
-            crowds = self._crowds(dataset, needs, chosen, cohort) if question.regime is Regime.EXACT else ()
+            crowds = self._crowds(dataset, needs, frame, chosen, cohort) if question.regime is Regime.EXACT else ()
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
@@ -345,8 +348,14 @@ class Gate:
         """Why this node would not answer the question, from policy and public facts alone; None if it would.
 
         In the exact regime the number of people counts as well. In the private regime nothing about the data does,
-        or the refusal itself would be a release without noise.
+        or the refusal itself would be a release without noise. What it would say of a question whose columns this one
+        reads, it says of this one.
         """
+        asked = (*study.all_sources(question), question)
+        return next(filter(None, (self._objection(coordinator, study, one) for one in asked)), None)
+
+    def _objection(self, coordinator: str, study: Study, question: Question) -> tuple[Reason, dict[str, float]] | None:
+        """The same of a question alone."""
         policy = self.policy
         if coordinator not in policy.coordinators:
             return Reason.COORDINATOR_NOT_ALLOWED, {}
@@ -361,9 +370,6 @@ class Gate:
         panel = study.frame(question).panel
         if self.dataset is None or (panel is not None and not self.dataset_config.genotypes):
             return Reason.DATASET_UNAVAILABLE, {}
-        for source in study.sources(question):  # which offers columns that this one reads
-            if (objection := self.objection(coordinator, study, source)) is not None:
-                return objection
         if (reason := self._reads(study, question, self.dataset)) is not None:
             return reason, {}
         if (reason := self._derives(study, question, self.dataset)) is not None:
@@ -371,6 +377,8 @@ class Gate:
         if panel is not None and self.dataset_config.assembly not in panel.assemblies:
             return Reason.WRONG_ASSEMBLY, {}
         if question.regime is Regime.EXACT:
+            if isinstance(question.analysis, Narrowing) and question.analysis.fewest < self._minimum_cell(study):
+                return Reason.TOO_FEW_PEOPLE, {"minimum_cell": self._minimum_cell(study)}
             return self._enough(study, question, self.dataset)
         return None
 
@@ -381,14 +389,17 @@ class Gate:
         read = [reads(*expressions)] + ([selection.reads] if selection else [])
         if any(one.domains - set(policy.events) or (one.clinical and not policy.events) for one in read):
             return Reason.EVENTS_NOT_ALLOWED
-        named = [(code, other) for one in read for code in one.codes for other in policy.forbidden]
+        codes = sorted({code for one in read for code in one.codes}, key=str)
+        if policy.forbidden and any(not event.codes for one in read for event in one.events):
+            return Reason.CODE_NOT_ALLOWED  # all codes are more than those that policy leaves
         try:
-            if any(forbidden(code, other, dataset.clinical) for code, other in named):
+            if any(self._forbids(code, dataset) for code in codes):
                 return Reason.CODE_NOT_ALLOWED
+            events = {event for one in read for event in one.events}
+            if any(one.clinical for one in read) and (dataset.clinical is None or not dataset.clinical.knows(events)):
+                return Reason.DATASET_UNAVAILABLE  # before anything is paid for
         except DataError as error:  # without the vocabulary nobody knows what a code means
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
-            return Reason.DATASET_UNAVAILABLE
-        if dataset.clinical is None and any(one.clinical for one in read):
             return Reason.DATASET_UNAVAILABLE
         for name, column in derived.items() if question.regime is Regime.EXACT else ():
             # Totals of two columns that are derived almost alike differ by the few people for whom they differ.
@@ -398,15 +409,22 @@ class Gate:
                 return Reason.RANGE_OUTSIDE_POLICY
         return None
 
+    def _forbids(self, code: Code, dataset: Dataset) -> bool:
+        """Whether policy rules a code out; a vocabulary is asked once."""
+        if code not in self._ruled_out:
+            self._ruled_out[code] = any(forbidden(code, one, dataset.clinical) for one in self.policy.forbidden)
+        return self._ruled_out[code]
+
     def _enough(self, study: Study, question: Question, dataset: Dataset) -> tuple[Reason, dict[str, float]] | None:
-        """Why an exact question's people are too few; a cohort that nobody here is in adds nothing to a sum."""
+        """Why an exact question's people are too few. A cohort that nobody here is in is refused like one of a few: or
+        the refusal would tell whether there is somebody."""
         least = self.policy.minimum_people
         try:
             members = self._cohorts.chosen(dataset, study, question).members
         except DataError as error:
             log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
             return Reason.DATASET_UNAVAILABLE, {}
-        if len(dataset.people) < least or (members is not None and 0 < np.count_nonzero(members) < least):
+        if len(dataset.people) < least or (members is not None and np.count_nonzero(members) < least):
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": least}
         return None
 
@@ -445,7 +463,9 @@ class Gate:
         """The strictest of policy, data set and study."""
         return max(self.minimum_cell, study.minimum_cell)
 
-    def _crowds(self, dataset: Dataset, needs: Needs, chosen: Chosen, cohort: Cohort) -> tuple[Crowd, ...]:
+    def _crowds(
+        self, dataset: Dataset, needs: Needs, frame: Frame, chosen: Chosen, cohort: Cohort
+    ) -> tuple[Crowd, ...]:
         """The people of an exact answer, if policy allows it: who lacks a column that is needed is not among them. And
         the parts of them who have a value in each optional column. Where a cohort's steps are counted, it is those who
         passed all, and its parts are who passed each."""
@@ -459,10 +479,10 @@ class Gate:
             self._register = Register(self.ledger, dataset.people)
         crowd = self._register.crowd(places[inside], least, dataset.config.version)
         having = [places[inside & cohort.having([name])] for name in needs.optional]
-        if PASSED in needs.columns:
-            passed = cohort.columns[PASSED]
-            having += [places[there & (passed >= step)] for step in range(1, int(np.max(passed, initial=0)))]
-        parts = None if crowd is None else self._register.parts(crowd, having, least)
+        if steps := PASSED in needs.columns:  # as many as the study has, whoever passed them
+            passed, last = cohort.columns[PASSED], round(frame.columns[PASSED].maximum)
+            having = [places[there & (passed >= step)] for step in range(1, last + 1)]
+        parts = None if crowd is None else self._register.parts(crowd, having, least, steps)
         if crowd is None or parts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
         return crowd, *parts

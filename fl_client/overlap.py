@@ -100,24 +100,28 @@ class Register:
             self._cleared = crowd, others, least
         return self._cleared[0]
 
-    def parts(self, crowd: Crowd, having: Sequence[NDArray[np.int64]], least: int) -> tuple[Crowd, ...] | None:
+    def parts(
+        self, crowd: Crowd, having: Sequence[NDArray[np.int64]], least: int, steps: bool = False
+    ) -> tuple[Crowd, ...] | None:
         """The parts of a crowd about which its optional columns tell, to be recorded with it; None if a few people
         would be singled out.
 
         Args:
             crowd: as `crowd` gave it.
-            having: places of those who have a value, for each column.
+            having: places of those who have a value, for each column; or of those who passed, for each step.
             least: k, a public number.
+            steps: whether they are steps. Two cohorts that end alike may have taken other steps, so those are held
+                against each other, too; an answer's own steps are its cells.
         """
         known, out = self._ledger.crowds(), dict[str, Crowd]()
-        for inside in having:
-            now = self._bitmap(inside)
-            name = f"{hmac.digest(self._print, now, 'sha256').hex()}{PART}{crowd.name}"
-            if name in out or not len(inside) or name == f"{crowd.name}{PART}{crowd.name}":
+        maps = [self._bitmap(inside) for inside in having if len(inside)]
+        names = [f"{hmac.digest(self._print, now, 'sha256').hex()}{PART}{crowd.name}" for now in maps]
+        own = {crowd.name, *names} if steps else {n for n in known if crowd.name in (n, _crowd_of(n))}
+        for now, name in zip(maps, names, strict=True):
+            if name in out or name == f"{crowd.name}{PART}{crowd.name}":
                 continue
             if name not in known:
-                others = [one for one in known if crowd.name not in (one, _crowd_of(one))]
-                bits = self._bits(now, others)
+                bits = self._bits(now, [one for one in known if one not in own])
                 if singles_out(bits[0], bits[1:], least, new=False):
                     return None
             out[name] = self._ledger.crowd(name) if name in known else self._made(name, now, crowd.version)

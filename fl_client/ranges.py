@@ -14,7 +14,8 @@ def objection(asked: Range, allowed: Range, variable: Variable | None, exact: bo
     Args:
         asked: what the study states.
         allowed: what the policy does.
-        variable: what the node declares of it, if it does; without that no unit is converted.
+        variable: what the node declares of it, if it does; without that no unit is converted, and cells are places in
+            the policy's list of categories.
         exact: whether the question is. The same people's exact total under two ranges differs by those alone whom the
             narrower one clamps, and under two lists of categories by those alone whose category only one has.
     """
@@ -22,6 +23,8 @@ def objection(asked: Range, allowed: Range, variable: Variable | None, exact: bo
         return Reason.CATEGORIES_DIFFER
     if asked.categories:
         listed, known = set(asked.categories), set(allowed.categories)
+        if variable is None and asked.categories != allowed.categories:
+            return Reason.CATEGORIES_DIFFER  # its cells are places in the policy's list, and in no other
         return Reason.CATEGORIES_DIFFER if not listed <= known or (exact and listed != known) else None
     turned = SAME if asked.ucum == allowed.ucum else None
     if turned is None and variable is not None:

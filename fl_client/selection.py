@@ -415,7 +415,8 @@ def reads_genotypes(study: Study, question: Question) -> bool:
 
 
 def forbidden(asked: Code, ruled_out: Code, clinical: Clinical | None) -> bool:
-    """Whether a code that is asked for is one that a policy rules out, or lies below it, or has it below itself.
+    """Whether a code that is asked for is one that a policy rules out, or lies below it, or has it below itself, or
+    has with it what lies below both.
 
     What lies below another, and which names mean the same, is as the source's vocabulary has it; a source without one
     knows codes by their names alone.
@@ -431,4 +432,5 @@ def forbidden(asked: Code, ruled_out: Code, clinical: Clinical | None) -> bool:
         names & others
         or (ruled_out.descendants and clinical.above(one) & others)
         or (asked.descendants and clinical.above(other) & names)
+        or (asked.descendants and ruled_out.descendants and clinical.shares(one, other))
     )

@@ -465,6 +465,16 @@ class Offering(Analysis, Protocol):
         ...
 
 
+@runtime_checkable
+class Narrowing(Analysis, Protocol):
+    """An exact analysis whose rounds go on only where enough people are; a node holds that to its own minimum."""
+
+    @property
+    def fewest(self) -> int:
+        """The fewest people in what a further round is about."""
+        ...
+
+
 PASSED = "cohort.passed"
 """The column that says how many steps of a question's cohort a person passed, from the first on: a category for none,
 and one for each. Who is in the cohort passed all. A question that reads it is about everybody."""

@@ -187,6 +187,16 @@ class Study:
         names |= set(names_of(question.analysis, "offering"))
         return tuple(q for q in self.questions if q.name in names)
 
+    def all_sources(self, question: Question) -> tuple[Question, ...]:
+        """The earlier questions that a question's columns follow from, themselves or by others, each once, in order."""
+        found, ahead = set[str](), [question]
+        while ahead:
+            for source in self.sources(ahead.pop()):
+                if source.name not in found:
+                    found.add(source.name)
+                    ahead.append(source)
+        return tuple(q for q in self.questions if q.name in found)
+
     def question(self, name: str) -> Question | None:
         """The question of that name, or None."""
         return next((q for q in self.questions if q.name == name), None)

@@ -44,6 +44,9 @@ ANALYTES: Mapping[str, str] = {
 }  # fmt: skip
 """What is measured, by LOINC code or OMOP concept; HDL and LDL are cholesterol by mass."""
 
+LONGEST = 40
+"""Characters of a unit."""
+
 _ANNOTATION = re.compile(r"\{[^}]*\}")
 _FAR = re.compile(r"\d{4}")
 """Of an exponent, which would be computed; no unit of a laboratory has it."""
@@ -101,6 +104,8 @@ def conversion(source: str, target: str, analyte: str = "") -> Conversion | None
         return SAME
     if not (source and target) or _ANNOTATION.findall(source) != _ANNOTATION.findall(target):
         return None
+    if max(len(source), len(target)) > LONGEST:
+        return None
     if any(_FAR.search(_ANNOTATION.sub("", unit)) for unit in (source, target)):
         return None
     kind = analyte_of(analyte)
@@ -139,7 +144,7 @@ def _plain(source: str, target: str) -> Conversion | None:
                 _registry().Quantity(v * old.magnitude, old.units).to(new.units).magnitude for v in (0.0, 1.0, 2.0)
             ]
         start, one, two = (float(value / new.magnitude) for value in turned)
-    except (lark.exceptions.LarkError, pint.PintError, ValueError, ZeroDivisionError, OverflowError):
+    except (lark.exceptions.LarkError, pint.PintError, ValueError, ZeroDivisionError, OverflowError, RecursionError):
         return None
     known = Conversion(one - start, start)
     straight = math.isclose(two - one, one - start, rel_tol=1e-9)  # a logarithm's unit is not

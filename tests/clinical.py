@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fl_client.readers.events import NEVER, Events
 from strategies.events import Code, Domain
+from strategies.selection import Event
 
 EPOCH = date(1970, 1, 1).toordinal()
 
@@ -90,6 +91,13 @@ class InMemory:
 
     def names(self, code: Code) -> frozenset[Code]:
         return frozenset({Code(code.vocabulary, code.code)})
+
+    def shares(self, one: Code, other: Code) -> bool:
+        below = (BELOW.get(f"{code.vocabulary}:{code.code}", set()) for code in (one, other))
+        return bool(set.intersection(*below))
+
+    def knows(self, asked: Collection[Event]) -> bool:
+        return True
 
     def above(self, code: Code) -> frozenset[Code]:
         own = str(Code(code.vocabulary, code.code))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.events import Code, Domain
+from strategies.selection import Event
 
 NEVER = np.iinfo(np.int64).min
 """The day of what has no known date."""
@@ -63,6 +64,23 @@ class Clinical(Protocol):
     def names(self, code: Code) -> frozenset[Code]:
         """Every name that the source has for what a code means: itself, OMOP's number beside the vocabulary's own code,
         and the standard concept to which it is mapped."""
+        ...
+
+    def shares(self, one: Code, other: Code) -> bool:
+        """Whether something lies below both codes in the vocabulary.
+
+        Raises:
+            DataError: as `above`.
+        """
+        ...
+
+    def knows(self, asked: Collection[Event]) -> bool:
+        """Whether the source could answer, whoever is in it: it has the domains, the codes' vocabularies, and their
+        hierarchy where descendants are asked for. The people's tables are not read.
+
+        Raises:
+            DataError: if the vocabulary cannot be read.
+        """
         ...
 
     def above(self, code: Code) -> frozenset[Code]:

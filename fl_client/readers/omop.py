@@ -20,6 +20,7 @@ from fl_client.readers.store import Store
 from fl_client.readers.variables import Variable
 from strategies.errors import DataError
 from strategies.events import Code, Domain
+from strategies.selection import Event
 
 FEMALE, MALE = 8532, 8507
 """OMOP's concepts of gender."""
@@ -238,6 +239,29 @@ class Omop:
     def names(self, code: Code) -> frozenset[Code]:
         """As `Clinical.names`."""
         return self._named(code, self._meant(code))
+
+    def shares(self, one: Code, other: Code) -> bool:
+        """As `Clinical.shares`."""
+        meant, others = self._meant(one), self._meant(other)
+        if not (self._hierarchy and meant and others):
+            return False
+        ancestor = _table(self.store, "concept_ancestor")
+        below = sa.select(ancestor.c.descendant_concept_id).where(ancestor.c.ancestor_concept_id.in_(others))
+        both = sa.select(ancestor.c.descendant_concept_id).where(
+            ancestor.c.ancestor_concept_id.in_(meant), ancestor.c.descendant_concept_id.in_(below)
+        )
+        return len(self.store.rows(both.limit(1))[0]) > 0
+
+    def knows(self, asked: Collection[Event]) -> bool:
+        """As `Clinical.knows`."""
+        if any(_DOMAINS[event.domain].table not in self.store.tables for event in asked):
+            return False
+        try:
+            for code in {code for event in asked for code in event.codes}:
+                self._has(code)
+        except DataError:
+            return False
+        return True
 
     def above(self, code: Code) -> frozenset[Code]:
         """As `Clinical.above`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from fl_client.readers.numbers import number
 from fl_client.readers.tables import columns_of_table
 from strategies.errors import DataError
 from strategies.events import Code, Domain
+from strategies.selection import Event
 
 HEADER = ("person", "domain", "code", "date", "value", "unit")
 DATES = ("birth", "death", "start", "end")
@@ -97,6 +98,14 @@ class Recorded:
         """As `Clinical.names`: the code with its vocabulary as OMOP names it."""
         vocabulary, _, own = spelt(f"{code.vocabulary}:{code.code}").partition(":")
         return frozenset({code, Code(vocabulary, own)})
+
+    def shares(self, one: Code, other: Code) -> bool:
+        """As `Clinical.shares`: nothing lies below anything here."""
+        return False
+
+    def knows(self, asked: Collection[Event]) -> bool:
+        """As `Clinical.knows`: every domain may have events, and no code has descendants."""
+        return not any(code.descendants for event in asked for code in event.codes)
 
     def above(self, code: Code) -> frozenset[Code]:
         """As `Clinical.above`: there is no vocabulary here."""

@@ -63,7 +63,7 @@ class TableOne:
     by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
     narrowings: int = 3
-    fewest: int = 10
+    fewest: int = 20
     path: tuple[tuple[int, ...], ...] = field(default=(), metadata=DERIVED)
     counted: bool = field(default=False, metadata=DERIVED)
 
