@@ -23,6 +23,7 @@ from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
 from strategies.analyses.mixed_model import MixedModel
+from strategies.analyses.noised_regression import NoisedRegression
 from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
@@ -72,6 +73,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     CoxRegression,
     CompetingRisks,
     Regression,
+    NoisedRegression,
     MixedModel,
     Attrition,
     NoisedAttrition,
@@ -85,7 +87,6 @@ _STEPS = (
 _PER_SITE = "each site's part would need full noise, and the smallest would be noise alone"
 
 NOT_PRIVATE: Mapping[str, str] = {
-    "regression": f"{_STEPS}; `train` fits a logistic model privately",
     "cox": f"{_STEPS}; `survival` counts the same events with noise",
     "mixed_model": _PER_SITE,
     "meta_analysis": _PER_SITE,

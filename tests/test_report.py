@@ -32,6 +32,7 @@ from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
 from strategies.analyses.mixed_model import MixedModel
+from strategies.analyses.noised_regression import NoisedRegression
 from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
@@ -99,6 +100,7 @@ QUESTIONS = (
     Question("noised_ages", NoisedHistogram("trait", bins=6), Budget(2.0, 1e-5)),
     Question("noised_crossed", NoisedContingency("sex", "high"), Budget(2.0, 1e-5)),
     Question("noised_matrix", NoisedCorrelation(("trait", "high", "sex")), Budget(2.0, 1e-5)),
+    Question("noised_model", NoisedRegression("trait", "sex"), Budget(2.0, 1e-5)),
     Question("noised_survival", NoisedSurvival("months", "high", intervals=24), Budget(2.0, 1e-5)),
     Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
@@ -201,6 +203,7 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "model": ("Coefficients", "sex:high", "adjusted R²"),
+        "noised_model": ("of sampling and of the noise", "noise of each sum of products (SD)"),
         "hospitals": ("intraclass correlation", "DK"),
         "rare": ("SKAT-O", "gene2"),
         "survival": ("log-rank", "at risk"),
@@ -250,3 +253,12 @@ def test_a_section_stands_where_everything_is_withheld(kind: type[Analysis]) -> 
         assert not re.search(r"\bnan\b", str([section.lead, section.tables, section.beside])), section
         for drawn_one in section.figures:
             assert not re.search(r"\bnan\b", drawn_one.alt), drawn_one.alt
+
+
+def test_a_private_regression_that_is_all_noise_says_so() -> None:
+    frame, asked = Frame(panel(23), RANGES), first(NoisedRegression)
+    answer = asked.conclude(Total(asked.summarise(cohort(5, 23, 1), frame), ("a",), {"products": 50.0}), frame)
+    section = SECTIONS["regression", Regime.PRIVATE](Result(Question("asked", asked), answer, {}, STATEMENT))
+    assert "a ridge draws coefficients towards 0, and there are no intervals" in section.lead
+    assert not re.search(r"\bnan\b", str([section.lead, section.tables, section.beside])), section
+    assert "there are none" in section.figures[0].alt

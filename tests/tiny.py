@@ -97,7 +97,7 @@ POLICY: dict[str, Any] = {
         "cox": ["exact"],
         "competing_risks": ["exact"],
         "mixed_model": ["exact"],
-        "regression": ["exact"],
+        "regression": ["exact", "private"],
         "train": ["private"],
         "whole_genome_regression": ["exact"],
     },

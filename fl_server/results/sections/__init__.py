@@ -42,6 +42,7 @@ from strategies.analyses.match_rates import MatchRates
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analyses.missingness import Missingness
 from strategies.analyses.mixed_model import MixedModel
+from strategies.analyses.noised_regression import NoisedRegression
 from strategies.analyses.noised_survival import NoisedSurvival
 from strategies.analyses.noised_table_one import NoisedTableOne
 from strategies.analyses.panel_matching import PanelMatching
@@ -96,6 +97,7 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(CoxRegression): survival.hazards,
     _key(CompetingRisks): survival.causes,
     _key(Regression): regressions.fitted,
+    _key(NoisedRegression): regressions.fitted,
     _key(MixedModel): regressions.mixed,
     _key(Attrition): attritions.flow,
     _key(NoisedAttrition): attritions.flow,

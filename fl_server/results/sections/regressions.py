@@ -24,6 +24,9 @@ FACTS = (
     ("bic", "BIC"),
     ("r2", "R²"),
     ("r2_adjusted", "adjusted R²"),
+    ("people_noise_sd", "noise of the number of people (SD)"),
+    ("product_noise_sd", "noise of each sum of products (SD)"),
+    ("ridge", "ridge"),
 )
 
 ERRORS = {
@@ -31,6 +34,7 @@ ERRORS = {
     "hc0": "robust (HC0)",
     "hc1": "robust (HC1)",
     "clustered": "robust, each site a cluster",
+    "noised": "of sampling and of the noise added for privacy",
 }
 
 
@@ -79,6 +83,8 @@ def told(answer: Answer) -> str:
     facts, table = answer.facts, answer.tables["coefficients"]
     if facts["problem"] != "none":
         return f"There are no estimates: {facts['problem']}."
+    if number(facts, "ridge") > 0:
+        return "Too little stands out from the noise: a ridge draws coefficients towards 0, and there are no intervals."
     p = floats(table["p_value"])
     at = [i for i, term in enumerate(table["term"]) if not str(term).startswith("(")]
     below = int(np.count_nonzero(p[at] < 0.05))
