@@ -43,7 +43,8 @@ def days(dates: Sequence[date | None]) -> NDArray[np.int64]:
     return np.array([NEVER if d is None else d.toordinal() - EPOCH for d in dates], dtype=np.int64)
 
 
-BELOW = {"SNOMED:1": {"SNOMED:1", "SNOMED:11", "SNOMED:12"}, "ATC:A10": {"ATC:A10", "ATC:A10A"}}
+BELOW = {"SNOMED:1": {"SNOMED:1", "SNOMED:11", "SNOMED:12"}, "ATC:A10": {"ATC:A10", "ATC:A10A"},
+         "SNOMED:5": {"SNOMED:5", "SNOMED:59"}, "SNOMED:7": {"SNOMED:7", "SNOMED:59"}}  # fmt: skip
 """A vocabulary: a code -> itself and all below it."""
 
 

@@ -259,6 +259,11 @@ def test_people_can_be_left_out_of_a_cdm(cdm: Cdm, tmp_path: Path) -> None:
     says(error, "Everybody who is to be left out", "'nobody'")
 
 
+def test_a_unit_that_is_no_unit_is_none_whatever_its_length() -> None:
+    for unit in (".".join("m" * 2000), "(" * 5000, "m" * 41):
+        assert conversion(unit, "mmol/L") is None
+
+
 def test_texts_of_a_code_are_values_and_never_statements(cdm: Cdm, tmp_path: Path) -> None:
     data = opened(tmp_path, **duckdb_file(cdm, tmp_path))
     before = (tmp_path / "cdm.duckdb").read_bytes()

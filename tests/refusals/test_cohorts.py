@@ -19,11 +19,14 @@ import tomli_w
 from fl_client.cli import main
 from fl_client.explain import explained
 from fl_client.ledger import VETO_FILE
+from fl_client.ranges import objection
 from fl_client.readers import Dataset
+from fl_client.readers.variables import Variable
 from fl_client.selection import forbidden
 from strategies.analyses.association import LinearAssociation
 from strategies.analyses.attrition import Attrition, NoisedAttrition
 from strategies.analyses.score_distribution import ScoreDistribution
+from strategies.analyses.table_one import TableOne
 from strategies.analysis import Range
 from strategies.errors import RefusedError, UsageError
 from strategies.events import Code, Domain
@@ -195,6 +198,7 @@ TEXTS = {
     "most": {"where": "trait >= -1.1"},
     "sick": {"index": FIRST, "where": ["age at index >= 40", "no drug ATC:A10+ before index"]},
     "nobody": {"where": "trait >= 4"},
+    "any": {"where": "any condition"},
 }
 COHORTS = {name: selection_of(raw, name) for name, raw in TEXTS.items()}
 AGE = Range.from_plain({"value": "age at index", "range": [0, 120]}, "age")
@@ -367,6 +371,47 @@ def test_a_cohort_s_steps_are_not_counted_twice_but_for_a_few(make_tiny: Make) -
     assert 0 < int((trait_of(tiny, "AT") >= 1.5).sum()) < 5
 
 
+def test_steps_of_cohorts_that_end_alike_are_not_counted_twice_but_for_one(make_tiny: Make) -> None:
+    tiny = make_tiny(minimum_people=5)
+    ordered = np.sort(trait_of(tiny, "AT"))
+    third, fourth, last = ordered[8] - 1e-4, ordered[9] - 1e-4, f"trait >= {np.median(ordered):.4f}"
+    cohorts = {
+        name: selection_of({"where": [f"trait >= {least:.4f}", last]}, name)
+        for name, least in (("one", third), ("other", fourth), ("again", third))
+    }
+    pen = tiny.pen(study(*(Question(name, Attrition(), cohort=name) for name in cohorts), cohorts=cohorts)).open()
+    replies = [tiny.read("AT", tiny.gates["AT"].answer(pen.ask(name))).header for name in cohorts]
+    reasons = [reply.reason if isinstance(reply, Refused) else None for reply in replies]
+    assert reasons == [None, Reason.OVERLAP, None]
+
+
+def test_a_refusal_does_not_tell_whether_anybody_is_in_a_cohort(make_tiny: Make) -> None:
+    tiny = make_tiny(minimum_people=5)
+    cohorts = {
+        "nobody": selection_of({"where": "trait >= 1 and trait <= -1"}, "nobody"),
+        "few": selection_of({"where": f"trait >= {np.sort(trait_of(tiny, 'AT'))[-3] - 1e-4:.4f}"}, "few"),
+    }
+    asked_of = study(*(replace(COUNTS, name=name, cohort=name) for name in cohorts), cohorts=cohorts)
+    said = [tiny.gates["AT"].objection("demo", asked_of, question) for question in asked_of.questions]
+    assert said == [(Reason.TOO_FEW_PEOPLE, {"minimum_people": 5})] * 2
+
+
+def test_a_quantile_is_not_narrowed_below_the_minimum(make_tiny: Make) -> None:
+    tiny = make_tiny(minimum_cell=5)
+    for fewest, reason in ((4, Reason.TOO_FEW_PEOPLE), (5, None)):
+        question = Question("people", TableOne(("trait",), fewest=fewest))
+        said = tiny.gates["AT"].objection("demo", study(question), question)
+        assert said == (None if reason is None else (reason, {"minimum_cell": 5}))
+
+
+def test_places_of_categories_are_those_of_the_policy() -> None:
+    allowed, declared = Range.of("control", "case"), Variable(categories={"1": "case", "0": "control"})
+    turned = Range.of("case", "control")
+    assert objection(allowed, allowed, None, exact=False) is None
+    assert objection(turned, allowed, None, exact=False) is Reason.CATEGORIES_DIFFER
+    assert objection(turned, allowed, declared, exact=True) is None, "cells are read by their names"
+
+
 def test_those_without_genotypes_are_in_no_round_of_a_question_about_them(
     make_tiny: Make, quick_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +438,9 @@ def test_what_policy_forbids_it_forbids_under_any_code() -> None:
     assert not forbidden(above, below, clinical)
     assert not forbidden(other, with_all, clinical)
     assert not forbidden(below, with_all, None), "nobody can tell without a vocabulary"
+    five, seven = Code("SNOMED", "5", descendants=True), Code("SNOMED", "7", descendants=True)
+    assert forbidden(seven, five, clinical), "one code lies below both"
+    assert not forbidden(replace(seven, descendants=False), five, clinical)
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------
@@ -407,6 +455,11 @@ EXPLAINED: dict[str, tuple[Question, dict[str, Any], Reason | None]] = {
     "code": (
         replace(COUNTS, cohort="sick"),
         {"events": ["condition", "drug"], "forbidden_codes": ["SNOMED:11"]},
+        Reason.CODE_NOT_ALLOWED,
+    ),
+    "all codes": (
+        replace(COUNTS, cohort="any"),
+        {"events": ["condition"], "forbidden_codes": ["SNOMED:99"]},
         Reason.CODE_NOT_ALLOWED,
     ),
     "derived": (
