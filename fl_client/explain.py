@@ -13,6 +13,7 @@ from fl_client.gate import Gate
 from fl_client.ledger import VETO_FILE
 from fl_client.selection import reads_genotypes
 from strategies.analysis import PASSED, names_of
+from strategies.selection import reads
 from strategies.study import Question, Study
 from strategies.summary import Field
 from strategies.wire import MEANING, Reason
@@ -85,12 +86,13 @@ def _reads(study: Study, question: Question) -> Iterator[str]:
             yield f"column {name}, which this node computes from the answer of {name.split('.')[0]}"
     for name in names_of(question.analysis, "panel"):
         yield f"genotypes of {len(study.panels[name]):,} variants, panel {name}"
-    expressions = [selection.reads] if selection else []
-    events = {event for one in expressions for event in one.events}
-    yield from (f"events, to find the cohort: {told(event)}" for event in sorted(events, key=str))
-    if any(one.dates for one in expressions):
-        yield "dates of people, to find the cohort"
-    if not (study.read_from_table(question) or derived or names_of(question.analysis, "panel") or events):
+    values = [column.value for column in derived.values() if column.value is not None]
+    whom, what = selection.reads if selection else reads(), reads(*values)
+    for purpose, one in (("find the cohort", whom), ("derive columns", what)):
+        yield from (f"events, to {purpose}: {told(event)}" for event in sorted(one.events, key=str))
+        if one.dates:
+            yield f"dates of people, to {purpose}"
+    if not (study.read_from_table(question) or derived or names_of(question.analysis, "panel") or whom.events):
         yield "nothing but that people are there"
 
 

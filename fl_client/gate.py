@@ -150,7 +150,7 @@ class Gate:
             dataset = config.open_dataset()
             versions.settle(dataset, ledger)
         except DataError as error:
-            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            _unreadable(error)
             dataset = None
         return Gate(config, federation, identity, dataset, ledger)
 
@@ -259,7 +259,7 @@ class Gate:
             crowds = self._crowds(dataset, needs, frame, chosen, cohort) if question.regime is Regime.EXACT else ()
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
-            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            _unreadable(error)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
         check(summary, fields)  # 6
         sds: Mapping[str, float] = {}
@@ -399,7 +399,7 @@ class Gate:
             if any(one.clinical for one in read) and (dataset.clinical is None or not dataset.clinical.knows(events)):
                 return Reason.DATASET_UNAVAILABLE  # before anything is paid for
         except DataError as error:  # without the vocabulary nobody knows what a code means
-            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            _unreadable(error)
             return Reason.DATASET_UNAVAILABLE
         for name, column in derived.items() if question.regime is Regime.EXACT else ():
             # Totals of two columns that are derived almost alike differ by the few people for whom they differ.
@@ -422,7 +422,7 @@ class Gate:
         try:
             members = self._cohorts.chosen(dataset, study, question).members
         except DataError as error:
-            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            _unreadable(error)
             return Reason.DATASET_UNAVAILABLE, {}
         if len(dataset.people) < least or (members is not None and np.count_nonzero(members) < least):
             return Reason.TOO_FEW_PEOPLE, {"minimum_people": least}
@@ -634,7 +634,7 @@ class Gate:
         try:
             columns = self._dataset().project(projection, panel)
         except DataError as error:
-            log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
+            _unreadable(error)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
         self.ledger.keep_columns(step.session, step.question, pack_arrays(columns))
         line = {"event": "project", "coordinator": message.signer, "session": step.session, "study": step.study,
@@ -778,6 +778,10 @@ class Gate:
         if self.dataset is None:
             raise RefusalError(Reason.DATASET_UNAVAILABLE)
         return self.dataset
+
+
+def _unreadable(error: DataError) -> None:
+    log.error("the data set cannot be read: %s `fl-client check` says more.", error.rule)
 
 
 def _log(error: Exception) -> None:
