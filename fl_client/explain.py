@@ -86,8 +86,7 @@ def _reads(study: Study, question: Question) -> Iterator[str]:
             yield f"column {name}, which this node computes from the answer of {name.split('.')[0]}"
     for name in names_of(question.analysis, "panel"):
         yield f"genotypes of {len(study.panels[name]):,} variants, panel {name}"
-    values = [column.value for column in derived.values() if column.value is not None]
-    whom, what = selection.reads if selection else reads(), reads(*values)
+    whom, what = selection.reads if selection else reads(), study.derived_reads(question)
     for purpose, one in (("find the cohort", whom), ("derive columns", what)):
         yield from (f"events, to {purpose}: {told(event)}" for event in sorted(one.events, key=str))
         if one.dates:

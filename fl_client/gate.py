@@ -69,7 +69,6 @@ from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
 from strategies.projection import projection_of
 from strategies.protections import noise
-from strategies.selection import reads
 from strategies.study import Question, Study, is_name
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
@@ -385,17 +384,15 @@ class Gate:
     def _derives(self, study: Study, question: Question, dataset: Dataset) -> Reason | None:
         """Why a question's cohort may not be looked for, or a column not be derived."""
         policy, selection, derived = self.policy, study.selection(question), study.derived(question)
-        expressions = [column.value for column in derived.values() if column.value is not None]
-        read = [reads(*expressions)] + ([selection.reads] if selection else [])
+        read = [study.derived_reads(question)] + ([selection.reads] if selection else [])
         if any(one.domains - set(policy.events) or (one.clinical and not policy.events) for one in read):
             return Reason.EVENTS_NOT_ALLOWED
-        codes = sorted({code for one in read for code in one.codes}, key=str)
-        if policy.forbidden and any(not event.codes for one in read for event in one.events):
+        events = {event for one in read for event in one.events}
+        if policy.forbidden and not all(event.codes for event in events):
             return Reason.CODE_NOT_ALLOWED  # all codes are more than those that policy leaves
         try:
-            if any(self._forbids(code, dataset) for code in codes):
+            if any(self._forbids(code, dataset) for event in events for code in event.codes):
                 return Reason.CODE_NOT_ALLOWED
-            events = {event for one in read for event in one.events}
             if any(one.clinical for one in read) and (dataset.clinical is None or not dataset.clinical.knows(events)):
                 return Reason.DATASET_UNAVAILABLE  # before anything is paid for
         except DataError as error:  # without the vocabulary nobody knows what a code means

@@ -30,7 +30,7 @@ from strategies.grammar import selection_of
 from strategies.privacy import Budget, Loss, Regime, Unit
 from strategies.protections import noise
 from strategies.protections.suppression import check_profile
-from strategies.selection import Selection, indexed, reads
+from strategies.selection import Reads, Selection, indexed, reads
 from strategies.summary import Field
 from strategies.variants import ASSEMBLIES, Panel
 
@@ -173,10 +173,14 @@ class Study:
                 out[name] = replace(self.columns[name], value=value if index is None else indexed(value, index))
         return out
 
+    def derived_reads(self, question: Question) -> Reads:
+        """What the derived columns of a question are derived from."""
+        return reads(*(c.value for c in self.derived(question).values() if c.value is not None))
+
     def read_from_table(self, question: Question) -> tuple[str, ...]:
         """The columns of the people table that a question reads: by itself, through derived ones and for its cohort."""
         selection, derived = self.selection(question), self.derived(question)
-        named = reads(*(c.value for c in derived.values() if c.value is not None)).columns
+        named = self.derived_reads(question).columns
         cohort = selection.reads.columns if selection else frozenset()
         own = [name for name in names_of(question.analysis, "column") if "." not in name and name not in derived]
         return (*own, *sorted((named | cohort) - set(own)))

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.analyses.allele_frequency import NORMAL_95
-from strategies.analyses.table_one import ALL
+from strategies.analyses.table_one import ALL, check_asked
 from strategies.analysis import NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.summary import COUNT_BITS, Field, Summary
-from strategies.variables import MOST_VARIABLES, Variables, columns_of, mean_and_deviation, per_group
+from strategies.variables import Variables, columns_of, mean_and_deviation, per_group
 
 BRANCH, LEVELS = 8, 3
 FINEST = BRANCH**LEVELS
@@ -53,12 +53,7 @@ class NoisedTableOne:
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.variables) <= MOST_VARIABLES or len({*self.variables, self.by}) <= len(self.variables):
-            raise ValueError(f"variables are 1 to {MOST_VARIABLES} different columns, none of them that of groups.")
-        if len(self.quantiles) > 9 or list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError("quantiles are at most 9 levels, ascending.")
-        if not all(0.05 <= level <= 0.95 for level in self.quantiles):
-            raise ValueError("a quantile's level lies from 0.05 to 0.95.")
+        check_asked(self.variables, self.by, self.quantiles)
 
     def needs(self) -> Needs:
         return Needs(columns=(self.by,) if self.by else (), optional=self.variables)

@@ -36,6 +36,20 @@ ALL = "all"
 """Stands for everybody in the column of groups."""
 
 
+def check_asked(variables: tuple[str, ...], by: str | None, quantiles: tuple[float, ...]) -> None:
+    """Assert that a table one, exact or noised, is about different columns and levels.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not 1 <= len(variables) <= MOST_VARIABLES or len({*variables, by}) <= len(variables):
+        raise ValueError(f"variables are 1 to {MOST_VARIABLES} different columns, none of them that of groups.")
+    if len(quantiles) > 9 or list(quantiles) != sorted(set(quantiles)):
+        raise ValueError("quantiles are at most 9 levels, ascending.")
+    if not all(0.05 <= level <= 0.95 for level in quantiles):
+        raise ValueError("a quantile's level lies from 0.05 to 0.95.")
+
+
 @dataclass(frozen=True)
 class TableOne:
     """Counts, means, deviations, quantiles and categories of some variables, by group if asked.
@@ -68,12 +82,7 @@ class TableOne:
     counted: bool = field(default=False, metadata=DERIVED)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.variables) <= MOST_VARIABLES or len({*self.variables, self.by}) <= len(self.variables):
-            raise ValueError(f"variables are 1 to {MOST_VARIABLES} different columns, none of them that of groups.")
-        if len(self.quantiles) > 9 or list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError("quantiles are at most 9 levels, ascending.")
-        if not all(0.05 <= level <= 0.95 for level in self.quantiles):
-            raise ValueError("a quantile's level lies from 0.05 to 0.95.")
+        check_asked(self.variables, self.by, self.quantiles)
         if not 1 <= self.narrowings <= 4:
             raise ValueError("narrowings must be from 1 to 4.")
         if not 1 <= self.fewest <= 1000:
