@@ -18,41 +18,33 @@ fl-client ledger adopt NODE.toml      charge what a ledger that was put back has
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import tomli_w
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 from fl_client import executor, spending, versions
 from fl_client.airlock import Airlock
+from fl_client.checkup import checked
+from fl_client.enrolment import Enrolment
 from fl_client.ledger import VETO_FILE, Ledger
-from fl_client.overlap import Register
 from fl_client.policy import NodeConfig
 from fl_client.qc.thresholds import Thresholds
-from fl_client.readers import Dataset, DatasetConfig
+from fl_client.readers import DatasetConfig
 from fl_client.readers.lines import lines
-from fl_client.readers.matching import shown
-from fl_client.readers.tables import Table
-from strategies.catalogue import CATALOGUE
+from fl_client.serving import authority, once, own_file
 from strategies.codec import canonical
-from strategies.errors import DataError, GenosumError, RefusedError, UsageError, of_system
-from strategies.federation import Federation, Identity, Node, write_secret
+from strategies.errors import GenosumError, RefusedError, UsageError, of_system
+from strategies.federation import Identity, Node
 from strategies.study import Study
 from strategies.variants import ASSEMBLIES
 
@@ -135,8 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _init(chosen: argparse.Namespace) -> int:
     folder: Path = chosen.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("A node starts in a new folder.", f"{folder} is not empty", "name another.")
     identity = Identity.generate()
     try:
         node = Node(chosen.country, identity.public, chosen.own_total, chosen.public_people)
@@ -146,110 +136,14 @@ def _init(chosen: argparse.Namespace) -> int:
         dataset = DatasetConfig(chosen.dataset, chosen.assembly, str(people), str(genotypes), chosen.synthetic)
     except ValueError as error:
         raise UsageError(f"fl-client init: {error}", "another value", "correct it.") from None
-    person = _first_column(people)
-    table = Table.open(people, person)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    identity.write(folder / "identity.pem")
-    supernode = ec.generate_private_key(ec.SECP384R1())
-    write_secret(
-        folder / "supernode.key",
-        supernode.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        ),
-    )
-    public = supernode.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    (folder / "node.toml").write_text(_node_file(chosen, dataset, person, tuple(table.columns)), encoding="utf-8")
-    (folder / "registration.toml").write_text(_registration(chosen.name, public.decode(), node), encoding="utf-8")
+    enrolment = Enrolment(chosen.name, node, dataset, chosen.superlink, chosen.runtime_port)
+    registration = enrolment.write(folder, identity)
     print(f"{folder}: keys, node.toml with a policy that allows nothing yet, registration.toml.")
     print("Send registration.toml, which holds public lines only, to the coordinator:\n")
-    print((folder / "registration.toml").read_text(encoding="utf-8"))
+    print(registration)
     print(f"Put the coordinator's federation.toml and ca.crt into {folder}, write your policy into node.toml.")
     print(f"Next: fl-client check {folder / 'node.toml'}")
     return 0
-
-
-def _first_column(people: Path) -> str:
-    """The name of the table's first column: the person."""
-    try:
-        with people.open(encoding="utf-8") as file:
-            return file.readline().rstrip("\r\n").split("," if people.suffix == ".csv" else "\t")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("A people table is a readable text.", f"{people}: {error}", "correct the path.") from None
-
-
-def _node_file(chosen: argparse.Namespace, dataset: DatasetConfig, person: str, columns: Sequence[str]) -> str:
-    head = {"name": chosen.name, "federation": "federation.toml", "identity": "identity.pem", "state": "state"}
-    described = {
-        "identifier": dataset.identifier,
-        "assembly": dataset.assembly,
-        "people": dataset.people,
-        "genotypes": dataset.genotypes,
-        "synthetic": dataset.synthetic,
-        "person": person,
-        "version": dataset.version,
-        "exclude": dataset.exclude,
-    }
-    link = {
-        "superlink": chosen.superlink,
-        "root_certificates": "ca.crt",
-        "node_key": "supernode.key",
-        "runtime_port": chosen.runtime_port,
-    }
-    regimes: dict[str, list[str]] = {}
-    for analysis in CATALOGUE:
-        regimes.setdefault(analysis.analysis, []).append(analysis.regime.value)
-    offered = "\n".join(f"# {name} = {regime!r}".replace("'", '"') for name, regime in regimes.items())
-    listed = "\n".join(f"# {name} = [ , ]" for name in columns)
-    return f"""# A node of a Genosum federation. Paths are relative to this file's folder.
-{tomli_w.dumps(head)}
-[dataset]
-{tomli_w.dumps(described)}
-[link]  # dials out; the port is for this machine's loopback only
-{tomli_w.dumps(link)}
-# What this node answers. Nothing on the wire changes it; as it stands, every question is refused.
-[policy]
-coordinators = []     # names in federation.toml, such as ["demo"]
-purposes = []         # of Article 53(1) of Regulation (EU) 2025/327, such as ["scientific_research"]
-epsilon = 1.0         # lifetime budget of the data set, per unit, over all private questions of everybody
-delta = 1e-5
-family = 1            # the unit: 1 is a person; 3 would be any three relatives together, at nine times the price
-renewal = "never"     # or "yearly": the same budget again every calendar year, which every answer then says
-minimum_people = 20   # an exact question is refused below this
-minimum_sites = 3     # an exact sum covers at least this many sites
-minimum_cell = 5      # fewest people in a cell of an exact answer: 3, 5, 10 or 20; 0 only for public data
-by_site = ["private"] # regimes in which answers are also given for this site alone; with "exact", never in exact totals
-honest_sites = 2      # the most sites that shared noise may count on; were one alone honest, so many times the loss
-events = []           # domains of clinical events that cohorts may ask about, such as ["condition", "measurement"]
-forbidden_codes = []  # codes that no question may name, with + for all below them, such as ["SNOMED:86406008+"]
-own_total = {"true" if chosen.own_total else "false"}  # may its own total follow from totals over different rosters?
-
-[policy.shares]       # of the budget's loss (zCDP), what may be spent
-permit = 1.0          # under one permit
-year = 1.0            # in one calendar year
-
-[policy.analyses]     # analysis = regimes; installed are:
-{offered}
-
-[policy.columns]      # column = [lowest, highest]: from a code book, never from the data; values are clamped to it
-{listed}
-"""
-
-
-def _registration(name: str, supernode: str, node: Node) -> str:
-    shape = {
-        "name": name,
-        "supernode": supernode,
-        "node": {
-            "country": node.country,
-            "identity": node.identity,
-            "own_total": node.own_total,
-            "people": node.people,
-        },
-    }
-    return (
-        "# Public lines for the coordinator's federation.toml. What `fl-client dictionary` writes may be added.\n"
-        f"{tomli_w.dumps(shape)}"
-    )
 
 
 # -- check --------------------------------------------------------------------------------------------------------
@@ -257,159 +151,18 @@ def _registration(name: str, supernode: str, node: Node) -> str:
 
 def _check(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
-    link = executor.link_of(config)
-    federation, _ = config.parties()
-    pinned = hashlib.sha256((config.folder / config.federation).read_bytes()).hexdigest()
+    study = Study.read(chosen.study) if chosen.study else None
     warnings: list[str] = []
-    _say("node", f"{config.name} ({federation.nodes[config.name].country}), known to the federation by this key")
-    _say(
-        "federation", f"{federation.name}: {', '.join(federation.nodes)}; coordinators {_list(federation.coordinators)}"
-    )
-    _say("", f"SHA-256 {pinned}; compare it with the others'")
-    _own_file(config.folder / link.node_key, "supernode key")
-    _say(
-        "link",
-        f"{link.superlink}, certificate authority valid until {_authority(config.folder / link.root_certificates)}",
-    )
-    if _served(config):
-        _say("", f"being served now; port {link.runtime_port}")
-    else:
-        executor.check_port(config)
-        _say("", f"port {link.runtime_port} is free")
-    warnings += _policy(config, federation)
-    warnings += _data(config, Study.read(chosen.study) if chosen.study else None)
+    for what, text in checked(config, study, warnings):
+        _say(what, text)
     for warning in warnings:
         print(f"Warning: {warning}")
     print(f"Nothing was sent. Next: fl-client serve {chosen.node}")
     return 0
 
 
-def _policy(config: NodeConfig, federation: Federation) -> list[str]:
-    policy, ledger = config.policy, config.open_ledger()
-    spent = ledger.spent()
-    missing = ledger.missing()
-    ledger.close()
-    left = max(0.0, policy.budget.loss.rho - spent.rho)
-    allowed = ", ".join(f"{name} ({', '.join(regimes)})" for name, regimes in policy.analyses.items())
-    _say("policy", f"{policy.identifier}: {allowed or 'no analysis'}")
-    _say("", f"for {_list(policy.purposes)}, asked by {_list(policy.coordinators)}")
-    _say("", f"exact: {policy.minimum_people} people, {policy.minimum_sites} sites, cells of {config.minimum_cell}")
-    _say("", f"private totals: noise shared by at most {policy.honest_sites} sites that keep theirs to themselves")
-    _say("", f"for this site alone: {', '.join(policy.by_site) or 'nothing'}")
-    _say("budget", f"{policy.budget}: rho {policy.budget.loss.rho:.6f}, spent {spent.rho:.6f}, left {left:.6f}")
-    unknown = [name for name in policy.coordinators if name not in federation.coordinators]
-    warnings = [f"the policy answers {name}, who is not in {config.federation}." for name in unknown]
-    if (config.folder / config.state / VETO_FILE).exists():
-        warnings.append("a veto is in force: every request is refused. `fl-client veto --lift` ends it.")
-    if missing:
-        warnings.append("the ledger was put back to an older copy: every question is refused until `ledger adopt`.")
-    if not (policy.analyses and policy.coordinators and policy.purposes):
-        warnings.append("the policy allows nothing yet: it names no analysis, coordinator or purpose.")
-    return warnings
-
-
-def _data(config: NodeConfig, study: Study | None) -> list[str]:
-    data = config.open_dataset()
-    ranges = {name: limits for name, limits in config.policy.columns.items() if limits.value is None}
-    variants = f"{len(data.calls.index):,} variants" if data.calls else "no genotypes"
-    if data.calls and not data.genotyped.all():
-        variants += f", genotypes of {np.count_nonzero(data.genotyped):,}"
-    if data.clinical is not None:
-        variants += ", dated events"
-    _say("data set", f"{config.dataset.identifier}, {config.dataset.assembly}, files {data.digest}")
-    _say("", f"{len(data.people):,} people, {variants}" + (", synthetic" if config.dataset.synthetic else ""))
-    _say("version", _version(config, data))
-    found = {name: data.matched(panel) for name, panel in study.panels.items()} if study else {}
-    for name, match in found.items():
-        _say("panel", f"{name}, {len(match.rows):,} variants: {shown(match)}")
-    absent = data.missing_columns(ranges)
-    here = {name: limits for name, limits in ranges.items() if name not in absent}
-    outside = data.out_of_range(here)
-    for name, limits in here.items():
-        missing = int(np.isnan(data.table.values(name, limits)).sum())
-        _say(
-            "column" if name == next(iter(here)) else "",
-            f"{name} {limits}: {missing} missing, {outside[name]} outside",
-        )
-    warnings = [
-        f"{name}: {count} values lie outside {ranges[name]}; the gate clamps them."
-        for name, count in outside.items()
-        if count
-    ]
-    warnings += [f"{name}: the policy allows it, but the people table has no such numeric column." for name in absent]
-    warnings += [
-        f"{name}: {count} cells are none of the declared categories, and count as missing."
-        for name, count in data.table.unlisted.items()
-        if count
-    ]
-    warnings += [
-        f"{name}: variants lie on the other strand; of A/T and C/G ones that are swapped, too, nobody can tell."
-        for name, match in found.items()
-        if match.flipped.any()
-    ]
-    if data.clinical is None and config.policy.events:
-        warnings.append("the policy allows questions about events, but the data set has no clinical source.")
-    if len(data.people) < config.policy.minimum_people:
-        warnings.append(f"{len(data.people)} people are fewer than minimum_people: exact questions are refused.")
-    return warnings
-
-
-def _version(config: NodeConfig, data: Dataset) -> str:
-    """Which version the files are; its register of persons is opened, if there is one."""
-    ledger = config.open_ledger()
-    try:
-        fixed = ledger.versions()
-        if fixed or config.dataset.version != 1:
-            versions.confirm(data, fixed)
-        if not fixed:
-            return "1, fixed when it is first served"
-        if not ledger.persons():
-            return f"{config.dataset.version}; no exact answer yet"
-        Register(ledger, ())
-        return f"{config.dataset.version}; exact answers so far: about {len(ledger.crowds())} different sets of people"
-    finally:
-        ledger.close()
-
-
 def _say(what: str, text: str) -> None:
     print(f"{what:<12}{text}")
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names) or "nobody"
-
-
-def _own_file(path: Path, what: str) -> None:
-    try:
-        mode = path.stat().st_mode & 0o077
-    except OSError as error:
-        raise UsageError(
-            f"A node has its {what}.", f"{path}: {error.strerror}", "restore it, or register anew."
-        ) from None
-    if mode:
-        raise UsageError("A key may be read by its owner alone.", f"{path} is open to others", f"chmod 600 {path}")
-
-
-def _authority(path: Path) -> str:
-    try:
-        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except OSError as error:
-        raise UsageError(
-            "A node pins the authority of the SuperLink's certificate.",
-            f"{path}: {error.strerror}",
-            "get ca.crt from the coordinator.",
-        ) from None
-    except ValueError:
-        raise UsageError(
-            "A node pins the authority of the SuperLink's certificate.",
-            f"{path} is no certificate in PEM form",
-            "get ca.crt from the coordinator.",
-        ) from None
-    if end < datetime.now(UTC):
-        raise UsageError(
-            "A certificate is valid.", f"{path} ended on {end:%Y-%m-%d}", "get a new one from the coordinator."
-        )
-    return f"{end:%Y-%m-%d}"
 
 
 # -- dictionary ---------------------------------------------------------------------------------------------------
@@ -515,34 +268,11 @@ def _serve(chosen: argparse.Namespace) -> int:
     config = NodeConfig.read(chosen.node)
     link = executor.link_of(config)
     config.parties()
-    _own_file(config.folder / link.node_key, "supernode key")
-    _authority(config.folder / link.root_certificates)
-    with _once(config):
+    own_file(config.folder / link.node_key, "supernode key")
+    authority(config.folder / link.root_certificates)
+    with once(config):
         executor.check_port(config)
         return executor.serve(config, chosen.node.resolve())
-
-
-@contextmanager
-def _once(config: NodeConfig) -> Iterator[None]:
-    """Hold the node's serving lock, which its process loses however it ends."""
-    state = config.folder / config.state
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state / "serving").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                "A node is served once.", f"{config.name} is being served", "stop the other first."
-            ) from None
-        yield
-
-
-def _served(config: NodeConfig) -> bool:
-    try:
-        with _once(config):
-            return False
-    except UsageError:
-        return True
 
 
 # -- veto, ledger -------------------------------------------------------------------------------------------------

@@ -37,12 +37,13 @@ from numpy.typing import NDArray
 from fl_client import versions
 from fl_client.agreements import Agreement
 from fl_client.airlock import MASKED, SEALED, Airlock, Array, Release
-from fl_client.ledger import VETO_FILE, Crowd, Ledger, OverBudgetError, Place, Session, Slot
+from fl_client.ledger import VETO_FILE, Crowd, Ledger, Session, Slot
 from fl_client.overlap import Register
 from fl_client.policy import NodeConfig, Policy
 from fl_client.ranges import objection
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError, not_expired
+from fl_client.reservations import OverBudgetError, Place
 from fl_client.selection import Chosen, Cohorts, forbidden
 from fl_client.summing import Summing
 from strategies import accounting
@@ -69,7 +70,8 @@ from strategies.marks import Mark
 from strategies.privacy import Regime, stacked
 from strategies.projection import projection_of
 from strategies.protections import noise
-from strategies.study import Question, Study, is_name
+from strategies.question import Question, is_name
+from strategies.study import Study
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
 from strategies.wire import (

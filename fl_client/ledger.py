@@ -10,7 +10,6 @@ The journal names sessions, studies, questions and decisions, never people, geno
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -19,27 +18,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fl_client import journal
+from fl_client import journal, reservations
 from fl_client.agreements import Agreements
 from fl_client.database import TABLES, Database, write
 from fl_client.marks import Kept, KeptMarks
+from fl_client.reservations import Bounds, Charge, Place
 from strategies.marks import Mark
-from strategies.privacy import Loss, Renewal
+from strategies.privacy import Loss
 
 VETO_FILE = "VETO"
 """While a file of this name lies in the node's state folder, every request is refused but one: to forget a study."""
 
-_reserved = sa.Table(
-    "reserved",
-    TABLES,
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("session", sa.Text, primary_key=True),
-    sa.Column("question", sa.Text, primary_key=True),
-    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("rho", sa.Double, nullable=False),
-    sa.Column("permit", sa.Text, nullable=False),
-    sa.Column("year", sa.Integer, nullable=False),
-)
 _adopted = sa.Table(
     "adopted",
     TABLES,
@@ -121,15 +110,6 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a loss is set aside for, once: one attempt of a session's question."""
-
-    session: str
-    question: str
-    attempt: int
-
-
-@dataclass(frozen=True)
 class Slot:
     """The place of a reply: one request per place is ever answered."""
 
@@ -162,37 +142,6 @@ class Crowd:
     name: str
     version: int
     sealed: bytes
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How much may be set aside for one data set, in zCDP.
-
-    Attributes:
-        lifetime: over all questions of everybody, ever; where the budget is renewed, in each calendar year.
-        permit: of it, over the questions under one permit.
-        year: of it, in one calendar year (UTC).
-        renewal: whether the budget is renewed.
-    """
-
-    lifetime: Loss
-    permit: Loss
-    year: Loss
-    renewal: Renewal = Renewal.NEVER
-
-
-class OverBudgetError(Exception):
-    """A reservation does not fit. All are public numbers: policy, and policy minus what was reserved.
-
-    Attributes:
-        asked, left: losses.
-        bound: which of the bounds was hit: lifetime, permit or year.
-        whole: that bound.
-    """
-
-    def __init__(self, asked: Loss, left: Loss, bound: str, whole: Loss) -> None:
-        super().__init__("over budget")
-        self.asked, self.left, self.bound, self.whole = asked, left, bound, whole
 
 
 class Ledger:
@@ -253,8 +202,9 @@ class Ledger:
             ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
-            if self._asked(connection, place, loss, bounds, permit, year):
-                self._charge(connection, "reserve", self.dataset, place, loss.rho, permit, year, events)
+            asked = Charge(place, loss, permit, year)
+            if reservations.fits(connection, self.dataset, asked, bounds):
+                self._charge(connection, "reserve", self.dataset, asked, events)
 
     def fits(self, place: Place, loss: Loss, bounds: Bounds, permit: str, year: int) -> None:
         """Raise what `reserve` would raise, and set nothing aside.
@@ -264,56 +214,14 @@ class Ledger:
             ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
-            self._asked(connection, place, loss, bounds, permit, year)
-
-    def _asked(
-        self, connection: sa.Connection, place: Place, loss: Loss, bounds: Bounds, permit: str, year: int
-    ) -> bool:
-        """Whether a loss is still to be set aside; it fits."""
-        there = sa.select(_reserved.c.rho).filter_by(dataset=self.dataset, **place.__dict__)
-        if connection.execute(there).first():
-            return False
-        for name, whole, spent in self._within(connection, bounds, permit, year):
-            left = max(0.0, whole.rho - spent)
-            if loss.rho > left * (1 + 1e-12):
-                raise OverBudgetError(loss, Loss(left), name, whole)
-        return True
-
-    def _within(
-        self, connection: sa.Connection, bounds: Bounds, permit: str, year: int
-    ) -> tuple[tuple[str, Loss, float], ...]:
-        """Each bound by name, the widest first, and what was spent of it."""
-        rows = connection.execute(sa.select(_reserved).filter_by(dataset=self.dataset)).all()
-        total = journal.mark(connection, self.dataset).spent
-        if not math.isclose(math.fsum(r.rho for r in rows), total, rel_tol=1e-9, abs_tol=1e-15):
-            raise ValueError("The table of reservations is not what the journal says.")
-        this_year = [r for r in rows if r.year == year]
-        renewed = bounds.renewal is Renewal.YEARLY
-        return (
-            ("lifetime", bounds.lifetime, math.fsum(r.rho for r in this_year) if renewed else total),
-            (
-                "permit",
-                bounds.permit,
-                math.fsum(r.rho for r in (this_year if renewed else rows) if r.permit == permit),
-            ),
-            ("year", bounds.year, math.fsum(r.rho for r in this_year)),
-        )
+            reservations.fits(connection, self.dataset, Charge(place, loss, permit, year), bounds)
 
     def _charge(
-        self,
-        connection: sa.Connection,
-        event: str,
-        dataset: str,
-        place: Place,
-        rho: float,
-        permit: str,
-        year: int,
-        events: Sequence[Mapping[str, Any]],
-        **more: Any,
-    ) -> None:
-        charge = {"dataset": dataset, **place.__dict__, "rho": rho, "permit": permit, "year": year}
-        connection.execute(_reserved.insert().values(**charge))
-        self._append(connection, {"event": event, **charge, "events": list(events), **more})
+        self, connection: sa.Connection, event: str, dataset: str, charge: Charge,
+        events: Sequence[Mapping[str, Any]], **more: Any,
+    ) -> None:  # fmt: skip
+        said = reservations.charge(connection, dataset, charge)
+        self._append(connection, {"event": event, **said, "events": list(events), **more})
 
     def spent(self) -> Loss:
         """The loss that was ever reserved for this data set."""
@@ -328,10 +236,10 @@ class Ledger:
         """
         with self._engine.begin() as connection:
             told = journal.replay(connection)
-            rows = connection.execute(sa.select(_reserved)).all()
+            rows = reservations.rows(connection)
             adopted = connection.execute(sa.select(_adopted)).all()
         charges = sorted((c.dataset, c.session, c.question, c.attempt, c.rho, c.permit, c.year) for c in told.charges)
-        if sorted(tuple(row) for row in rows) != charges:
+        if sorted(rows) != charges:
             raise ValueError("The table of reservations is not what the journal says.")
         if {tuple(row) for row in adopted} != told.adopted:
             raise ValueError("The table of adopted marks is not what the journal says.")
@@ -396,13 +304,10 @@ class Ledger:
                     if self._known(connection, mark):
                         continue
                     gap = Loss(max(0.0, mark.spent - journal.shared(connection, mark)))
-                    place = Place("", mark.head, 0)
                     lost = {"dataset": mark.dataset, "sequence": mark.sequence, "head": mark.head}
                     connection.execute(_adopted.insert().values(**lost))
-                    self._charge(
-                        connection, "adopt", mark.dataset, place, gap.rho, "", year, (),
-                        sequence=mark.sequence, head=mark.head,
-                    )  # fmt: skip
+                    charge = Charge(Place("", mark.head, 0), gap, "", year)
+                    self._charge(connection, "adopt", mark.dataset, charge, (), sequence=mark.sequence, head=mark.head)
                     out.append((mark, gap))
                 stands = journal.mark(connection, self.dataset)
             self._marks.write(Kept(stands))

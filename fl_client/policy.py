@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.database import checked
-from fl_client.ledger import Bounds, Ledger
+from fl_client.ledger import Ledger
 from fl_client.ranges import fits
 from fl_client.readers import Dataset, DatasetConfig
+from fl_client.reservations import Bounds
 from strategies.analysis import Range
 from strategies.catalogue import CATALOGUE
 from strategies.codec import canonical, decode, read_toml
@@ -23,7 +24,8 @@ from strategies.grammar import code_of
 from strategies.privacy import Budget, Loss, Regime, Renewal, Unit
 from strategies.protections.secure_sum import LEAST_SITES
 from strategies.protections.suppression import check_profile
-from strategies.study import HONEST_SITES, Purpose
+from strategies.question import HONEST_SITES
+from strategies.study import Purpose
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_client import cli as client
-from fl_client import executor
-from fl_client.ledger import VETO_FILE, Ledger, Place
+from fl_client import executor, serving
+from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
+from fl_client.reservations import Place
 from fl_server import cli as server
 from fl_server.config import ServerConfig
 from strategies.errors import DataError
@@ -280,7 +281,7 @@ def test_check_refuses(home: Path, capsys: Said) -> None:
     (home / "FI" / "supernode.key").chmod(0o644)
     _wrong(check(), capsys, 2, "read by its owner alone", "chmod 600")
     (home / "FI" / "supernode.key").chmod(0o600)
-    with client._once(config):
+    with serving.once(config):
         capsys.readouterr()
         assert check() == 0
         assert "being served now" in capsys.readouterr().out

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fl_client.ledger import Bounds, Ledger, OverBudgetError, Place
+from fl_client.ledger import Ledger
+from fl_client.reservations import Bounds, OverBudgetError, Place
 from strategies.privacy import Loss
 
 

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 
 from fl_client import database
 from fl_client.journal import GENESIS
-from fl_client.ledger import Bounds, Ledger, OverBudgetError, Place, Session, Slot
+from fl_client.ledger import Ledger, Session, Slot
+from fl_client.reservations import Bounds, OverBudgetError, Place
 from strategies.marks import Mark
 from strategies.privacy import Budget, Loss, Renewal
 from strategies.wire import Closed, Refused
