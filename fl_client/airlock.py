@@ -21,7 +21,7 @@ import jinja2
 from fl_client.database import write
 from strategies.catalogue import find
 from strategies.privacy import Regime
-from strategies.study import is_name
+from strategies.question import is_name
 
 MASKED = "under masks: only the total over the whole roster can be opened, and with signatures of all its sites alone"
 SEALED = "encrypted to the coordinator, who reads this node's part"

@@ -13,8 +13,9 @@ from fl_client.gate import Gate
 from fl_client.ledger import VETO_FILE
 from fl_client.selection import reads_genotypes
 from strategies.analysis import PASSED, names_of
+from strategies.question import Question
 from strategies.selection import reads
-from strategies.study import Question, Study
+from strategies.study import Study
 from strategies.summary import Field
 from strategies.wire import MEANING, Reason
 from strategies.wording import steps_told, told

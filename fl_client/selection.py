@@ -32,6 +32,7 @@ from strategies.codec import canonical
 from strategies.errors import DataError
 from strategies.events import Code, Domain
 from strategies.privacy import Regime
+from strategies.question import Question
 from strategies.selection import (
     Age,
     Aged,
@@ -63,7 +64,7 @@ from strategies.selection import (
     Window,
     reads,
 )
-from strategies.study import Question, Study
+from strategies.study import Study
 from strategies.units import analyte_of, conversion
 
 MOST_KEPT = 16

@@ -32,7 +32,8 @@ from strategies.errors import GenosumError, RefusedError, TooFewSitesError, Usag
 from strategies.federation import Federation, Identity
 from strategies.privacy import Regime, Renewal
 from strategies.protections import secure_sum
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
 from strategies.version import package_version
 from strategies.wire import (

@@ -17,7 +17,8 @@ import numpy as np
 from fl_server.session import Checkpoint, Session, T
 from strategies.protections import secure_sum
 from strategies.protections.secure_sum import Vector
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.wire import (
     Agree,
     Agreed,

@@ -16,7 +16,8 @@ from fl_server.conduct import Result
 from simulations.membership import everybody
 from strategies.cohort import MISSING
 from strategies.learning.train import PrivateTraining
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 
 
 def beside(results: Sequence[Result], study: Study, data: Path) -> tuple[Result, ...]:

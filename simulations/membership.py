@@ -32,7 +32,8 @@ from strategies.errors import GenosumError
 from strategies.learning.train import PrivateTraining, Shapes
 from strategies.learning.train import scores as predicted
 from strategies.privacy import Regime
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 
 OTHERS = "everybody else who did not take part"
 OTHERS_OF_SITE = "everybody else of the same site who did not take part"

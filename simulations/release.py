@@ -12,7 +12,7 @@ from functools import reduce
 from strategies.analysis import Analysis, Answer, Frame, Total
 from strategies.cohort import Cohort
 from strategies.protections import noise
-from strategies.study import Question
+from strategies.question import Question
 from strategies.summary import add
 
 

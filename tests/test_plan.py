@@ -19,7 +19,7 @@ from fl_server.planning.steps import steps
 from strategies.analysis import Analysis
 from strategies.catalogue import CATALOGUE
 from strategies.privacy import Budget, Loss, Regime
-from strategies.study import Question
+from strategies.question import Question
 from tests.laws.zoo import begun, changes, cohort, first, frame_for, rounds
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, PEOPLE, TRAINING, GateLink, Tiny, study
 

@@ -49,7 +49,7 @@ from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.grammar import selection_of
 from strategies.privacy import Budget, Regime
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 from tests.browser import drawn, needs_chromium
 from tests.conftest import in_memory

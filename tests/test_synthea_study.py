@@ -18,7 +18,8 @@ from strategies.analyses.regression import Regression
 from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analysis import Range
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "omop_synthea" / "Synthea27Nj_5.4.zip"
 

@@ -31,7 +31,8 @@ from strategies.federation import Federation, Identity
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget
 from strategies.projection import Projection
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.summary import Summary
 from strategies.variants import Panel, Variant
 from strategies.version import package_version

@@ -9,7 +9,7 @@ from enum import StrEnum
 from fl_client.readers import omop, phenopackets
 from fl_client.readers.variables import Variable
 from strategies.protections.suppression import check_profile
-from strategies.study import is_name
+from strategies.question import is_name
 from strategies.variants import ASSEMBLIES
 
 SERVER = "postgresql"

@@ -20,7 +20,8 @@ from strategies.errors import UsageError
 from strategies.evidence import GENOME_WIDE
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Loss, Regime
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.version import package_version
 
 FORMAT = "genosum plan 1"

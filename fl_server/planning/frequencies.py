@@ -20,7 +20,7 @@ from fl_server.planning.steps import EPSILONS, together
 from fl_server.planning.ticks import ticks
 from strategies.analyses.allele_frequency import NoisedFrequency, deviation, interval, widened
 from strategies.analysis import Frame
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel
 
 EDGES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fl_server.conduct import SLICES_PER_EXCHANGE
 from strategies.analysis import Analysis, Frame, Range, Total, carries
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.summary import Field
 
 PEOPLE, MADE_UP_SITES = 256, 3

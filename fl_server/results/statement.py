@@ -9,7 +9,7 @@ from typing import Any
 from fl_server.conduct import Result
 from fl_server.results import attack
 from strategies.privacy import PERSON, Budget, Regime
-from strategies.study import Question
+from strategies.question import Question
 
 NOT_FOR_PUBLICATION = "this answer is for the permit holder, not for publication"
 

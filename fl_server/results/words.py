@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.analysis import Column
-from strategies.study import Question
+from strategies.question import Question
 
 NONE = "–"
 

@@ -18,7 +18,7 @@ from strategies.analysis import Frame
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.privacy import Budget
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 
 LEAST_FREQUENCY, MOST_FREQUENCY = 0.05, 0.5

@@ -23,7 +23,8 @@ from simulations.benchmarks.genotypes import OUT
 from simulations.run import conductor
 from simulations.sites import prepare
 from strategies.analyses.genotype_counts import GenotypeCounts
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel
 
 PICTURE = Path(__file__).with_name("curves.svg")

@@ -34,7 +34,8 @@ from simulations.sites import prepare
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.score_distribution import ScoreDistribution
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import WEIGHT, Panel
 
 LEAST_SITES = 3

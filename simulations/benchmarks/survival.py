@@ -29,7 +29,8 @@ from simulations.run import conductor
 from simulations.sites import prepare
 from strategies.analyses.cox import CoxRegression
 from strategies.analysis import Range
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.time_grid import Joined, TimeGrid, coarsened, counted
 
 PEOPLE, SITES, REPETITIONS = 1_000_000, 27, 3

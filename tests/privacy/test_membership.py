@@ -23,7 +23,7 @@ from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.privacy import Budget
 from strategies.protections.noise import discrete_gaussian
-from strategies.study import Question
+from strategies.question import Question
 
 N, M, SCORED = 1000, 5000, 400
 

@@ -21,7 +21,7 @@ from strategies.analysis import Frame, Range
 from strategies.cohort import Cohort, Genotypes
 from strategies.learning.train import PrivateTraining, Shapes, clipped_gradients
 from strategies.privacy import Budget
-from strategies.study import Question
+from strategies.question import Question
 
 VARIANTS, PEOPLE = 200, 200
 RNG = np.random.default_rng(8)

@@ -19,7 +19,8 @@ from strategies.analyses.panel_matching import WAYS, PanelMatching
 from strategies.analysis import Answer, Frame, Total
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import RefusedError, UsageError
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.variants import How, Panel, Variant
 from strategies.wire import Reason
 from tests.tiny import NAMES, PANEL, PEOPLE, Tiny, people_of, study

@@ -14,7 +14,7 @@ from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.learning.train import PrivateTraining, Shapes
 from strategies.privacy import Budget
-from strategies.study import Question
+from strategies.question import Question
 
 VARIANTS, PEOPLE = 40, 200
 RNG = np.random.default_rng(20)

@@ -25,7 +25,8 @@ from strategies.errors import RefusedError, UsageError
 from strategies.privacy import Budget, Loss, Unit, epsilon_of, rho_of
 from strategies.protections import noise
 from strategies.protections.sampler import Law, Table
-from strategies.study import HONEST_SITES, Question, Study
+from strategies.question import HONEST_SITES, Question
+from strategies.study import Study
 from strategies.summary import MOST_INTEGER, Field, Summary
 from strategies.variants import Panel, Variant
 from strategies.wire import Agree, Ask, Unmask, unpack_arrays

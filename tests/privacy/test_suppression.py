@@ -32,7 +32,8 @@ from strategies.protections.suppression import (
     hidden_cells,
     with_margins,
 )
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.wire import Answered, Reason, Unmasked, digest_of, unpack_arrays, unseal
 from tests.laws import zoo
 from tests.tiny import (

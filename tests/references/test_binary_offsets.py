@@ -22,7 +22,8 @@ from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.hits import LEAST_TILTED, SecondTest
 from strategies.null_models import NullModels, beginning
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.variants import Panel, Variant
 from tests import tiny as small
 from tests.laws.zoo import add

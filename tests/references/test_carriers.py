@@ -25,7 +25,8 @@ from strategies.analysis import Answer, Frame, Needs, Range
 from strategies.cohort import MISSING
 from strategies.errors import UsageError
 from strategies.projection import GenotypeColumns, projection_of
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel
 
 ROOT = Path(__file__).parents[2] / "simulations"

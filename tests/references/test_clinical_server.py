@@ -29,7 +29,8 @@ from strategies.analyses.discrimination import Discrimination
 from strategies.analysis import Frame, Needs, Range
 from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.wire import Answered, Opened, Reason, Refused
 from tests.postgresql import Server as Postgresql
 from tests.references.test_sources import ASKED, DIABETES, same, says

@@ -20,7 +20,7 @@ from strategies.analysis import VARIANTS_PER_SLICE, Answer, Frame, Range, Total
 from strategies.cohort import COPY, NO_DOSAGE, Genotypes
 from strategies.hits import SecondTest
 from strategies.protections.suppression import WITHHELD
-from strategies.study import Question
+from strategies.question import Question
 from strategies.summary import join
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import add, panel

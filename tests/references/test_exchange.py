@@ -32,7 +32,8 @@ from strategies.analysis import Answer, Range
 from strategies.federation import Coordinator, Federation, Identity, Node
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget, Regime
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel, Variant
 from tests.references.test_results import TODAY, statement
 

@@ -27,7 +27,7 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analysis import Answer, Frame
 from strategies.clumps import clumped
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, golden, pooled

@@ -23,7 +23,7 @@ from strategies.analysis import Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.errors import UsageError
 from strategies.hits import SecondTest
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 from tests.references.plain import whole_bed
 from tests.references.test_pooled import DEMO, demo_study, golden

@@ -15,7 +15,7 @@ from strategies.analyses.association import LinearAssociation
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Answer, Frame, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel
 from tests.references.test_pooled import COVARIATES, DEMO, TRAIT, least_squares, pooled
 from tests.references.test_principal_components import over_sites

@@ -22,7 +22,8 @@ from strategies.analysis import PROJECTED, Answer, Frame, Range
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.design import MOST_SQUARE, Design, Standardise
 from strategies.errors import GenosumError, UsageError
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.variants import Panel, Variant
 from tests import tiny as small
 from tests.references.families import Families

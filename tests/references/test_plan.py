@@ -27,7 +27,7 @@ from strategies.evidence import GENOME_WIDE
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget, Loss
 from strategies.protections import noise
-from strategies.study import Question
+from strategies.question import Question
 from strategies.summary import Summary, add
 from strategies.variants import Panel, Variant
 

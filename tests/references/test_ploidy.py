@@ -23,7 +23,8 @@ from strategies.errors import UsageError
 from strategies.hits import SecondTest
 from strategies.ploidy import read_by_sex
 from strategies.privacy import Budget
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel, Variant
 from tests.references.test_principal_components import over_sites
 

@@ -24,7 +24,7 @@ from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analysis import Answer, Frame, Needs
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel
 from tests.references.test_pooled import DEMO, PRINTED, demo_study, pooled
 from tests.references.test_principal_components import over_sites

@@ -15,7 +15,7 @@ from strategies.analyses.association import LinearAssociation
 from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Analysis, Answer, Frame, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import PLACES, add, cohort, panel
 from tests.references.plain import whole_bed

@@ -32,7 +32,8 @@ from strategies.federation import Coordinator, Federation, Identity, Node
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget, Loss, Regime
 from strategies.protections import noise
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import add
 

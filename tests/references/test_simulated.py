@@ -23,7 +23,8 @@ from strategies.analyses.association import LinearAssociation
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analysis import Analysis, Range
 from strategies.hits import SecondTest
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from strategies.variants import Panel
 from tests.references.plain import whole_bed
 

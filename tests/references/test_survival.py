@@ -31,7 +31,8 @@ from strategies.analyses.survival import SurvivalCurves
 from strategies.analysis import Analysis, Answer, Frame, Range, Total
 from strategies.cohort import Cohort
 from strategies.protections.suppression import PROFILES
-from strategies.study import Purpose, Question, Study
+from strategies.question import Question
+from strategies.study import Purpose, Study
 from tests.laws.zoo import add
 from tests.tiny import POLICY
 

@@ -17,7 +17,7 @@ from strategies.analyses.association import LinearAssociation
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import PROJECTED, Answer, Frame, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
-from strategies.study import Question
+from strategies.question import Question
 from strategies.variants import Panel, Variant
 from tests.laws.zoo import add
 from tests.references.families import Families

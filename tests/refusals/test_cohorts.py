@@ -32,7 +32,8 @@ from strategies.errors import RefusedError, UsageError
 from strategies.events import Code, Domain
 from strategies.grammar import code_of, index_of, selection_of, value_of
 from strategies.privacy import Budget
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.wire import Opened, Reason, Refused, pack_parts
 from tests.clinical import Happening, InMemory, Life
 from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, Tiny, genotypes, study

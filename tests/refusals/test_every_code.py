@@ -20,7 +20,8 @@ from strategies.federation import Identity
 from strategies.grammar import selection_of
 from strategies.marks import Mark
 from strategies.privacy import Budget
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.summary import Summary
 from strategies.wire import (
     MEANING,

@@ -15,7 +15,8 @@ from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Frame
 from strategies.errors import RefusedError, UsageError
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.variants import Panel
 from strategies.wire import Reason, Refused
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, VARIANTS, Tiny, study

@@ -12,7 +12,7 @@ import pytest
 from strategies.analyses.logistic_association import LogisticAssociation, Stage
 from strategies.analysis import Total
 from strategies.hits import SecondTest
-from strategies.study import Question
+from strategies.question import Question
 from strategies.wire import Reason, Refused
 from tests.laws.zoo import add
 from tests.tiny import NAMES, VARIANTS, Tiny, study, write_sites

@@ -15,7 +15,8 @@ from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analysis import Total
 from strategies.errors import UsageError
 from strategies.projection import Projection
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.wire import Projected, Reason, Refused, pack_arrays
 from tests.laws.zoo import add
 from tests.tiny import (

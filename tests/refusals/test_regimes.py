@@ -14,7 +14,8 @@ from strategies.analysis import PASSED, Analysis, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.grammar import selection_of
 from strategies.privacy import Budget, Regime
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.wire import Answered, Reason
 from tests.laws.zoo import PARAMETERS, changes, first
 from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites

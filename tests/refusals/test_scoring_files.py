@@ -16,7 +16,8 @@ from fl_server.planning.text import lines as lines_of
 from strategies.analyses.polygenic_score import PolygenicScore
 from strategies.analysis import Total
 from strategies.errors import UsageError
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.variants import How, Panel, Variant
 from tests.laws.zoo import add, cohort
 from tests.tiny import study
