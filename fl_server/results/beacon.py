@@ -21,7 +21,7 @@ SCHEMA = (
     "genomicVariations/defaultSchema.json"
 )
 
-VARIANTS_AT_A_TIME = 50_000
+VARIANTS_AT_A_TIME = 2_000
 
 _SAME = "NC_012920.1"  # the mitochondrial sequence of both builds
 _VERSIONS = {

@@ -49,7 +49,7 @@ INFO = (
 )
 """Metric, qualifier, Number, Type, column and meaning; a population's name stands between metric and qualifier."""
 
-VARIANTS_AT_A_TIME = 100_000
+VARIANTS_AT_A_TIME = 5_000
 
 NOISED = (
     "AC and AN carry calibrated noise: AN is rounded, AC rounded and held from 0 to AN, and AF is their quotient; "
