@@ -26,6 +26,7 @@ from fl_client.readers.plink import Bed, Pgen
 from fl_client.readers.sequence import Sequence
 from fl_client.readers.source import Source, paths
 from fl_client.readers.stamps import Stamp, assert_unchanged, digest
+from fl_client.readers.store import Store
 from fl_client.readers.tables import Table
 from fl_client.readers.vcf import Vcf
 from strategies.analysis import Frame, Needs, Range
@@ -74,7 +75,7 @@ class Dataset:
     sequence: Sequence | None = field(repr=False)
     realigned: Index | None = field(repr=False)
     _stamps: tuple[Stamp, ...] = field(repr=False)
-    _source: Source = field(repr=False)
+    _store: Store | None = field(repr=False)
 
     @staticmethod
     def open(config: DatasetConfig, folder: Path, scratch: Path | None = None) -> Dataset:
@@ -113,7 +114,7 @@ class Dataset:
         realigned = aligned(calls.index, sequence) if calls and sequence else None
         whole = _with_declared(digested.result(), config, source)
         opened = Dataset(
-            config, whole, table, source.clinical, calls, order, looked_at, sequence, realigned, stamps, source
+            config, whole, table, source.clinical, calls, order, looked_at, sequence, realigned, stamps, source.store
         )
         opened.assert_unchanged()
         return opened
@@ -331,8 +332,8 @@ class Dataset:
             DataError: if they are not.
         """
         assert_unchanged(self._stamps)
-        if self._source.store is not None:
-            self._source.store.assert_unchanged()
+        if self._store is not None:
+            self._store.assert_unchanged()
 
 
 def _sent(panel: Panel | None) -> Panel:

@@ -285,7 +285,7 @@ def test_texts_of_a_code_are_values_and_never_statements(cdm: Cdm, tmp_path: Pat
             data.clinical.events(Domain.CONDITION, (Code("OMOP", text),))
     assert held_against(data, plain(cdm), *ASKED["diabetes of any type"]) > 0
     assert (tmp_path / "cdm.duckdb").read_bytes() == before
-    store = data._source.store or data.clinical.store  # type: ignore[attr-defined]
+    store = data._store or data.clinical.store  # type: ignore[attr-defined]
     for statement in ("COPY cdm54.person TO 'out.csv'", "SELECT * FROM read_csv('/etc/passwd')", "INSTALL httpfs",
                       "DELETE FROM cdm54.person", "SET enable_external_access = true"):  # fmt: skip
         with pytest.raises(Exception, match=r"read-only|file system|disabled|locked|attached in"):
