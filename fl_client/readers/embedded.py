@@ -205,6 +205,8 @@ def _database(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _loaded(path: Path, shape: Shape) -> duckdb.DuckDBPyConnection:
     """A database in memory with the tables of a folder or archive."""
+    import duckdb  # noqa: PLC0415
+
     stored: dict[str, str] = {}
     for name in names(path):
         table = Path(name).stem.lower()
@@ -213,40 +215,44 @@ def _loaded(path: Path, shape: Shape) -> duckdb.DuckDBPyConnection:
     parquet = [str(path / name) for name in stored.values() if path.is_dir() and name.endswith(".parquet")]
     connection = _memory()
     for table, name in stored.items():
-        if str(path / name) in parquet:
-            rows = connection.read_parquet(str(path / name))
-        else:
-            rows = connection.from_arrow(_arrow(path, name, shape[table]))
-        there: dict[str, tuple[str, str]] = {}
-        for column, kind in zip(rows.columns, map(str, rows.types), strict=True):
-            if column.lower() in shape[table] and there.setdefault(column.lower(), (column, kind)) != (column, kind):
-                raise ValueError(f"{name} has two columns {column.lower()}")
-        wanted = ", ".join(
-            f"{_typed(*there[column], wanted_kind)} AS {column}"
-            for column, wanted_kind in shape[table].items()
-            if column in there
-        )
-        if not wanted:
-            continue
-        if str(path / name) in parquet:
-            rows.project(wanted).create_view(table)
-        else:
-            rows.project(wanted).create(table)
+        try:
+            _load(connection, path, name, shape[table], str(path / name) in parquet)
+        except (duckdb.Error, *_ERRORS) as error:
+            raise _unreadable(f"{path.name}/{name}", error) from None
     connection.execute(f"SET allowed_paths = [{', '.join(['?'] * len(parquet))}]", parquet)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def _typed(name: str, kind: str, wanted: sa.types.TypeEngine[Any]) -> str:
-    """A column of a file as one of another type. DuckDB rounds to a whole number; here 12.6 is none, and 12.0 is 12."""
+def _load(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    name: str,
+    columns: Mapping[str, sa.types.TypeEngine[Any]],
+    in_place: bool,
+) -> None:
+    """Make a table of a file, or, where it can stay in its place, a view."""
+    rows = connection.read_parquet(str(path / name)) if in_place else connection.from_arrow(_arrow(path, name, columns))
+    there = {column.lower(): (column, str(kind)) for column, kind in zip(rows.columns, rows.types, strict=True)}
+    wanted = ", ".join(
+        f"{_typed(column, *there[column], kind)} AS {column}" for column, kind in columns.items() if column in there
+    )
+    if wanted and in_place:
+        rows.project(wanted).create_view(Path(name).stem.lower())
+    elif wanted:
+        rows.project(wanted).create(Path(name).stem.lower())
+
+
+def _typed(column: str, name: str, kind: str, wanted: sa.types.TypeEngine[Any]) -> str:
+    """A column of a file, called `name` there, as one of another type. Where DuckDB rounds, 12.6 is no whole number."""
     cell, to = f'"{_quoted(name)}"', wanted.compile(dialect=_DIALECT)
     cast = f"CAST({cell} AS {to})"
     if not isinstance(wanted, sa.Integer) or re.fullmatch(_WHOLE, kind):
         return cast
     none = f"WHEN isnan({cell}) THEN NULL " if kind in ("DOUBLE", "FLOAT") else ""
     same = f"CAST({cast} AS DOUBLE) IS NOT DISTINCT FROM CAST({cell} AS DOUBLE)"
-    return f"CASE {none}WHEN {same} THEN {cast} ELSE CAST(CAST({cell} AS VARCHAR) || ' is not whole' AS {to}) END"
+    return f"CASE {none}WHEN {same} THEN {cast} ELSE CAST('when casting from source column {column}' AS {to}) END"
 
 
 def with_log(path: Path) -> list[Path]:
@@ -282,6 +288,8 @@ def _arrow(path: Path, name: str, columns: Collection[str]) -> pa.Table:
     separator = "\t" if "\t" in header else ","
     there = [column.strip().strip('"') for column in header.split(separator)]
     wanted = [column for column in there if column.lower() in columns]
+    if len({column.lower() for column in wanted}) < len(wanted):
+        raise ValueError("a column stands there twice")
     kinds = dict.fromkeys(wanted, pyarrow.string())
     return pyarrow.csv.read_csv(
         io.BytesIO(raw),
@@ -300,7 +308,7 @@ def _unreadable(name: str, error: Exception) -> DataError:
 
     said = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException):
-        column = re.search(r"when casting from source column (\w+)$", said)
+        column = re.search(r"when casting from source column (\w+)", said)
         return mistyped(name, column[1] if column else "")
     said = re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", said)  # and the line
     return DataError(

@@ -110,8 +110,10 @@ class Server:
         kinds = [column.type for column in statement.selected_columns]
         parts: list[list[NDArray[Any]]] = []
         try:
-            with self._engine.connect() as connection:
-                result = connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement)
+            with (
+                self._engine.connect() as connection,
+                connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement) as result,
+            ):
                 for some in result.partitions():
                     columns = zip(*some, strict=True)
                     parts.append([array(kind, column) for kind, column in zip(kinds, columns, strict=True)])
