@@ -245,7 +245,10 @@ def _load(
 
 
 def _typed(column: str, name: str, kind: str, wanted: sa.types.TypeEngine[Any]) -> str:
-    """A column of a file, called `name` there, as one of another type. Where DuckDB rounds, 12.6 is no whole number."""
+    """A column of a file, called `name` there, as one of another type.
+
+    Where DuckDB rounds, 12.6 is no whole number. The cast that then fails says which column it is of, and not the cell.
+    """
     cell, to = f'"{_quoted(name)}"', wanted.compile(dialect=_DIALECT)
     cast = f"CAST({cell} AS {to})"
     if not isinstance(wanted, sa.Integer) or re.fullmatch(_WHOLE, kind):
