@@ -6,6 +6,9 @@ A test is true or false, never unknown:
 * `not` turns a test round, so `not age >= 40` holds for people without an age, and `age < 40` does not;
 * an event without a day counts where there is no window, and lies in none; `first` and `last` pass it over;
 * a window beside a day that a person has not holds nothing, so `any` is false there and `no` is true;
+* whoever's record has ages and no dates has no calendar day: what is asked of 2020-01-31 is not known of her, and what
+  is asked of ages or of days from one event to another is;
+* `followed` asks for one period that has all the days: two with a gap between them do not;
 * `at least 2` counts records, also of one day; the first and the last result of a day with several is their mean;
 * a result in another unit than the one asked for, and that cannot be converted to it, is no result;
 * columns are clamped to their public ranges first, as an analysis would see them.
@@ -73,7 +76,7 @@ MOST_KEPT = 16
 Numbers = NDArray[np.float64]
 Inside = NDArray[np.bool_]
 DaysOf = NDArray[np.int64]
-"""(N,) days since 1970-01-01, NEVER where unknown."""
+"""(N,) days as `Clinical.dated` counts them, NEVER where unknown."""
 
 _COMPARISONS: Mapping[Operator, np.ufunc] = {
     Operator.EQUAL: np.equal,
@@ -203,10 +206,11 @@ class _Expressions:
         return ~one & ~np.isnan(values) if other else one
 
     def _followed(self, days: int, relation: Relation, anchor: Anchor) -> Inside:
-        at, spans = self.day(anchor), self.records.source.followed
-        known = (at != NEVER) & (spans != NEVER).all(axis=1)
-        first, last = (at, at + days) if relation is Relation.AFTER else (np.where(known, at, 0) - days, at)
-        return np.asarray(known & (spans[:, 0] <= first) & (last <= spans[:, 1]))
+        at = self.day(anchor)
+        known = at != NEVER
+        at = np.where(known, at, 0)
+        first, last = (at, at + days) if relation is Relation.AFTER else (at - days, at)
+        return np.asarray(known & self.records.source.periods.hold(first, last))
 
     # -- days ----------------------------------------------------------------------------------------------------------
 
@@ -223,7 +227,7 @@ class _Expressions:
             case Named.END:
                 return self.records.source.followed[:, 1]
             case Day(date):
-                return np.full(self.records.people, np.datetime64(date, "D").astype(np.int64))
+                return np.where(self.records.source.dated, np.datetime64(date, "D").astype(np.int64), NEVER)
             case Occurrence(which, event, window):
                 events = self._events(event, window)
                 dated = events.day != NEVER

@@ -55,6 +55,7 @@ class Cdm:
         hypertensive = rng.random(people) < 0.05 + 0.004 * age
         died = rng.random(people) < 0.0008 * age
         twice, middle = rng.random(people) < 0.1, (begin + end) // 2
+        again = middle + 1 + np.where(person % 2, (end - middle) // 2, 0)  # one period in two rows, or two with a gap
         date = born.astype("datetime64[D]")
         year = date.astype("datetime64[Y]")
         month = date.astype("datetime64[M]")
@@ -68,7 +69,7 @@ class Cdm:
             },
             "observation_period": {
                 "person_id": np.concatenate([person, person[twice]]),
-                "observation_period_start_date": _dates(np.concatenate([begin, middle[twice] + 1])),
+                "observation_period_start_date": _dates(np.concatenate([begin, again[twice]])),
                 "observation_period_end_date": _dates(np.concatenate([np.where(twice, middle, end), end[twice]])),
             },
             "death": {"person_id": person[died], "death_date": _dates(end[died])},

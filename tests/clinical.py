@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.events import NEVER, Events
+from fl_client.readers.events import NEVER, Events, Periods
 from strategies.events import Code, Domain
 from strategies.selection import Event
 
@@ -33,7 +33,8 @@ class Life:
 
     born: date | None = None
     died: date | None = None
-    followed: tuple[date, date] | None = None
+    periods: tuple[tuple[date, date], ...] = ()
+    dated: bool = True
     happened: tuple[Happening, ...] = ()
     values: dict[str, float | str | None] = field(default_factory=dict)
     genotyped: bool = True
@@ -62,6 +63,10 @@ class InMemory:
     asked: list[tuple[Domain, tuple[Code, ...]]] = field(default_factory=list)
 
     @property
+    def dated(self) -> NDArray[np.bool_]:
+        return np.array([life.dated for life in self.lives], dtype=bool)
+
+    @property
     def born(self) -> NDArray[np.int64]:
         return days([life.born for life in self.lives])
 
@@ -71,8 +76,15 @@ class InMemory:
 
     @property
     def followed(self) -> NDArray[np.int64]:
-        spans = [life.followed or (None, None) for life in self.lives]
-        return np.stack([days([s[0] for s in spans]), days([s[1] for s in spans])], axis=1)
+        firsts = [min((first for first, _ in life.periods), default=None) for life in self.lives]
+        lasts = [max((last for _, last in life.periods), default=None) for life in self.lives]
+        return np.stack([days(firsts), days(lasts)], axis=1)
+
+    @property
+    def periods(self) -> Periods:
+        rows = [(person, *period) for person, life in enumerate(self.lives) for period in life.periods]
+        whose = np.array([person for person, _, _ in rows], dtype=np.int64)
+        return Periods.joined(whose, days([first for _, first, _ in rows]), days([last for _, _, last in rows]))
 
     def events(self, domain: Domain, codes: Sequence[Code]) -> Events:
         self.asked.append((domain, tuple(codes)))

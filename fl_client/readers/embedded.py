@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +17,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 
+from fl_client.readers.events import NEVER
 from fl_client.readers.lines import absent
-from fl_client.readers.store import Rows, array
+from fl_client.readers.store import Rows, array, finite, mistyped, whole
 from fl_client.readers.variables import Cells
 from strategies.errors import DataError
 
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
 _DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 """DuckDB's SQL is PostgreSQL's, as far as this package writes it."""
 
-_ALONE = {"enable_external_access": "false", "autoload_known_extensions": "false", "lock_configuration": "true"}
+_ALONE = {"enable_external_access": "false", "autoload_known_extensions": "false"}
 """No statement opens a file or loads code, whatever it says."""
+
+_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a folder or an archive raises: one with a password, for example, a RuntimeError."""
 
 Shape = Mapping[str, Mapping[str, sa.types.TypeEngine[Any]]]
 """Tables, their columns, and the type of each."""
@@ -65,7 +71,7 @@ class Embedded:
             raise absent(path, FileNotFoundError(2, "No such file or directory"))
         try:
             if path.suffix == ".duckdb":
-                connection = duckdb.connect(str(path), read_only=True, config=dict(_ALONE))
+                connection = _database(path)
             else:
                 connection, schema = _loaded(path, shape), "main"
             found = connection.execute(
@@ -73,7 +79,7 @@ class Embedded:
                 "WHERE schema_name = $1 AND database_name = current_database()",
                 [schema],
             ).fetchall()
-        except (duckdb.Error, zipfile.BadZipFile, ValueError) as error:
+        except (duckdb.Error, *_ERRORS) as error:
             raise _unreadable(path.name, error) from None
         tables: dict[str, set[str]] = {}
         for table, column in found:
@@ -90,8 +96,13 @@ class Embedded:
             found = self._connection.execute(str(compiled), bound).fetchnumpy()
         except duckdb.Error as error:
             raise _unreadable(self.name, error) from None
-        kinds = [column.type for column in statement.selected_columns]
-        return tuple(_array(kind, values) for kind, values in zip(kinds, found.values(), strict=True))
+        out = []
+        for column, values in zip(statement.selected_columns, found.values(), strict=True):
+            try:
+                out.append(_array(column.type, values))
+            except (ValueError, TypeError, ArithmeticError):
+                raise mistyped(self.name, column.name) from None
+        return tuple(out)
 
     def assert_unchanged(self) -> None:
         """Its files are the data set's, which looks at them itself."""
@@ -121,9 +132,9 @@ class Columnar:
             raise absent(path, FileNotFoundError(2, "No such file or directory"))
         try:
             if path.suffix == ".parquet":
-                rows = duckdb.connect(":memory:").read_parquet(str(path))
+                rows = _memory().read_parquet(str(path))
             else:
-                rows = duckdb.connect(str(path), read_only=True, config=dict(_ALONE)).table(f'"{_quoted(table)}"')
+                rows = _database(path).table(f'"{_quoted(table)}"')
             names = tuple(rows.columns)
             kinds = [str(kind) for kind in rows.types]
             cast = ", ".join(map(_cast, range(len(names)), names, kinds))
@@ -137,13 +148,13 @@ class Columnar:
         return [*self._cells.values()]
 
 
-_NUMBERS = ("TINYINT", "SMALLINT", "INT", "BIGINT", "HUGEINT", "U", "DECIMAL", "DOUBLE", "FLOAT", "BOOLEAN")
-"""Beginnings of DuckDB's numeric types; UUID is the one other type with U, and no column of numbers."""
+_WHOLE = r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?"
+_NUMBER = re.compile(rf"{_WHOLE}|DECIMAL\(\d+,\d+\)|DOUBLE|FLOAT|BOOLEAN")
+"""DuckDB's numeric types."""
 
 
 def _cast(number: int, name: str, kind: str) -> str:
-    plain = number and "[" not in kind and kind.startswith(_NUMBERS) and kind != "UUID"
-    to = "DOUBLE" if plain else "VARCHAR"
+    to = "DOUBLE" if number and _NUMBER.fullmatch(kind) else "VARCHAR"
     return f'CAST("{_quoted(name)}" AS {to}) AS c{number}'
 
 
@@ -161,43 +172,96 @@ def _quoted(name: str) -> str:
 
 
 def _array(kind: sa.types.TypeEngine[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """As `store.array`, of a column that may be masked."""
     if values.dtype.kind in "if" and not isinstance(kind, sa.String):
-        plain = values.astype(np.int64 if isinstance(kind, sa.Integer) else np.float64)
+        plain = np.ma.getdata(values)
+        plain = whole(plain) if isinstance(kind, sa.Integer) else finite(plain.astype(np.float64))
         if not np.ma.isMaskedArray(values):
             return plain
-        return np.ma.filled(plain, np.iinfo(np.int64).min if plain.dtype.kind == "i" else np.nan)
+        return np.where(np.ma.getmaskarray(values), NEVER if plain.dtype.kind == "i" else np.nan, plain)
     missing = np.ma.getmaskarray(values)
     return array(kind, [None if gone else value for value, gone in zip(np.ma.getdata(values), missing, strict=True)])
+
+
+def _memory() -> duckdb.DuckDBPyConnection:
+    """A database in memory, where the day of a timestamp is not that of whoever reads it."""
+    import duckdb  # noqa: PLC0415
+
+    connection = duckdb.connect(":memory:", config={"autoload_known_extensions": "false"})
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _database(path: Path) -> duckdb.DuckDBPyConnection:
+    """A database in a file, in which nothing can be written, opened or loaded."""
+    import duckdb  # noqa: PLC0415
+
+    connection = duckdb.connect(str(path), read_only=True, config=dict(_ALONE))
+    if connection.execute("SELECT current_setting('lock_configuration')").fetchone() == (False,):
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")  # a process' connections to it share one lock
+        connection.execute("SET lock_configuration = true")
+    return connection
 
 
 def _loaded(path: Path, shape: Shape) -> duckdb.DuckDBPyConnection:
     """A database in memory with the tables of a folder or archive."""
     import duckdb  # noqa: PLC0415
 
-    stored = {Path(name).stem.lower(): name for name in names(path) if Path(name).stem.lower() in shape}
+    stored: dict[str, str] = {}
+    for name in names(path):
+        table = Path(name).stem.lower()
+        if table in shape and stored.setdefault(table, name) != name:
+            raise ValueError(f"{stored[table]} and {name} are of the same table")
     parquet = [str(path / name) for name in stored.values() if path.is_dir() and name.endswith(".parquet")]
-    connection = duckdb.connect(":memory:", config={"autoload_known_extensions": "false"})
+    connection = _memory()
     for table, name in stored.items():
-        if str(path / name) in parquet:
-            whole = connection.read_parquet(str(path / name))
-        else:
-            whole = connection.from_arrow(_arrow(path, name, shape[table]))
-        there = {column.lower(): column for column in whole.columns}
-        wanted = ", ".join(
-            f'CAST("{_quoted(there[column])}" AS {kind.compile(dialect=_DIALECT)}) AS {column}'
-            for column, kind in shape[table].items()
-            if column in there
-        )
-        if not wanted:
-            continue
-        if str(path / name) in parquet:
-            whole.project(wanted).create_view(table)
-        else:
-            whole.project(wanted).create(table)
+        try:
+            _load(connection, path, name, shape[table], str(path / name) in parquet)
+        except (duckdb.Error, *_ERRORS) as error:
+            raise _unreadable(f"{path.name}/{name}", error) from None
     connection.execute(f"SET allowed_paths = [{', '.join(['?'] * len(parquet))}]", parquet)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    name: str,
+    columns: Mapping[str, sa.types.TypeEngine[Any]],
+    in_place: bool,
+) -> None:
+    """Make a table of a file, or, where it can stay in its place, a view."""
+    rows = connection.read_parquet(str(path / name)) if in_place else connection.from_arrow(_arrow(path, name, columns))
+    there = {column.lower(): (column, str(kind)) for column, kind in zip(rows.columns, rows.types, strict=True)}
+    wanted = ", ".join(
+        f"{_typed(column, *there[column], kind)} AS {column}" for column, kind in columns.items() if column in there
+    )
+    if wanted and in_place:
+        rows.project(wanted).create_view(Path(name).stem.lower())
+    elif wanted:
+        rows.project(wanted).create(Path(name).stem.lower())
+
+
+def _typed(column: str, name: str, kind: str, wanted: sa.types.TypeEngine[Any]) -> str:
+    """A column of a file, called `name` there, as one of another type.
+
+    Where DuckDB rounds, 12.6 is no whole number. The cast that then fails says which column it is of, and not the cell.
+    """
+    cell, to = f'"{_quoted(name)}"', wanted.compile(dialect=_DIALECT)
+    cast = f"CAST({cell} AS {to})"
+    if not isinstance(wanted, sa.Integer) or re.fullmatch(_WHOLE, kind):
+        return cast
+    none = f"WHEN isnan({cell}) THEN NULL " if kind in ("DOUBLE", "FLOAT") else ""
+    same = f"CAST({cast} AS DOUBLE) IS NOT DISTINCT FROM CAST({cell} AS DOUBLE)"
+    return f"CASE {none}WHEN {same} THEN {cast} ELSE CAST('when casting from source column {column}' AS {to}) END"
+
+
+def with_log(path: Path) -> list[Path]:
+    """A file, and what was written to a DuckDB database and stands in its log alone: it is read as well."""
+    log = path.with_name(path.name + ".wal")
+    return [path, log] if path.suffix == ".duckdb" and log.exists() else [path]
 
 
 def names(path: Path) -> list[str]:
@@ -227,6 +291,8 @@ def _arrow(path: Path, name: str, columns: Collection[str]) -> pa.Table:
     separator = "\t" if "\t" in header else ","
     there = [column.strip().strip('"') for column in header.split(separator)]
     wanted = [column for column in there if column.lower() in columns]
+    if len({column.lower() for column in wanted}) < len(wanted):
+        raise ValueError("a column stands there twice")
     kinds = dict.fromkeys(wanted, pyarrow.string())
     return pyarrow.csv.read_csv(
         io.BytesIO(raw),
@@ -240,8 +306,16 @@ def _arrow(path: Path, name: str, columns: Collection[str]) -> pa.Table:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
+    """What a reader said, as an error for its operator. What it says of a cell has the cell's text, and stays out."""
+    import duckdb  # noqa: PLC0415
+
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException):
+        column = re.search(r"when casting from source column (\w+)", said)
+        return mistyped(name, column[1] if column else "")
+    said = re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", said)  # and the line
     return DataError(
         "Tables are read from a DuckDB database, or from Parquet or CSV files whose cells are of their columns' types.",
-        f"{name}: {str(error).splitlines()[0][:160]}",
+        f"{name}: {said[:160]}",
         "restore or correct the file; a database that another process writes to is opened when that has ended.",
     )

@@ -13,7 +13,7 @@ from strategies.events import Code, Domain
 from strategies.selection import Event
 
 NEVER = np.iinfo(np.int64).min
-"""The day of what has no known date."""
+"""The day of what has no known day."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Events:
 
     Attributes:
         person: (E,) int64 places in the data set's people.
-        day: (E,) int64 days since 1970-01-01, NEVER where the source has none.
+        day: (E,) int64 days as `Clinical.dated` counts them, NEVER where the source has none.
         value: (E,) float64 results of measurements, NaN where there is none.
         ucum: the unit of each value as a code of UCUM, "" where the source has none.
     """
@@ -36,13 +36,70 @@ class Events:
         return len(self.person)
 
 
+@dataclass(frozen=True, eq=False)
+class Periods:
+    """P periods on all days of which events were recorded, by person and day; between two of a person lies a day at
+    least of which that is not known.
+
+    Attributes:
+        person: (P,) int64 places in the data set's people.
+        first, last: (P,) int64 days, both within.
+    """
+
+    person: NDArray[np.int64] = field(repr=False)
+    first: NDArray[np.int64] = field(repr=False)
+    last: NDArray[np.int64] = field(repr=False)
+
+    @staticmethod
+    def joined(person: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]) -> Periods:
+        """The periods of spans in any order: spans that overlap or follow one another are one, as CDM 5.4 has it; a
+        span without its first or last day, or that ends before it begins, is none.
+
+        >>> whose, begins, ends = np.array([1, 0, 0, 0]), np.array([7, 9, 1, 5]), np.array([8, 12, 4, 6])
+        >>> periods = Periods.joined(whose, begins, ends)
+        >>> periods.person.tolist(), periods.first.tolist(), periods.last.tolist()
+        ([0, 0, 1], [1, 9, 7], [6, 12, 8])
+        """
+        known = (first != NEVER) & (first <= last)
+        order = np.lexsort((first[known], person[known]))
+        person, first, last = person[known][order], first[known][order], last[known][order]
+        if not len(person):
+            return Periods(person, first, last)
+        # Days of the next person stand higher than any of this one: the latest day so far is one running maximum.
+        low, apart = first.min(), last.max() - first.min() + 2
+        reach = np.maximum.accumulate(person * apart + last - low)
+        begins = np.ones(len(person), dtype=bool)
+        begins[1:] = person[1:] * apart + first[1:] - low > reach[:-1] + 1
+        at = np.flatnonzero(begins)
+        return Periods(person[at], first[at], np.maximum.reduceat(last, at))
+
+    def hold(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) whether one period of a person has all days of hers from one (N,) to another (N,)."""
+        inside = (self.first <= first[self.person]) & (last[self.person] <= self.last)
+        return np.bincount(self.person[inside], minlength=len(first)) > 0
+
+    def ends(self, people: int) -> NDArray[np.int64]:
+        """(N, 2) the first day of a person's first period and the last day of the last, NEVER where there is none."""
+        out = np.full((people, 2), NEVER)
+        out[self.person[::-1], 0] = self.first[::-1]  # of several, what is written last stays
+        out[self.person, 1] = self.last
+        return out
+
+
 class Clinical(Protocol):
     """A node's clinical source, opened: dates of its people, and their events by kind.
 
     Attributes:
-        born, died: (N,) int64 days since 1970-01-01, NEVER where unknown or not.
-        followed: (N, 2) int64 first and last day on which events were recorded, NEVER where unknown.
+        dated: (N,) whether a person's days are counted from 1970-01-01. Whoever's record has ages and no dates has no
+            calendar: her days are counted from her birth.
+        born, died: (N,) int64 days, NEVER where unknown or not.
+        followed: (N, 2) int64 first and last day on which events were recorded, NEVER where unknown; what lies between
+            them need not be one period.
+        periods: on which days events were recorded, as far as the source says it.
     """
+
+    @property
+    def dated(self) -> NDArray[np.bool_]: ...
 
     @property
     def born(self) -> NDArray[np.int64]: ...
@@ -52,6 +109,9 @@ class Clinical(Protocol):
 
     @property
     def followed(self) -> NDArray[np.int64]: ...
+
+    @property
+    def periods(self) -> Periods: ...
 
     def events(self, domain: Domain, codes: Sequence[Code]) -> Events:
         """The events of a domain with one of some codes; all of it where no code is named.

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from fl_client.readers.calls import shown
-from fl_client.readers.events import NEVER, Events, ordered
-from fl_client.readers.store import Store
+from fl_client.readers.events import NEVER, Events, Periods, ordered
+from fl_client.readers.store import Store, mistyped
 from fl_client.readers.variables import Variable
 from strategies.errors import DataError
 from strategies.events import Code, Domain
@@ -26,6 +26,9 @@ FEMALE, MALE = 8532, 8507
 """OMOP's concepts of gender."""
 
 _EPOCH = datetime.date(1970, 1, 1)
+_MOST_DAYS = 3_000_000
+"""More than from 1970-01-01 to 9999-12-31, or to the year 1."""
+
 _NUMBER, _TEXT, _DATE = sa.BigInteger(), sa.String(), sa.Date()
 _VALUE: sa.Double[float] = sa.Double()
 
@@ -85,6 +88,9 @@ SHAPE: Mapping[str, Mapping[str, sa.types.TypeEngine[Any]]] = {
 }  # fmt: skip
 """All that is ever read of a CDM: its tables, their columns and types."""
 
+_OPTIONAL = {"unit_concept_id", "unit_source_value"}
+"""Columns that a table of results need not have."""
+
 VARIABLES: Mapping[str, Variable] = MappingProxyType(
     {
         "sex": Variable(categories=("female", "male"), meaning="sex, as OMOP's gender concept has it", minimal="sex"),
@@ -92,7 +98,9 @@ VARIABLES: Mapping[str, Variable] = MappingProxyType(
         "died": Variable(categories=("no", "yes"), meaning="whether a death is recorded", minimal="vital status"),
         "age_at_start": Variable(range=(0, 130), unit="a", meaning="age on the first observed day"),
         "age_at_end": Variable(range=(0, 130), unit="a", meaning="age on the last observed day"),
-        "followed": Variable(range=(0, 50000), unit="d", meaning="days from the first observed day to the last"),
+        "followed": Variable(
+            range=(0, 50000), unit="d", meaning="days from the first observed day to the last, gaps included"
+        ),
     }
 )
 """What every CDM offers without a declaration."""
@@ -105,8 +113,8 @@ class Omop:
     Attributes:
         store: where the tables are.
         persons: (N,) identifiers, ascending.
-        born, died, followed: as of `Clinical`. Where the month of birth is unknown it is July, where the day is, the
-            15th; of several observation periods, the first day of the first and the last of the last.
+        born, died, followed, periods: as of `Clinical`. Where the month of birth is unknown it is July, where the day
+            is, the 15th.
         gender: (N,) OMOP concepts.
     """
 
@@ -114,7 +122,7 @@ class Omop:
     persons: NDArray[np.int64] = field(repr=False)
     born: NDArray[np.int64] = field(repr=False)
     died: NDArray[np.int64] = field(repr=False)
-    followed: NDArray[np.int64] = field(repr=False)
+    periods: Periods = field(repr=False)
     gender: NDArray[np.int64] = field(repr=False)
     _year: NDArray[np.int64] = field(repr=False)
 
@@ -127,12 +135,7 @@ class Omop:
                 there.
         """
         columns = SHAPE["person"]
-        if missing := sorted(set(columns) - set(store.tables.get("person", ()))):
-            raise DataError(
-                "An OMOP CDM 5.4 has a table `person`.",
-                f"{store.name}, schema {store.schema!r:.40}: no column {', '.join(missing)} in it",
-                "name the CDM as `omop` and its schema as `schema` in the [dataset] table.",
-            )
+        _has_columns(store, "person", columns)
         person = _table(store, "person")
         persons, gender, year, month, day = store.rows(sa.select(*(person.c[name] for name in columns)))
         order = np.argsort(persons, kind="stable")
@@ -152,23 +155,38 @@ class Omop:
             )
         keep = ~np.isin(persons, np.array([int(who) for who in leave_out], dtype=np.int64))
         order, persons = order[keep], persons[keep]
-        died, first, last = (np.full(len(persons), NEVER) for _ in range(3))
+        died = np.full(len(persons), NEVER)
         if "death" in store.tables:
+            _has_columns(store, "death", SHAPE["death"])
             death = _table(store, "death")
             statement = sa.select(death.c.person_id, _day(sa.func.min(death.c.death_date)))
             who, when = store.rows(statement.group_by(death.c.person_id))
-            _place(persons, who, [(died, when)])
+            at, here = _places(persons, who)
+            died[at] = _dates(store, when)[here]
+        at = first = last = np.zeros(0, dtype=np.int64)
         if "observation_period" in store.tables:
+            _has_columns(store, "observation_period", SHAPE["observation_period"])
             period = _table(store, "observation_period")
-            start, end = period.c.observation_period_start_date, period.c.observation_period_end_date
-            statement = sa.select(period.c.person_id, _day(sa.func.min(start)), _day(sa.func.max(end)))
-            who, begins, ends = store.rows(statement.group_by(period.c.person_id))
-            _place(persons, who, [(first, begins), (last, ends)])
+            days = [_day(period.c[f"observation_period_{end}_date"]) for end in ("start", "end")]
+            who, first, last = store.rows(sa.select(period.c.person_id, *days))
+            at, here = _places(persons, who)
+            first, last = _dates(store, first)[here], _dates(store, last)[here]
         born = _born(year[order], month[order], day[order])
-        followed = np.stack([first, last], axis=1)
-        for values in (persons, born, died, followed):
+        for values in (persons, born, died):
             values.setflags(write=False)
-        return Omop(store, persons, born, died, followed, gender[order], year[order])
+        return Omop(store, persons, born, died, Periods.joined(at, first, last), gender[order], year[order])
+
+    @property
+    def dated(self) -> NDArray[np.bool_]:
+        """As of `Clinical`: everybody's days are dates."""
+        return np.ones(len(self.persons), dtype=bool)
+
+    @cached_property
+    def followed(self) -> NDArray[np.int64]:
+        """As of `Clinical`: the first day of the first observation period, and the last of the last."""
+        ends = self.periods.ends(len(self.persons))
+        ends.setflags(write=False)
+        return ends
 
     @cached_property
     def digest(self) -> str:
@@ -182,7 +200,8 @@ class Omop:
             lines = sorted("\t".join(row) for row in zip(*self.store.rows(sa.select(*named)), strict=True))
             whole.update("\n".join(lines).encode())
         whole.update(repr(sorted(self.store.counts.items())).encode())
-        for values in (self.persons, self.born, self.died, self.followed, self.gender):
+        periods = (self.periods.person, self.periods.first, self.periods.last)
+        for values in (self.persons, self.born, self.died, *periods, self.gender):
             whole.update(b"\0" + values.astype("<i8").tobytes())
         return whole.hexdigest()[:16]
 
@@ -214,27 +233,23 @@ class Omop:
                 "load it, or leave the domain out of the study.",
             )
         t, there = _table(self.store, where.table), self.store.tables[where.table]
+        _has_columns(self.store, where.table, set(SHAPE[where.table]) - _OPTIONAL - {where.source})
         selected, joined = [t.c.person_id, _day(t.c[where.day])], t
         if where.measured:
             written, joined = self._unit(t, there)
             selected += [sa.cast(t.c.value_as_number, _VALUE), written]
-        of = [self._concepts(code) for code in codes]
+        meant = [concepts for code in codes for concepts in self._concepts(code)]
         named = [t.c[column] for column in (where.concept, where.source) if column in there]
-        matching = sa.or_(sa.false(), *(column.in_(concepts) for column in named for concepts in of))
+        matching = sa.or_(sa.false(), *(column.in_(concepts) for column in named for concepts in meant))
         found = self.store.rows(sa.select(*selected).select_from(joined).where(matching if codes else sa.true()))
         value, unit = found[2:] if where.measured else (np.full(len(found[0]), np.nan), _nothing(len(found[0])))
-        return ordered(self.persons, found[0], found[1], value, unit)
+        return ordered(self.persons, found[0], _dates(self.store, found[1]), value, unit)
 
-    def _concepts(self, code: Code) -> Any:
-        """A statement of the concepts that a code means; the code itself is bound to it."""
+    def _concepts(self, code: Code) -> list[Any]:
+        """The concepts that a code means: its own, and a statement of those below it, to which they are bound."""
         self._has(code)
-        ancestor = _table(self.store, "concept_ancestor")
-        own: Any = [int(code.code)] if code.vocabulary == "OMOP" else self._own(code)
-        if not code.descendants:
-            return own
-        below = sa.select(ancestor.c.descendant_concept_id).where(ancestor.c.ancestor_concept_id.in_(own))
-        itself = sa.select(sa.literal(own[0], _NUMBER)) if isinstance(own, list) else own
-        return sa.union_all(below, itself)
+        own = self._own(code)
+        return [own, self._below(own)] if code.descendants else [own]
 
     def names(self, code: Code) -> frozenset[Code]:
         """As `Clinical.names`."""
@@ -245,11 +260,8 @@ class Omop:
         meant, others = self._meant(one), self._meant(other)
         if not (self._hierarchy and meant and others):
             return False
-        ancestor = _table(self.store, "concept_ancestor")
-        below = sa.select(ancestor.c.descendant_concept_id).where(ancestor.c.ancestor_concept_id.in_(others))
-        both = sa.select(ancestor.c.descendant_concept_id).where(
-            ancestor.c.ancestor_concept_id.in_(meant), ancestor.c.descendant_concept_id.in_(below)
-        )
+        below = self._below(meant)
+        both = below.where(below.selected_columns[0].in_(self._below(others)))
         return len(self.store.rows(both.limit(1))[0]) > 0
 
     def knows(self, asked: Collection[Event]) -> bool:
@@ -278,10 +290,10 @@ class Omop:
             self._has(Code(code.vocabulary, code.code))
         except DataError:
             return []
-        own = [int(code.code)] if code.vocabulary == "OMOP" else self.store.rows(self._own(code))[0].tolist()
-        relation = _table(self.store, "concept_relationship")
+        own = self._own(code)
         if "concept_relationship" not in self.store.tables or not own:
             return own
+        relation = _table(self.store, "concept_relationship")
         mapped = sa.select(relation.c.concept_id_2).where(
             relation.c.concept_id_1.in_(own), relation.c.relationship_id == "Maps to"
         )
@@ -297,18 +309,31 @@ class Omop:
             out |= {Code(vocabulary, own) for vocabulary, own in zip(*(c.tolist() for c in found), strict=True)}
         return frozenset(out)
 
-    def _own(self, code: Code) -> sa.Select[tuple[int]]:
-        """A statement of the concepts that a vocabulary's own code names."""
+    def _own(self, code: Code) -> list[int]:
+        """The concepts that a code names: OMOP's is one, a vocabulary's own is looked up."""
+        if code.vocabulary == "OMOP":
+            return [int(code.code)]
         concept = _table(self.store, "concept")
-        return sa.select(concept.c.concept_id).where(
+        wanted = sa.select(concept.c.concept_id).where(
             concept.c.vocabulary_id == code.vocabulary, concept.c.concept_code == code.code
         )
+        found: list[int] = self.store.rows(wanted)[0].tolist()
+        return found
+
+    def _below(self, concepts: Sequence[int]) -> sa.Select[tuple[int]]:
+        """A statement of what lies below some concepts."""
+        ancestor = _table(self.store, "concept_ancestor")
+        return sa.select(ancestor.c.descendant_concept_id).where(ancestor.c.ancestor_concept_id.in_(concepts))
 
     def _has(self, code: Code) -> None:
         """Assert that a code can be looked up here."""
         if code.vocabulary == "OMOP":
-            if not (code.code.isascii() and code.code.isdecimal() and len(code.code) <= 10):
-                raise DataError("A code of OMOP is a concept's number.", f"{str(code)!r:.60}", "correct the study.")
+            if not (code.code.isascii() and code.code.isdecimal() and len(code.code) <= 10 and int(code.code)):
+                raise DataError(
+                    "A code of OMOP is a concept's number; 0 stands for what is mapped to none.",
+                    f"{str(code)!r:.60}",
+                    "correct the study.",
+                )
         elif code.vocabulary not in self._vocabularies:
             raise DataError(
                 "A code is looked up in its vocabulary.",
@@ -340,11 +365,20 @@ class Omop:
     def _unit(self, t: sa.TableClause, there: Collection[str]) -> tuple[sa.ColumnElement[Any], Any]:
         """The unit's code in UCUM, or else as the source wrote it; and the events joined to their units."""
         as_written = t.c.unit_source_value if "unit_source_value" in there else sa.literal("")
-        if "UCUM" not in self._vocabularies:
+        if "UCUM" not in self._vocabularies or "unit_concept_id" not in there:
             return sa.func.coalesce(as_written, "", type_=_TEXT), t
         unit = _table(self.store, "concept").alias("unit")
         of_ucum = sa.and_(unit.c.concept_id == t.c.unit_concept_id, unit.c.vocabulary_id == "UCUM")
         return sa.func.coalesce(unit.c.concept_code, as_written, "", type_=_TEXT), t.outerjoin(unit, of_ucum)
+
+
+def _has_columns(store: Store, table: str, wanted: Collection[str]) -> None:
+    if missing := sorted(set(wanted) - set(store.tables.get(table, ()))):
+        raise DataError(
+            f"An OMOP CDM 5.4 has a table `{table}`.",
+            f"{store.name}, schema {store.schema!r:.40}: no column {', '.join(missing)} in it",
+            "load it as the CDM has it; name the CDM as `omop` and its schema as `schema` in the [dataset] table.",
+        )
 
 
 def _nothing(length: int) -> NDArray[Any]:
@@ -362,16 +396,19 @@ def _day(date: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.type_coerce(sa.cast(date, _DATE) - sa.literal(_EPOCH, _DATE), _NUMBER)
 
 
-def _place(
-    persons: NDArray[np.int64], who: NDArray[np.int64], columns: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-) -> None:
-    """Write values of some people where they stand among all; strangers are left out."""
-    if not len(persons):
-        return
-    at = np.minimum(np.searchsorted(persons, who), len(persons) - 1)
-    here = persons[at] == who
-    for out, values in columns:
-        out[at[here]] = values[here]
+def _dates(store: Store, days: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Days that are some: DuckDB has dates of no calendar, such as infinity; PostgreSQL says so itself."""
+    if ((days != NEVER) & (np.abs(days) > _MOST_DAYS)).any():
+        raise mistyped(store.name, "a date")
+    return days
+
+
+def _places(persons: NDArray[np.int64], who: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where people stand among all, and which of them do; strangers are left out."""
+    at = np.searchsorted(persons, who)
+    here = at < len(persons)
+    here[here] = persons[at[here]] == who[here]
+    return at[here], here
 
 
 def _born(year: NDArray[np.int64], month: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -35,8 +36,8 @@ VARIABLES: Mapping[str, Variable] = MappingProxyType(
 )
 """What every phenopacket offers without a declaration."""
 
-_AGE = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T[0-9HMS.]*)?")
-_DAYS = (365.25, 365.25 / 12, 7.0, 1.0)
+_AGE = re.compile(r"P(?=[\dT])(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?(?:T[\dHMS.]+)?", re.ASCII)
+_LETTER = re.compile("_([a-z0-9])")
 
 
 def files(folder: Path) -> list[Path]:
@@ -54,8 +55,14 @@ def files(folder: Path) -> list[Path]:
 def read(folder: Path, leave_out: Collection[str] = frozenset()) -> tuple[Table, Recorded]:
     """People and their events, but for some; by identifier, in ascending order.
 
-    Where a person has no date of birth and all else is told by ages, day 0 is the birth: ages and distances in time
-    hold, calendar dates do not. Ages are turned into days by 365.25 days a year.
+    An age is the first day on which the person has it, by the calendar: P14Y is the fourteenth birthday. Of a range of
+    ages it is the younger, of an interval the start; gestational ages and classes of ages are no days. Whoever's packet
+    tells ages, and neither her birth nor any other date, has no calendar: her days are counted from her birth. Where
+    other dates are told and the birth is not, ages are no days.
+
+    A phenopacket says of no time that nothing else happened in it. A person counts as followed from the first to the
+    last day of which it tells anything, as OHDSI has it for sources without enrolment: an onset, a measurement, a
+    procedure, a treatment, the last encounter; to her death, if its day is told.
 
     Raises:
         DataError: if a file is no phenopacket, or two are of one person.
@@ -77,39 +84,56 @@ def read(folder: Path, leave_out: Collection[str] = frozenset()) -> tuple[Table,
     people = sorted(set(packets) - set(leave_out))
     happened: list[Happened] = []
     values = {name: np.full(len(people), np.nan) for name in VARIABLES}
+    dated = np.ones(len(people), dtype=bool)
     for place, person in enumerate(people):
         path, packet = packets[person]
-        for name, value in _person(place, path, packet, happened).items():
+        own, dated[place] = _person(place, path, packet, happened)
+        for name, value in own.items():
             values[name][place] = value
     for column in values.values():
         column.setflags(write=False)
     table = Table(folder.name, tuple(people), MappingProxyType(values), MappingProxyType({}), VARIABLES)
-    return table, Recorded.of(folder.name, len(people), happened)
+    return table, Recorded.of(folder.name, dated, happened)
 
 
 def _packet(path: Path) -> Mapping[str, Any]:
     try:
-        return parse(path.read_bytes())
+        packet: Mapping[str, Any] = _named(parse(path.read_bytes()))
     except OSError as error:
         raise absent(path, error) from None
     except ValueError as error:
         raise _bad(path, f"no JSON object: {error}") from None
+    if not str(_at(path, packet, "metaData").get("phenopacketSchemaVersion", "2")).startswith("2"):
+        raise _bad(path, "it says that it is of another version")
+    return packet
 
 
-def _person(place: int, path: Path, packet: Mapping[str, Any], happened: list[Happened]) -> dict[str, float]:
-    """The values of one person's variables; what happened is added to the rest."""
+def _named(part: Any) -> Any:
+    """A message with its fields as ProtoJSON writes them; it reads them as the schema does, too: `date_of_birth`."""
+    if isinstance(part, Mapping):
+        return {_LETTER.sub(lambda found: found[1].upper(), key): _named(value) for key, value in part.items()}
+    return [_named(one) for one in part] if isinstance(part, list) else part
+
+
+def _person(
+    place: int, path: Path, packet: Mapping[str, Any], happened: list[Happened]
+) -> tuple[dict[str, float], bool]:
+    """The values of one person's variables, and whether she has a calendar; what happened is added to the rest."""
     subject = _at(path, packet, "subject")
     vital = _at(path, subject, "vitalStatus")
     told = list(_told(path, packet))
     seen, died = subject.get("timeAtLastEncounter"), vital.get("timeOfDeath")
     born = _day(path, subject.get("dateOfBirth"))
     times = [time for _, _, time, _, _ in told] + [seen, died]
-    by_age = born == NEVER and not any(_timestamp(time) for time in times)
-    birth = 0 if by_age and any(map(_age, times)) else born
-    for domain, code, time, value, unit in told:
-        happened.append(Happened(place, domain, code, _when(path, time, birth), value, unit))
-    last, death = _when(path, seen, birth), _when(path, died, birth)
-    for word, day in (("birth", birth), ("end", last), ("death", death)):
+    dated = born != NEVER or any(map(_timestamp, times)) or not any(map(_age, times))
+    birth = born if dated else 0
+    days = [_when(path, time, birth) for time in times]
+    for (domain, code, _, value, unit), day in zip(told, days, strict=False):
+        happened.append(Happened(place, domain, code, day, value, unit))
+    *_, last, death = days
+    known = [day for day in days if day != NEVER]
+    end = max(known, default=NEVER) if death == NEVER else death
+    for word, day in (("birth", birth), ("start", min(known, default=NEVER)), ("end", end), ("death", death)):
         if day != NEVER:
             happened.append(Happened(place, word, "", day))
     out = {"died": {"DECEASED": 1.0, "ALIVE": 0.0}.get(str(vital.get("status")), np.nan)}
@@ -119,12 +143,15 @@ def _person(place: int, path: Path, packet: Mapping[str, Any], happened: list[Ha
         out["karyotypic_sex"] = float(karyotypes.index(karyotype))
     if born != NEVER:
         out["year_of_birth"] = float(np.datetime64(born, "D").astype("datetime64[Y]").astype(int) + 1970)
-    if NEVER not in (birth, last):
+    if (age := _age(seen)) is not None:
+        years, months, weeks, more = _parts(path, age)
+        out["age_last_seen"] = years + months / 12 + (7 * weeks + more) / 365.25
+    elif NEVER not in (birth, last):
         out["age_last_seen"] = (last - birth) / 365.25
     survived = vital.get("survivalTimeInDays")
     if isinstance(survived, int | float) and not isinstance(survived, bool):
         out["survival_days"] = float(survived)
-    return out
+    return out, dated
 
 
 def _told(path: Path, packet: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, float, str]]:
@@ -138,8 +165,8 @@ def _told(path: Path, packet: Mapping[str, Any]) -> Iterator[tuple[str, str, Any
     for measurement in _list(path, packet, "measurements"):
         quantity = _at(path, _at(path, measurement, "value"), "quantity")
         value = quantity.get("value", np.nan)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _bad(path, f"a quantity's value is {str(value)!r:.40}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+            raise _bad(path, "a quantity's value is no number")
         unit = str(_at(path, quantity, "unit").get("id", "")).removeprefix("UCUM:")
         code = _code(path, measurement, "assay")
         yield Domain.MEASUREMENT, code, measurement.get("timeObserved"), float(value), unit
@@ -156,12 +183,30 @@ def _when(path: Path, time: Any, birth: int) -> int:
     """The day of a time element, or of a timestamp; NEVER where it says none."""
     if (timestamp := _timestamp(time)) is not None:
         return _day(path, timestamp)
-    if (age := _age(time)) is None or birth == NEVER:
-        return NEVER
-    found = _AGE.fullmatch(age)
-    if found is None or age == "P":
-        raise _bad(path, f"age {age!r:.40}")
-    return birth + int(sum(int(number or 0) * days for number, days in zip(found.groups(), _DAYS, strict=True)))
+    age = _age(time)
+    return NEVER if age is None or birth == NEVER else _aged(birth, *_parts(path, age))
+
+
+def _parts(path: Path, age: str) -> tuple[int, int, int, int]:
+    """Years, months, weeks and days of a duration; hours do not count."""
+    if (found := _AGE.fullmatch(age)) is None:
+        raise _bad(path, "an age is no duration such as P40Y10M5D")
+    years, months, weeks, days = (int(number or 0) for number in found.groups())
+    return years, months, weeks, days
+
+
+def _aged(birth: int, years: int, months: int, weeks: int, days: int) -> int:
+    """The first day on which somebody is so old; who was born on a day that a month has not, is so on the next month's
+    first.
+
+    >>> born = int(np.datetime64("2004-02-29").astype(int))
+    >>> [str(np.datetime64(_aged(born, y, m, 0, 0), "D")) for y, m in ((4, 0), (5, 0), (0, 12))]
+    ['2008-02-29', '2009-03-01', '2005-03-01']
+    """
+    born = np.datetime64(birth, "D")
+    month = born.astype("datetime64[M]")
+    begins, ends = ((month + 12 * years + months + k).astype("datetime64[D]").astype(int) for k in (0, 1))
+    return int(begins + min((born - month.astype("datetime64[D]")).astype(int), ends - begins)) + 7 * weeks + days
 
 
 def _timestamp(time: Any) -> str | None:
@@ -188,7 +233,7 @@ def _age(time: Any) -> str | None:
 def _day(path: Path, date: Any) -> int:
     day = day_of(date) if isinstance(date, str) else NEVER if date is None else None
     if day is None:
-        raise _bad(path, f"date {str(date)!r:.40}")
+        raise _bad(path, "a date is no timestamp such as 1990-03-01T00:00:00Z")
     return day
 
 
@@ -217,7 +262,7 @@ def _text(path: Path, message: Mapping[str, Any], key: str) -> str:
 def _code(path: Path, message: Mapping[str, Any], key: str) -> str:
     code = _at(path, message, key).get("id")
     if not isinstance(code, str) or ":" not in code:
-        raise _bad(path, f"{key} is {str(code)!r:.40}, and no code such as HP:0001250")
+        raise _bad(path, f"{key} has no id that is a code such as HP:0001250")
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_client.readers.calls import shown
-from fl_client.readers.events import NEVER, Events, ordered
+from fl_client.readers.events import NEVER, Events, Periods, ordered
 from fl_client.readers.numbers import number
 from fl_client.readers.tables import columns_of_table
 from strategies.errors import DataError
@@ -26,6 +26,9 @@ SPELT = {"HP": "HPO", "SNOMEDCT": "SNOMED", "SNOMEDCT_US": "SNOMED", "SCTID": "S
          "ICD10": "ICD10", "RXNORM": "RxNorm", "RxCUI": "RxNorm", "NCIT": "NCIt", "ORPHANET": "Orphanet",
          "ORPHA": "Orphanet", "UO": "UO", "ATC": "ATC"}  # fmt: skip
 """Prefixes of codes as sources write them -> OMOP's name of the vocabulary; any other is a name of its own."""
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
 
 
 class Happened(NamedTuple):
@@ -44,18 +47,28 @@ class Recorded:
     """N people's dates and events in memory. It is a `Clinical`.
 
     Attributes:
-        born, died, followed: as of `Clinical`.
+        dated, born, died, followed: as of `Clinical`.
+        periods: as of `Clinical`: from the first day to the last, where both are known.
     """
 
     name: str
+    dated: NDArray[np.bool_] = field(repr=False)
     born: NDArray[np.int64] = field(repr=False)
     died: NDArray[np.int64] = field(repr=False)
     followed: NDArray[np.int64] = field(repr=False)
+    periods: Periods = field(repr=False)
     _events: Mapping[tuple[str, str], Sequence[Happened]] = field(repr=False)
 
     @staticmethod
-    def of(name: str, people: int, happened: Sequence[Happened]) -> Recorded:
-        """From a source's events; those of `DATES` are people's dates."""
+    def of(name: str, dated: NDArray[np.bool_], happened: Sequence[Happened]) -> Recorded:
+        """From a source's events; those of `DATES` are people's dates.
+
+        Args:
+            name: the source's, for errors.
+            dated: (N,) as of `Clinical`.
+            happened: the events.
+        """
+        people = len(dated)
         born, died, first, last = (np.full(people, NEVER) for _ in range(4))
         dates = dict(zip(DATES, (born, died, first, last), strict=True))
         events: dict[tuple[str, str], list[Happened]] = {}
@@ -65,9 +78,10 @@ class Recorded:
             else:
                 events.setdefault((event.domain, spelt(event.code)), []).append(event)
         followed = np.stack([first, last], axis=1)
-        for values in (born, died, followed):
+        for values in (dated, born, died, followed):
             values.setflags(write=False)
-        return Recorded(name, born, died, followed, events)
+        periods = Periods.joined(np.arange(people), first, last)
+        return Recorded(name, dated, born, died, followed, periods, events)
 
     def events(self, domain: Domain, codes: Sequence[Code]) -> Events:
         """As `Clinical.events`: the codes are compared as the source wrote them, but for their prefixes.
@@ -138,28 +152,30 @@ def read(path: Path, people: Sequence[str]) -> Recorded:
     at = {person: k for k, person in enumerate(people)}
     kinds = {domain.value for domain in Domain} | set(DATES)
     days: dict[str, int | None] = {}
-    happened, dated = [], set()
+    happened, told = [], set()
     for line, (person, domain, code, date, value, unit) in enumerate(zip(*map(_texts, columns.values()), strict=True)):
         where = f"event {line + 1}"
         if domain not in kinds:
-            raise _bad(path, f"{where}: domain {domain!r:.40}", f"use one of {', '.join(sorted(kinds))}")
+            raise _bad(path, f"{where}: its domain is another word", f"use one of {', '.join(sorted(kinds))}")
         if (":" not in code) == (domain not in DATES):
-            raise _bad(path, f"{where}: code {code!r:.40}", "write VOCABULARY:CODE, such as SNOMED:44054006")
+            raise _bad(
+                path, f"{where}: its code is none", "write VOCABULARY:CODE, such as SNOMED:44054006; a date has none"
+            )
         if date not in days:
             days[date] = day_of(date)
         day, result = days[date], number(value)
         if day is None or (domain in DATES and day == NEVER):
-            raise _bad(path, f"{where}: date {date!r:.40}", "write YYYY-MM-DD, or nothing where it is not known")
+            raise _bad(path, f"{where}: its date is none", "write YYYY-MM-DD, or nothing where an event's is not known")
         if result is None:
-            raise _bad(path, f"{where}: value {value!r:.40}", "write a number, or nothing")
+            raise _bad(path, f"{where}: its value is no number", "write a number, or nothing")
         if person not in at:
             continue
         if domain in DATES:
-            if (person, domain) in dated:
-                raise _bad(path, f"{where}: {shown([person])} has a {domain} before", "keep one of them")
-            dated.add((person, domain))
+            if (person, domain) in told:
+                raise _bad(path, f"{where}: the person has a {domain} before", "keep one of them")
+            told.add((person, domain))
         happened.append(Happened(at[person], domain, code, day, result, unit))
-    return Recorded.of(path.name, len(people), happened)
+    return Recorded.of(path.name, np.ones(len(people), dtype=bool), happened)
 
 
 def day_of(date: str) -> int | None:
@@ -170,13 +186,10 @@ def day_of(date: str) -> int | None:
     """
     if not date:
         return NEVER
-    plain = date[:10]
-    if not (plain.isascii() and len(plain) == 10 and plain[4] + plain[7] == "--" and date[10:11] in ("", "T", " ")):
-        return None
-    if not plain.replace("-", "").isdecimal():
+    if not _DATE.fullmatch(date):
         return None
     try:
-        return int(np.datetime64(plain, "D").astype(np.int64))
+        return int(np.datetime64(date[:10], "D").astype(np.int64))
     except ValueError:
         return None
 

@@ -12,10 +12,13 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from fl_client.readers.store import Rows, array
+from fl_client.readers.store import Rows, array, mistyped
 from strategies.errors import DataError
 
 _ROWS_AT_A_TIME = 1 << 16
+_OF_A_CELL = "22"
+"""The class of SQLSTATE of what is wrong with a value."""
+
 _TABLES_OF_ROWS = ("r", "m")
 """Kinds of relations whose rows say which transaction wrote them."""
 
@@ -32,7 +35,8 @@ class Server:
 
     Every statement runs in a read-only transaction at REPEATABLE READ, under the statement timeout. What each table's
     rows were written by tells whether it changed: a sum over the writing transactions' numbers, computed anew only
-    when the server's list of transactions moved at all.
+    when the server's list of transactions moved at all. Rows of a view, and of a table of which the role may read some
+    columns alone, are counted.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Server:
             "default_transaction_read_only": "on",
             "statement_timeout": timeout_s * 1000,
             "idle_in_transaction_session_timeout": timeout_s * 1000,
+            "TimeZone": "UTC",  # the day of a timestamp is not that of whoever reads it
+            "DateStyle": "ISO,YMD",
         }
         engine = sa.create_engine(
             url,
@@ -104,13 +110,17 @@ class Server:
         kinds = [column.type for column in statement.selected_columns]
         parts: list[list[NDArray[Any]]] = []
         try:
-            with self._engine.connect() as connection:
-                result = connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement)
+            with (
+                self._engine.connect() as connection,
+                connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement) as result,
+            ):
                 for some in result.partitions():
                     columns = zip(*some, strict=True)
                     parts.append([array(kind, column) for kind, column in zip(kinds, columns, strict=True)])
         except sa.exc.SQLAlchemyError as error:
             raise unreachable(self.name, error) from None
+        except ValueError:
+            raise mistyped(self.name) from None
         parts = parts or [[array(kind, ()) for kind in kinds]]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
@@ -134,7 +144,9 @@ class Server:
 
 
 def unreachable(where: str, error: Exception) -> DataError:
-    """What a database said, as an error for its operator."""
+    """What a database said, as an error for its operator. What it says of a cell has the cell's text, and stays out."""
+    if (getattr(getattr(error, "orig", None), "sqlstate", None) or "").startswith(_OF_A_CELL):
+        return mistyped(where)
     said = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
     return DataError(
         "A clinical database can be reached and read, each statement within the timeout.",

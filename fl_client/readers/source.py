@@ -60,11 +60,11 @@ def paths(config: DatasetConfig, folder: Path) -> list[Path]:
         return []
     if config.omop:
         path = folder / config.omop
-        return [path, *(path / name for name in embedded.names(path))] if path.is_dir() else [path]
+        return [path, *(path / name for name in embedded.names(path))] if path.is_dir() else embedded.with_log(path)
     if config.phenopackets:
         path = folder / config.phenopackets
         return [path, *phenopackets.files(path)]
-    return [folder / name for name in (config.people, config.events) if name]
+    return [path for name in (config.people, config.events) if name for path in embedded.with_log(folder / name)]
 
 
 def _cdm(config: DatasetConfig, folder: Path, leave_out: Collection[str]) -> Source:

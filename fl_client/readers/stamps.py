@@ -17,7 +17,8 @@ _BYTES_AT_A_TIME = 1 << 22
 @dataclass(frozen=True)
 class Stamp:
     """A file or folder as it was. `node` changes when another file takes its name, a folder's time when one comes or
-    goes."""
+    goes. A file that is written in place, and given its old time again, is told apart by its digest at the next start.
+    """
 
     path: Path
     node: int

@@ -33,7 +33,7 @@ class Table:
         people: N identifiers, in the table's order.
         parsed: name -> (N,) float64, NaN where missing or no value, read-only; of a variable with categories, places in
             its own list.
-        words: name of each column with a cell that is no number -> where and what the first such cell is.
+        words: name of each column with a cell that is no number -> whose the first such cell is.
         variables: those that are declared, by name; they stand in the place of columns of the same name.
         unlisted: name of a variable with categories -> how many cells are none of them, and not missing either.
     """
@@ -105,7 +105,7 @@ class Table:
         for column, cells in columns.items():
             parsed[column], first = numbers(cells) if isinstance(cells, list) else (cells, None)
             if first is not None:
-                words[column] = f"{cells[first][:40]!r} for person {first + 1}"
+                words[column] = f"person {first + 1} has neither"
         unlisted: dict[str, int] = {}
         for called, variable in variables.items():
             column = variable.column or called
@@ -121,7 +121,7 @@ class Table:
                 unlisted[called] = int(strange.sum())
             elif strange.any():
                 first = int(strange.argmax())
-                words[called] = f"{cells[first]!r:.42} for person {first + 1}"
+                words[called] = f"person {first + 1} has neither"
         for values in parsed.values():
             values.setflags(write=False)
         return Table(name, listed, MappingProxyType(parsed), MappingProxyType(words), variables, unlisted)
@@ -201,7 +201,8 @@ def _read(path: Path, person: str) -> tuple[list[str], list[list[str]]]:
         header = [column[0] for column in plain]
         _check(header, path, person)
         return header, [column[1:] for column in plain]
-    reader = csv.reader(lines(path), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    ended = (f"{line}\n" for line in lines(path))  # without it, a line's end within quotes would be nothing
+    reader = csv.reader(ended, delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
     try:
         header = [name.strip() for name in next(reader, [])]
         _check(header, path, person)

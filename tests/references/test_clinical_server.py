@@ -33,7 +33,7 @@ from strategies.question import Question
 from strategies.study import Purpose, Study
 from strategies.wire import Answered, Opened, Reason, Refused
 from tests.postgresql import Server as Postgresql
-from tests.references.test_sources import ASKED, DIABETES, same, says
+from tests.references.test_sources import ASKED, DIABETES, assert_followed, same, says, with_periods
 from tests.tiny import POLICY, Tiny
 
 PEOPLE = 20_000
@@ -86,6 +86,12 @@ def test_a_server_gives_what_files_give(loaded: Postgresql, cdm: Cdm, tmp_path: 
         same(server.clinical.events(*asked), files.clinical.events(*asked))
     assert len(server.clinical.events(Domain.CONDITION, DIABETES)) > 2000
     assert server.digest == Dataset.open(config(loaded), tmp_path).digest
+
+
+def test_a_person_is_followed_within_one_period_here_too(postgresql: Postgresql) -> None:
+    cdm = with_periods(Cdm.of(400, seed=8))
+    with owner(postgresql) as connection, schema(connection, cdm, "periods") as role:
+        assert_followed(Dataset.open(config(postgresql, omop=url(postgresql, role), schema="periods"), Path()), cdm)
 
 
 @pytest.mark.parametrize(
@@ -180,18 +186,27 @@ CHANGES = {
 }
 
 
+@contextmanager
+def schema(connection: psycopg.Connection[Any], cdm: Cdm, name: str) -> Iterator[str]:
+    """A CDM in a schema of its own, and the role that may read it."""
+    where, role = sql.Identifier(name), sql.Identifier(f"reader_{name}")
+    cdm.copy_to(connection, name)
+    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(where, role))
+    connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(where, role))
+    try:
+        yield f"reader_{name}"
+    finally:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(where))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
 @pytest.fixture
 def small(postgresql: Postgresql) -> Iterator[Callable[[str], None]]:
     """A CDM in the schema `small`, and a way to change it."""
-    with owner(postgresql) as connection:
-        Cdm.of(200, seed=1).copy_to(connection, "small")
-        connection.execute("CREATE ROLE guest LOGIN")
-        connection.execute("GRANT USAGE ON SCHEMA small TO guest")
-        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA small TO guest")
+    with owner(postgresql) as connection, schema(connection, Cdm.of(200, seed=1), "small"):
         yield lambda statement: void(connection.execute(statement))
-        connection.execute("DROP SCHEMA small CASCADE")
-        connection.execute("DROP OWNED BY guest")
-        connection.execute("DROP ROLE guest")
 
 
 def void(_: object) -> None: ...
@@ -199,7 +214,7 @@ def void(_: object) -> None: ...
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_under_way_is_noticed(name: str, postgresql: Postgresql, small: Callable[[str], None]) -> None:
-    where = config(postgresql, omop=url(postgresql, "guest"), schema="small")
+    where = config(postgresql, omop=url(postgresql, "reader_small"), schema="small")
     data = Dataset.open(where, Path())
     frame = Frame(None, {"sex": Range.of("female", "male")})
     data.cohort(Needs(("sex",)), frame)

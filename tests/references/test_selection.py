@@ -71,14 +71,17 @@ def born_on(rng: Random) -> date:
     return rng.choice([date(2000, 2, 29), date(1950 + rng.randint(0, 69), rng.randint(1, 12), rng.randint(1, 28))])
 
 
+def a_period(rng: Random) -> tuple[date, date]:
+    begin = a_day(rng) - timedelta(days=rng.choice([0, 90, 365]))
+    return begin, begin + timedelta(days=rng.choice([0, 1, 7, 91, 365, 730]))
+
+
 def a_life(rng: Random) -> Life:
-    begin = a_day(rng)
     return Life(
         born=None if rng.random() < 0.15 else born_on(rng),
         died=a_day(rng) if rng.random() < 0.2 else None,
-        followed=None
-        if rng.random() < 0.15
-        else (begin - timedelta(days=rng.randint(0, 500)), begin + timedelta(days=rng.randint(0, 500))),
+        periods=tuple(a_period(rng) for _ in range(rng.choice([0, 1, 1, 2, 3, 5]))),
+        dated=rng.random() < 0.8,
         happened=tuple(a_happening(rng) for _ in range(rng.choice([0, 0, 1, 2, 5, 9]))),
         values={
             "age": rng.choice([None, 17.0, 40.0, 64.5]),
@@ -123,9 +126,9 @@ def the_day(life: Life, anchor: Any, index: date | None) -> date | None:
     if anchor is Named.DEATH:
         return life.died
     if anchor is Named.END:
-        return life.followed[1] if life.followed else None
+        return max((last for _, last in life.periods), default=None)
     if isinstance(anchor, Day):
-        return anchor.date
+        return anchor.date if life.dated else None
     found = [h.day for h in those(life, anchor.event, anchor.window, index) if h.day is not None]
     if not found:
         return None
@@ -186,10 +189,10 @@ def holds(life: Life, condition: Any, index: date | None) -> bool:
         return compares(whole_years(life.born, on) if known else None, condition.operator, condition.number)
     if isinstance(condition, Followed):
         on = the_day(life, condition.anchor, index)
-        if on is None or life.followed is None:
-            return False
-        other = on + timedelta(days=condition.days * (1 if condition.relation is Relation.AFTER else -1))
-        return life.followed[0] <= min(on, other) and max(on, other) <= life.followed[1]
+        step = timedelta(days=1 if condition.relation is Relation.AFTER else -1)
+        return on is not None and all(
+            any(first <= on + k * step <= last for first, last in life.periods) for k in range(condition.days + 1)
+        )
     assert isinstance(condition, Genotyped)
     return life.genotyped
 
@@ -431,7 +434,53 @@ def test_a_window_includes_its_ends_and_only_of_and_on_the_day_itself() -> None:
 
 def test_follow_up_includes_both_its_ends() -> None:
     spans = [(date(2020, 1, a), date(2020, 1, b)) for a, b in ((1, 11), (2, 11), (1, 10), (5, 11), (6, 11), (1, 5))]
-    lives = [Life(followed=span) for span in (*spans, None)]
+    lives = [*(Life(periods=(span,)) for span in spans), Life()]
     assert of("followed for 10 days after 2020-01-01", *lives) == [True, *[False] * 6]
     assert of("followed for 9 days before 2020-01-11", *lives) == [True, True, *[False] * 5]
     assert of("followed for 5 days before 2020-01-10", *lives) == [True, True, True, True, False, False, False]
+
+
+def test_follow_up_is_one_period() -> None:
+    def january(*spans: tuple[int, int]) -> Life:
+        return Life(periods=tuple((date(2020, 1, a), date(2020, 1, b)) for a, b in spans))
+
+    lives = [
+        january((1, 5), (6, 11)),
+        january((1, 5), (7, 11)),
+        january((4, 11), (1, 6)),
+        january((1, 20), (3, 4)),
+        january(),
+    ]
+    assert of("followed for 10 days after 2020-01-01", *lives) == [True, False, True, True, False]
+    assert of("followed for 4 days before 2020-01-11", *lives) == [True, True, True, True, False]
+    assert of("followed for 1 day after 2020-01-05", *lives) == [True, False, True, True, False]
+
+
+def test_who_has_ages_alone_has_no_calendar_day() -> None:
+    born = date(1970, 1, 1)  # as a source counts her days: from her birth
+    told = (
+        Happening(Domain.CONDITION, "SNOMED:1", date(1978, 1, 1)),
+        Happening(Domain.DRUG, "ATC:A10", date(1978, 1, 9)),
+    )
+    ages = Life(born=born, periods=((born, date(1980, 1, 1)),), happened=told, dated=False)
+    dates = replace(ages, dated=True)
+    for text, calendar in (
+        ("any condition before 2020-01-01", True),
+        ("any condition on 1978-01-01", True),
+        ("no condition before 2020-01-01", False),
+        ("age at 1979-01-01 >= 9", True),
+        ("not age at 1979-01-01 >= 9", False),
+        ("followed for 1 day after 1975-01-01", True),
+    ):
+        assert of(text, dates, ages) == [calendar, text.startswith(("no ", "not "))], text
+    for text in (
+        "age at first condition = 8", "any drug within 8 days after first condition", "any condition after birth",
+        "followed for 365 days before first condition", "age at end of follow-up = 10",
+    ):  # fmt: skip
+        assert of(text, dates, ages) == [True, True], text
+    gone = derived(
+        replace(Range(0, 9999), value=Days(Day(date(1975, 1, 1)), (Named.END,))),
+        records([replace(life, values=dict.fromkeys(RANGES)) for life in (dates, ages)]),
+    )
+    assert gone[0] == 1826
+    assert np.isnan(gone[1])

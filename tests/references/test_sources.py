@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Callable
@@ -12,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from fl_client.ranges import objection
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.events import NEVER, Events
 from fl_client.readers.variables import Variable
+from fl_client.selection import Records, derived, passed
 from simulations.omop import Cdm
 from strategies.analysis import Frame, Needs, Range
 from strategies.codec import decode
 from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
+from strategies.grammar import condition_of
+from strategies.selection import Selection
 from strategies.units import conversion
 from strategies.variants import Panel, Variant
 from strategies.wire import Reason
@@ -240,6 +245,61 @@ def test_synthea_is_what_pandas_reads(name: str, synthea: dict[str, pd.DataFrame
     with pytest.raises(DataError) as error:
         data.clinical.events(Domain.CONDITION, (Code("ICD10CM", "E11"),))  # type: ignore[union-attr]
     says(error, "looked up in its vocabulary", "'ICD10CM'")
+
+
+# One continuous period that has the event and all the days beside it, as OHDSI's cohort definitions ask; CDM 5.4 has
+# overlapping and adjacent rows merged, and rows of real databases are neither merged nor always whole.
+
+
+def with_periods(cdm: Cdm) -> Cdm:
+    """The same people with up to five observation periods each: with gaps, adjacent, within one another, in any order,
+    some without an end, some that end before they begin, some of strangers."""
+    rng = np.random.default_rng(3)
+    person = np.repeat(cdm.tables["person"]["person_id"].to_numpy(), rng.integers(0, 6, len(cdm.tables["person"])))
+    person[rng.random(len(person)) < 0.02] = 10**9
+    first = np.datetime64("2015-01-01").astype(int) + 10 * rng.integers(0, 60, len(person))
+    last = first + rng.choice([-5, 0, 9, 10, 50, 89, 200], len(person))
+    order = rng.permutation(len(person))
+    rows = {
+        "person_id": person[order],
+        "observation_period_start_date": pa.array(first[order].astype("datetime64[D]")),
+        "observation_period_end_date": pa.array(
+            last[order].astype("datetime64[D]"), mask=rng.random(len(person)) < 0.05
+        ),
+    }
+    return Cdm({**cdm.tables, "observation_period": pa.table(rows)})
+
+
+def assert_followed(data: Dataset, cdm: Cdm) -> None:
+    """Against each person's days, one by one."""
+    rows = cdm.tables["observation_period"].to_pandas()
+    observed: dict[str, set[int]] = {person: set() for person in data.people}
+    first, last = (days(rows[f"observation_period_{end}_date"]) for end in ("start", "end"))
+    for person, begin, end in zip(rows.person_id.astype(str), first, last, strict=True):
+        if person in observed and NEVER not in (begin, end):
+            observed[person] |= set(range(begin, end + 1))
+    assert data.clinical is not None
+    assert data.clinical.followed.tolist() == [
+        [min(own, default=NEVER), max(own, default=NEVER)] for own in observed.values()
+    ]
+    known = Records(len(data.people), {}, {}, data.genotyped, data.clinical)
+    share = []
+    for length, (relation, step), date in itertools.product(
+        (1, 20, 91), (("after", 1), ("before", -1)), ("2015-06-02", "2015-09-01", "2016-01-20")
+    ):
+        asked = condition_of(f"followed for {length} days {relation} {date}", "a test")
+        at = int(np.datetime64(date).astype(int))
+        got = passed(Selection(None, (asked,)), known)[0] == 1
+        want = [all(at + step * k in own for k in range(length + 1)) for own in observed.values()]
+        np.testing.assert_array_equal(got, want)
+        share.append(got.mean())
+    assert 0.02 < min(share) < max(share) < 0.8
+
+
+@pytest.mark.parametrize("write", SOURCES.values(), ids=SOURCES)
+def test_a_person_is_followed_within_one_period(write: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    cdm = with_periods(Cdm.of(400, seed=8))
+    assert_followed(opened(tmp_path, **write(cdm, tmp_path)), cdm)
 
 
 def test_people_can_be_left_out_of_a_cdm(cdm: Cdm, tmp_path: Path) -> None:
@@ -658,13 +718,13 @@ def test_a_table_of_events(kind: str, tmp_path: Path) -> None:
     ("old", "new", "found"),
     [
         ("person\tdomain", "person\tkind", "the header is person, kind"),
-        ("\tmeasurement\t", "\tlab\t", "event 2: domain 'lab'"),
-        ("LOINC:4548-4", "4548-4", "event 2: code '4548-4'"),
-        ("2011-01-01", "01.01.2011", "event 2: date '01.01.2011'"),
-        ("2011-01-01", "2011-02-30", "event 2: date '2011-02-30'"),
-        ("6.9", "high", "event 2: value 'high'"),
-        ("b\tdeath", "a\tbirth", "'a' has a birth before"),
-        ("2012-01-01", "", "date ''"),
+        ("\tmeasurement\t", "\tlab\t", "event 2: its domain is another word"),
+        ("LOINC:4548-4", "4548-4", "event 2: its code is none"),
+        ("2011-01-01", "01.01.2011", "event 2: its date is none"),
+        ("2011-01-01", "2011-02-30", "event 2: its date is none"),
+        ("6.9", "high", "event 2: its value is no number"),
+        ("b\tdeath", "a\tbirth", "the person has a birth before"),
+        ("2012-01-01", "", "its date is none"),
     ],
 )
 def test_a_table_of_events_that_is_not_as_it_must_be(old: str, new: str, found: str, tmp_path: Path) -> None:
@@ -733,14 +793,14 @@ def test_phenopackets(tmp_path: Path) -> None:
 
     assert clinical.born.tolist() == [0, day("1990-03-01")]
     assert clinical.died.tolist() == [NEVER, day("2021-07-01")]
-    assert clinical.followed[:, 1].tolist() == [int(14 * 365.25), day("1990-03-01") + int(30 * 365.25)]
+    assert clinical.followed[:, 1].tolist() == [day("1984-01-01"), day("2021-07-01")]
     found = clinical.events(Domain.CONDITION, (Code("HPO", "0001250"),))
     assert found.person.tolist() == [0, 1]
-    assert found.day.tolist() == [NEVER, day("1990-03-01") + int(365.25 + 6 * 365.25 / 12)]
+    assert found.day.tolist() == [NEVER, day("1991-09-01")]
     same(found, clinical.events(Domain.CONDITION, (Code("HP", "0001250"),)))
     same(found, clinical.events(Domain.CONDITION, (Code("HPO", "HP:0001250"),)))
     assert len(clinical.events(Domain.CONDITION, (Code("HPO", "0001251"),))) == 0  # looked for, and not there
-    assert clinical.events(Domain.CONDITION, (Code("MONDO", "0007254"),)).day.tolist() == [8 * 365.25]
+    assert clinical.events(Domain.CONDITION, (Code("MONDO", "0007254"),)).day.tolist() == [day("1978-01-01")]
     found = clinical.events(Domain.MEASUREMENT, (Code("LOINC", "26515-7"),))
     assert (found.day.tolist(), found.value.tolist(), found.ucum) == ([day("2020-10-01")], [24.5], ("10*3/uL",))
     assert clinical.events(Domain.PROCEDURE, (Code("NCIt", "C28743"),)).day.tolist() == [day("2019-03-01")]
@@ -751,18 +811,90 @@ def test_phenopackets(tmp_path: Path) -> None:
     says(error, "stay as they are", "packets changed")
 
 
+def a_packet(person: str, *told: dict[str, Any], subject: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    diseases = [{"term": {"id": "MONDO:1"}, "onset": onset} for onset in told]
+    return {"subject": {"id": person, **(subject or {})}, "diseases": diseases, **more}
+
+
+def age(text: str) -> dict[str, Any]:
+    return {"age": {"iso8601duration": text}}
+
+
+def on(text: str) -> dict[str, Any]:
+    return {"timestamp": f"{text}T00:00:00Z"}
+
+
+PACKETS = (
+    a_packet("a", age("P8Y"), subject={"timeAtLastEncounter": age("P14Y3M")}),  # ages alone
+    a_packet("b", age("P8Y"), subject={"dateOfBirth": "1990-02-01T00:00:00Z", "timeAtLastEncounter": age("P14Y")}),
+    a_packet("c", on("1998-02-01"), age("P9Y"), subject={"timeAtLastEncounter": on("2004-02-01")}),  # no birth: no ages
+    a_packet("d", age("P8Y"), subject={"vitalStatus": {"status": "DECEASED", "timeOfDeath": age("P9Y")},
+                                       "timeAtLastEncounter": age("P8Y6M")}),
+    a_packet("e", {"ontologyClass": {"id": "HP:0003577"}}, {"gestationalAge": {"weeks": 33}}),  # no day at all
+    a_packet("f", {"ageRange": {"start": {"iso8601duration": "P8Y"}, "end": {"iso8601duration": "P9Y"}}}),
+    a_packet("g", age("P8Y"), subject={"date_of_birth": "1990-02-01T00:00:00Z", "time_at_last_encounter": age("P14Y")}),
+)  # fmt: skip
+HOLD = {
+    "any condition MONDO:1": "abcdefg",
+    "age at first condition MONDO:1 = 8": "abdfg",
+    "age at end of follow-up = 14": "abg",
+    "age at end of follow-up = 9": "d",
+    "age at death = 9": "d",
+    "any condition MONDO:1 before 2020-01-01": "bcg",
+    "any condition MONDO:1 on 1998-02-01": "bcg",
+    "no condition MONDO:1 before 2020-01-01": "adef",
+    "any condition MONDO:1 within 9 years before end of follow-up": "abcdg",
+    "age at 2020-01-01 >= 0": "bg",
+    "followed for 365 days after first condition MONDO:1": "abcdg",
+    "followed for 366 days after first condition MONDO:1": "abcg",
+    "followed for 1 day before first condition MONDO:1": "",
+    "followed for 1 day after 2000-01-01": "bcg",
+    "followed for 1 day before end of follow-up": "abcdg",
+}
+
+
+@pytest.mark.parametrize("text", HOLD)
+def test_who_tells_ages_alone_has_ages_and_no_dates(text: str, tmp_path: Path) -> None:
+    write_packets(tmp_path / "packets", *PACKETS)
+    data = opened(tmp_path, phenopackets="packets")
+    known = Records(len(data.people), {}, {}, data.genotyped, data.clinical)
+    asked = condition_of(text.replace("9 years", "3287 days"), "a test")
+    there = passed(Selection(None, (asked,)), known)[0] == 1
+    assert "".join(np.array(data.people)[there]) == HOLD[text]
+
+
+def test_the_age_last_seen_is_the_one_that_is_told(tmp_path: Path) -> None:
+    write_packets(tmp_path / "packets", *PACKETS)
+    got = opened(tmp_path, phenopackets="packets").table.parsed["age_last_seen"]
+    np.testing.assert_array_equal(got, [14.25, 14, np.nan, 8.5, np.nan, np.nan, 14])
+
+
+@pytest.mark.parametrize("born", [None, "2004-02-29", "1999-12-31", "2001-03-01"])
+def test_somebody_is_as_old_as_it_says(born: str | None, tmp_path: Path) -> None:
+    birth = {"dateOfBirth": f"{born}T00:00:00Z"} if born else {}
+    write_packets(tmp_path / "packets", *(a_packet(f"{k:03}", age(f"P{k}Y"), subject=birth) for k in range(110)))
+    data = opened(tmp_path, phenopackets="packets")
+    known = Records(len(data.people), {}, {}, data.genotyped, data.clinical)
+    value = Range.from_plain({"value": "age at first condition", "range": [0, 120]}, "age")
+    np.testing.assert_array_equal(derived(value, known), np.arange(110))
+
+
 @pytest.mark.parametrize(
     ("packet", "found"),
     [
         ({"subject": {}}, "0.json: id of the subject"),
         ({"subject": {"id": "a"}, "diseases": {}}, ""),
         ({"subject": {"id": "a"}, "diseases": [3]}, "diseases is no list of objects"),
-        ({"subject": {"id": "a"}, "diseases": [{"term": {"label": "x"}}]}, "term is 'None'"),
-        ({"subject": {"id": "a", "dateOfBirth": "1990"}}, "date '1990'"),
+        ({"subject": {"id": "a"}, "diseases": [{"term": {"label": "x"}}]}, "term has no id that is a code"),
+        ({"subject": {"id": "a", "dateOfBirth": "1990"}}, "a date is no timestamp"),
         (
             BY_AGE | {"diseases": [{"term": {"id": "A:1"}, "onset": {"age": {"iso8601duration": "8 years"}}}]},
-            "age '8 years'",
+            "an age is no duration",
         ),
+        ({"subject": {"id": "a", "timeAtLastEncounter": {"age": {"iso8601duration": "P"}}}}, "an age is no duration"),
+        ({"subject": {"id": "a", "timeAtLastEncounter": {"age": {"iso8601duration": "P9999999Y"}}}}, "an age is no"),
+        ({"subject": {"id": "a"}, "metaData": {"phenopacketSchemaVersion": "1.0"}}, "of another version"),
+        ({"subject": {"id": "a"}, "diseases": [{"term": "MONDO:1"}]}, "term is no object"),
     ],
 )
 def test_a_phenopacket_that_is_none(packet: dict[str, Any], found: str, tmp_path: Path) -> None:
