@@ -12,13 +12,13 @@ import numpy as np
 from strategies.analyses.association import Missing
 from strategies.analyses.carriers import Coding
 from strategies.analyses.cox import Baseline
-from strategies.analyses.regression import Errors
 from strategies.analysis import PASSED, PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
 from strategies.families import Family
 from strategies.hits import SecondTest
+from strategies.sandwich import Errors
 from strategies.variants import How, Panel, Variant
 
 RANGES = {
