@@ -26,8 +26,9 @@ wide as C asks: state a range that holds nearly all counts, not all.
 
 Where A does not stand out from its noise there is a ridge, and no standard errors, tests and intervals: so it is with
 columns that explain one another, or narrow within their ranges, and with too few people. A step moves nobody's linear
-predictor by more than a public bound; where the last one would, there are no estimates. Errors count on sampling and
-noise, and that the model holds: counts that vary more than Poisson's are told too narrowly.
+predictor by more than a public bound; where the last one would, or is longer than noise explains, there are no
+estimates. Errors count on sampling and noise, and that the model holds: counts that vary more than Poisson's are told
+too narrowly.
 
 [1] Wang: Revisiting differentially private linear regression: optimal and adaptive prediction and estimation in
     unbounded domain, UAI 2018.
@@ -43,7 +44,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from strategies import formula, newton
 from strategies.analyses.regression import PEOPLE_AT_A_TIME
@@ -61,19 +62,22 @@ from strategies.summary import Field, Summary, after_rounding
 Floats = NDArray[np.float64]
 Facts = dict[str, float | int | str]
 
-PRODUCT_BITS, STEP_BITS = 16, 24
+GRID_BITS = 24
 
-FRACTIONS = (0.15, 0.15, 0.2, 0.5)
+FRACTIONS = (0.08, 0.08, 0.16, 0.68)
 """Of the loss, of the rounds of an outcome that is not gaussian."""
 
 INFORMATION_SHARE = 0.4
 """Of a step's loss; the rest is the score's."""
 
-MOST_COUNT = 10_000
+MOST_COUNT = 1_000_000
 """Of a public range of counts: noise would be as wide."""
 
 LEAST_MEAN = 1e-3
 """Of cases in all, and of counts, where the first step starts."""
+
+LEAST_WEIGHT = 2.0**-10
+"""That a person is said to have at most, so that noise is some steps of the grid wide even where nobody has any."""
 
 LONGEST = 4.0
 """By which a step moves anybody's linear predictor."""
@@ -81,10 +85,10 @@ LONGEST = 4.0
 MOST_COEFFICIENT = 12.0
 """Within which estimates are held, for half a range of a column."""
 
-UNSETTLED = (
-    "the last of the noised steps was as long as a step may be: columns separate the outcomes, or too little stands "
-    "out from the noise"
-)
+UNEXPLAINED = 1e-3
+"""The probability that noise alone makes a score longer than the last step is taken to be explained by."""
+
+UNSETTLED = "the noised steps did not come to their end: columns separate the outcomes, or their effects are too strong"
 
 
 @dataclass(frozen=True)
@@ -194,14 +198,16 @@ class NoisedRegression:
             entries = 1 + len(matrix.low)
             size = entries * (entries + 1) // 2
             words = "products of each two of 1, the columns and the response, in units of half their ranges"
-            return {"products": Field((size,), words, size, size**0.5, PRODUCT_BITS if self._linear else STEP_BITS)}
+            return {"products": Field((size,), words, size, size**0.5, GRID_BITS)}
         own, x = self._likelihood(matrix, frame).most, matrix.most
         i, j = np.triu_indices(len(x))
-        score = _field("derivatives of the log likelihood by the coefficients", own["residual"] * x)
-        information = _field("second derivatives, with the sign changed", own["weight"] * x[i] * x[j])
+        second, words = (
+            max(own["weight"], LEAST_WEIGHT) * x[i] * x[j],
+            "derivatives of the log likelihood by the coefficients",
+        )
         return {
-            "score": replace(score, share=1 - INFORMATION_SHARE),
-            "information": replace(information, share=INFORMATION_SHARE),
+            "score": _field(words, own["residual"] * x, 1 - INFORMATION_SHARE),
+            "information": _field(f"second {words}, with the sign changed", second, INFORMATION_SHARE),
         }
 
     # -- at a site ----------------------------------------------------------------------------------------------------
@@ -324,7 +330,8 @@ class NoisedRegression:
         if matrix.terms.intercept:
             told[0] -= math.log(self._unit_of_exposure(matrix, frame))
         table, problem = Coefficients(names, told, own @ covariance @ own.T).table(True), "none"
-        if not ridge and not np.allclose(estimate, at + system.solution):
+        before = sd * math.sqrt(self.fraction() / FRACTIONS[self.taken - 1])
+        if not ridge and not (np.allclose(estimate, at + system.solution) and settled(system, covariance, before)):
             table, problem = missing(names, True), UNSETTLED
         fields, first = self.leaves(frame), replace(self, taken=0, estimate=())
         one = first.leaves(frame)["products"].l2 / first.fraction() ** 0.5
@@ -363,11 +370,31 @@ def moved(estimate: Floats, step: Floats) -> Floats:
     return np.clip(estimate + step * (LONGEST / length), -MOST_COEFFICIENT, MOST_COEFFICIENT)
 
 
-def _field(unit: str, most: Floats) -> Field:
-    """Sums over people of which nobody adds more than so much to each entry."""
-    held_at = most + 2.0**-STEP_BITS
-    l2 = after_rounding(float(np.linalg.norm(most)), len(most), STEP_BITS)
-    return Field(most.shape, unit, float(held_at.sum()), l2, STEP_BITS)
+def settled(system: NoisedSystem, covariance: Floats, before: float) -> bool:
+    """Whether a last step is no longer than the noise of the one before it explains, or what it neglects is small.
+
+    At the estimate before it the score is what noise left there, if steps had come to their end. If not, the terms of
+    second order come to sum w (1 - 2 mu) (x' d)^2 x / 2 of cases, and of counts without 1 - 2 mu: each entry to
+    d' A d / 2 at most. Where columns separate the outcomes, steps come to no end.
+
+    Args:
+        system: whose solution is the step d.
+        covariance: (p, p) of the estimate.
+        before: standard deviation of the noise in an entry of the last score but one.
+    """
+    step, score = system.solution, system.right
+    variance = before**2 + system.right_noise**2
+    if score @ score <= variance * float(stats.chi2.isf(UNEXPLAINED, len(score))):
+        return True
+    neglected = float(step @ system.matrix @ step) / 2 * np.abs(system.inverse).sum(axis=0)
+    return bool((neglected <= np.sqrt(np.diagonal(covariance))).all())
+
+
+def _field(unit: str, most: Floats, share: float) -> Field:
+    """Sums over people of which nobody adds more than so much to each entry, on a grid of 2^24 steps up to there."""
+    bits = GRID_BITS - max(math.ceil(math.log2(float(most.max()))), 0)
+    l1, l2 = float(most.sum()) + len(most) * 2.0**-bits, after_rounding(float(np.linalg.norm(most)), len(most), bits)
+    return Field(most.shape, unit, l1, l2, bits, share=share)
 
 
 def solved(products: Floats, noise: float, people: float) -> tuple[Floats, Floats, float, float]:

@@ -26,6 +26,9 @@ FACTS = (
     ("r2_adjusted", "adjusted R²"),
     ("people_noise_sd", "noise of the number of people (SD)"),
     ("product_noise_sd", "noise of each sum of products (SD)"),
+    ("score_noise_sd", "noise of each sum of the last step's score (SD)"),
+    ("information_noise_sd", "noise of each sum of its information (SD)"),
+    ("rounds", "rounds"),
     ("ridge", "ridge"),
 )
 
