@@ -44,7 +44,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from strategies import formula, newton
 from strategies.analyses.regression import PEOPLE_AT_A_TIME
@@ -384,7 +384,7 @@ def settled(system: NoisedSystem, covariance: Floats, before: float) -> bool:
     """
     step, score = system.solution, system.right
     variance = before**2 + system.right_noise**2
-    if score @ score <= variance * float(stats.chi2.isf(UNEXPLAINED, len(score))):
+    if score @ score <= variance * float(special.chdtri(len(score), UNEXPLAINED)):
         return True
     neglected = float(step @ system.matrix @ step) / 2 * np.abs(system.inverse).sum(axis=0)
     return bool((neglected <= np.sqrt(np.diagonal(covariance))).all())

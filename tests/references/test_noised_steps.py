@@ -171,7 +171,7 @@ def test_strong_effects_and_few_cases_are_reached_within_the_rounds() -> None:
 def test_intervals_under_noise_hold_the_truth_and_are_no_wider_than_they_have_to_be(
     question: NoisedRegression, count: int, epsilon: float
 ) -> None:
-    """100 samples. Where noise swallows one, nothing is said of it. Were each interval's coverage 94 %, fewer than 82 of
+    """100 samples, and nothing is said where noise swallows one. Were each interval's coverage 94 %, fewer than 82 of
     100 would hold it by chance below 10^-4, and the mean of 100 squares of normal numbers is below 0.5 by chance below
     10^-4; here people and noise are seeded."""
     assert stats.binom.cdf(81, 100, 0.94) < 1e-4

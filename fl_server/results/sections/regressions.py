@@ -125,6 +125,8 @@ def forest(result: Result) -> Figure:
     rows = sum(not str(term).startswith("(") for term in answer.tables["coefficients"]["term"])
     effect = str(answer.facts.get("effect", "coefficient"))
     caption = f"{effect.capitalize()}s with 95 % intervals"
+    if answer.facts.get("errors") == "noised":
+        caption += f" {ERRORS['noised']}"
     caption += ", on an axis of logarithms." if "ratio" in answer.tables["coefficients"] else "."
     if rows > MOST_DRAWN:
         caption += f" The first {MOST_DRAWN} of {rows}."
