@@ -214,5 +214,5 @@ def test_a_study_that_asks_for_one_is_told(tmp_path: Path) -> None:
 
 
 def test_the_response_is_no_column_of_the_formula() -> None:
-    with pytest.raises(ValueError, match="the response is not a column of the formula"):
+    with pytest.raises(ValueError, match="the response and the exposure are not columns of the formula"):
         NoisedRegression("y", "age + y")
