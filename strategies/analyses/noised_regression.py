@@ -13,7 +13,7 @@ A person's row x is 1 and the formula's columns, each mapped from its public ran
                that wide. This is the answer. For other outcomes the same sums hold score and information of the model
                in which all people are alike, and the first step follows from them.
 2. *steps*     Newton's method for a fixed number of rounds: noised score s = sum (y - mu) x and information
-               A = sum w x x' at the last estimate [2]. With d = A^-1 s, the last step,
+               A = sum w x x' at the last estimate [1]. With d = A^-1 s, the last step,
 
                    beta + d - beta_0 = A^-1 (sum (y - mu_0) x + E_s - E_A d)   but for terms of second order in d,
                    Var (beta + d) ~ A^-1 (A + Var (E_s - E_A d)) A^-1.
@@ -30,9 +30,19 @@ predictor by more than a public bound; where the last one would, or is longer th
 estimates. Errors count on sampling and noise, and that the model holds: counts that vary more than Poisson's are told
 too narrowly.
 
-[1] Wang: Revisiting differentially private linear regression: optimal and adaptive prediction and estimation in
-    unbounded domain, UAI 2018.
-[2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 2.5.
+Released once, X' X / 4 bounds the information of cases in every round [2], and scores get what that saves. Median
+distance of coefficients, for half a range, from those without noise, 100 samples of 5 columns each at equal loss:
+
+                                                                    here    bounded, 6 rounds
+    5,000 people, epsilon 1, about 3 of 10 are cases                0.034   0.025
+    5,000 people, epsilon 3, about 1 of 20                          0.040   0.037
+    20,000 people, epsilon 1, effects 2.5 times as strong           0.012   0.054, most of it bias
+
+so that it comes to its end too late where there is most to find, and standard errors take the information anyway.
+
+[1] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 2.5.
+[2] Boehning, Lindsay: Monotonicity of quadratic-approximation algorithms, Annals of the Institute of Statistical
+    Mathematics 40 (1988).
 """
 
 from __future__ import annotations
@@ -63,9 +73,11 @@ Floats = NDArray[np.float64]
 Facts = dict[str, float | int | str]
 
 GRID_BITS = 24
+"""Fraction bits of contributions up to 1; so many fewer as larger ones are longer."""
 
 FRACTIONS = (0.08, 0.08, 0.16, 0.68)
-"""Of the loss, of the rounds of an outcome that is not gaussian."""
+"""Of the loss, of the rounds of an outcome that is not gaussian: the last one's noise is in the answer, that of those
+before it decides how long its step is. With a quarter each, errors are 1.4 times as wide."""
 
 INFORMATION_SHARE = 0.4
 """Of a step's loss; the rest is the score's."""

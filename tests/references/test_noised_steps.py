@@ -21,7 +21,8 @@ from strategies.errors import UsageError
 from strategies.families import Family
 from strategies.privacy import Budget, Loss
 from strategies.protections import noise
-from strategies.study import Question, Study
+from strategies.question import Question
+from strategies.study import Study
 from strategies.summary import Summary
 from tests.tiny import Tiny, study
 
