@@ -34,8 +34,8 @@ RANGES = {
     "outcome": Range.of("none", "death", "other"),
     "time": Range(0.0, 100.0, "mo"),
     "visits": Range(0.0, 12.0),
-    "years": Range(0.25, 20.0, "a"),
     PASSED: Range.of("everybody", "adults", "treated", "followed"),
+    "years": Range(0.25, 20.0, "a"),
 }
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)

@@ -13,6 +13,7 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from fl_server.planning.steps import steps
 from strategies.analyses import noised_regression
 from strategies.analyses.noised_regression import FRACTIONS, UNSETTLED, NoisedRegression
 from strategies.analysis import Answer, Frame, Range, Total
@@ -305,6 +306,14 @@ def test_gates_spend_the_budget_once_over_all_rounds(make_tiny: Callable[..., Ti
         assert gate.ledger.spent().rho == pytest.approx(budget.loss.rho, rel=1e-9)
     assert abs(float(facts["people"]) - 120) < 6 * float(facts["people_noise_sd"])
     assert facts["people_noise_sd"] > 0
+
+
+def test_a_plan_foretells_every_round_and_its_noise() -> None:
+    asked = Question("model", NoisedRegression("high", "sex", Family.BINOMIAL), BUDGET)
+    foretold = steps(study(asked), asked)
+    assert [set(step.noise) for step in foretold] == [{"products"}, *3 * [{"score", "information"}]]
+    middle, last = (step.noise["information"] for step in foretold[-2:])
+    assert middle / last == pytest.approx((FRACTIONS[-1] / FRACTIONS[-2]) ** 0.5, rel=1e-6)
 
 
 def test_the_noise_that_is_told_of_people_is_that_of_the_first_round() -> None:
