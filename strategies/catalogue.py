@@ -80,14 +80,13 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     PrivateTraining,
 )
 
-_STEPS = (
-    "each of its rounds follows from the one before, so every one would need noise of its own, for which there is no "
-    "tested form"
-)
 _PER_SITE = "each site's part would need full noise, and the smallest would be noise alone"
 
 NOT_PRIVATE: Mapping[str, str] = {
-    "cox": f"{_STEPS}; `survival` counts the same events with noise",
+    "cox": (
+        "in each of its rounds the sums of every interval would need noise, which adds up over the intervals in who is "
+        "at risk; `survival` counts the same events with noise"
+    ),
     "mixed_model": _PER_SITE,
     "meta_analysis": _PER_SITE,
     "competing_risks": "no noised form of its variances is tested; `survival` has one for a single kind of event",

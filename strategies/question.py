@@ -290,6 +290,12 @@ def _can_be_by_site(analysis: Analysis, by_site: bool, where: str) -> None:
             f"{analysis.analysis} ({analysis.regime}) with by_site = true",
             "leave by_site out.",
         )
+    if by_site and analysis.rounds() > 1:
+        raise UsageError(
+            f"{where}: an answer for each site takes one round, as further ones follow from all sites together.",
+            f"{analysis.rounds()} rounds with by_site = true",
+            "leave by_site out.",
+        )
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
+from strategies.families import Family
 from strategies.grammar import selection_of
 from strategies.privacy import Budget, Regime
 from strategies.question import Question
@@ -101,6 +102,7 @@ QUESTIONS = (
     Question("noised_crossed", NoisedContingency("sex", "high"), Budget(2.0, 1e-5)),
     Question("noised_matrix", NoisedCorrelation(("trait", "high", "sex")), Budget(2.0, 1e-5)),
     Question("noised_model", NoisedRegression("trait", "sex"), Budget(2.0, 1e-5)),
+    Question("noised_odds", NoisedRegression("high", "sex", Family.BINOMIAL), Budget(2.0, 1e-5)),
     Question("noised_survival", NoisedSurvival("months", "high", intervals=24), Budget(2.0, 1e-5)),
     Question("noised", NoisedAttrition(), Budget(2.0, 1e-5), by_site=True, cohort="some"),
 )
@@ -204,6 +206,7 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "model": ("Coefficients", "sex:high", "adjusted R²"),
         "noised_model": ("of sampling and of the noise", "noise of each sum of products (SD)"),
+        "noised_odds": ("odds ratio", "of sampling and of the noise", "last step&#39;s score (SD)", "rounds"),
         "hospitals": ("intraclass correlation", "DK"),
         "rare": ("SKAT-O", "gene2"),
         "survival": ("log-rank", "at risk"),
@@ -253,6 +256,27 @@ def test_a_section_stands_where_everything_is_withheld(kind: type[Analysis]) -> 
         assert not re.search(r"\bnan\b", str([section.lead, section.tables, section.beside])), section
         for drawn_one in section.figures:
             assert not re.search(r"\bnan\b", drawn_one.alt), drawn_one.alt
+
+
+@pytest.mark.parametrize(("response", "family"), [("high", Family.BINOMIAL), ("visits", Family.POISSON)])
+def test_a_private_regression_shows_ratios_with_intervals_that_count_noise(response: str, family: Family) -> None:
+    frame, people = Frame(panel(2), RANGES), cohort(4000, 2, 1)
+    asked, sds = NoisedRegression(response, "arm + score", family), {"score": 4.0, "information": 2.0}
+    while isinstance(
+        answer := asked.conclude(Total(asked.summarise(people, frame), ("a",), sds), frame), NoisedRegression
+    ):
+        asked = answer
+    assert isinstance(answer, Answer)
+    section = SECTIONS["regression", Regime.PRIVATE](Result(Question("asked", asked), answer, {}, STATEMENT))
+    effect = {"high": "odds ratio", "visits": "rate ratio"}[response]
+    (table,), (forest,) = section.tables, section.figures
+    assert table.head[-2:] == (effect, "its 95 % interval")
+    assert re.fullmatch(r"[\d.]+ to [\d.]+", table.rows[1][-1])
+    assert f"{effect.capitalize()}s with 95 % intervals of sampling and of the noise added for privacy, on an" in (
+        forest.caption
+    )
+    assert f"Forest plot of the {effect}s of {response}: arm[drug] " in forest.alt
+    assert ("noise of each sum of the last step's score (SD)", "4") in section.beside.rows
 
 
 def test_a_private_regression_that_is_all_noise_says_so() -> None:

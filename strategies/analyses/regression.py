@@ -40,7 +40,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +49,15 @@ from strategies import formula, newton
 from strategies.analysis import DERIVED, NAMES_COLUMN, NAMES_COLUMNS_IN_FORMULA, WHOLE, Answer, Frame, Needs, Total
 from strategies.coefficients import RATIOS, Coefficients, likelihood_facts, missing
 from strategies.cohort import Cohort
-from strategies.errors import UsageError
 from strategies.families import FARTHEST, Family, Likelihood
+from strategies.least_squares import LeastSquares
 from strategies.model_matrix import LEAST_DEVIATION, ModelMatrix
+from strategies.outcomes import cases, check_ranges
 from strategies.privacy import Regime
-from strategies.protections.suppression import LEAST_HOLDERS, WITHHELD, small
+from strategies.protections.suppression import WITHHELD, small
 from strategies.regression_sums import RegressionSums, Sample
+from strategies.sandwich import Errors, sandwich
+from strategies.separation import separated
 from strategies.summary import Field, Summary
 
 Floats = NDArray[np.float64]
@@ -67,13 +70,6 @@ MOST_STEPS = 40
 
 MOST_COEFFICIENT = 2.0**20
 """Of an estimate that a node is asked about, standardised."""
-
-SEPARATED = 20.0
-"""Log odds per standard deviation of a column beyond which a likelihood is taken to have no maximum."""
-
-UNKNOWN = 1e-10
-"""The smallest eigenvalue of the information, relative to that of a person at the start and the number of people, where
-it is taken to have none."""
 
 ABOVE_ALL_EVENTS = 7.0
 """Log rates are held so far above the logarithm of the number of all events."""
@@ -94,15 +90,6 @@ class Stage(StrEnum):
     MOMENTS = "moments"
     FIT = "fit"
     ERRORS = "errors"
-
-
-class Errors(StrEnum):
-    """Which standard errors: the model's own, robust, or robust with each site's people as a cluster."""
-
-    CLASSICAL = "classical"
-    HC0 = "hc0"
-    HC1 = "hc1"
-    CLUSTERED = "clustered"
 
 
 @dataclass(frozen=True)
@@ -239,7 +226,7 @@ class Regression:
         return WHOLE
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
-        self._check_ranges(frame)
+        check_ranges(self.distribution, self.response, self.exposure, frame)
         matrix, classes = self._matrix(frame), self._classes
         words = "controls and cases with every column" if classes > 1 else "people with every column"
         out = {"people": Field((classes,), words, 1, 1)}
@@ -258,21 +245,6 @@ class Regression:
             out["counts"] = Field((t,), unit, t, t**0.5, COUNTING_BITS)
             out["positive"] = Field((), "people with a count above 0", 1, 1)
         return out
-
-    def _check_ranges(self, frame: Frame) -> None:
-        span = frame.columns[self.response]
-        if self.distribution.counts and not span.minimum >= 0:
-            raise UsageError(
-                "Counts are not negative.",
-                f"{self.response} in {span}",
-                "raise the lower end of its range in the study's [columns], or ask another distribution.",
-            )
-        if self.exposure is not None and not frame.columns[self.exposure].minimum > 0:
-            raise UsageError(
-                "An exposure's public range is positive.",
-                f"{self.exposure} in {frame.columns[self.exposure]}",
-                "raise the lower end of its range in the study's [columns].",
-            )
 
     @staticmethod
     def _sizes(matrix: ModelMatrix, frame: Frame) -> list[list[int]]:
@@ -310,7 +282,7 @@ class Regression:
         y = columns[self.response]
         if self._classes == 1:
             return np.zeros(len(y), dtype=np.int64)
-        return np.asarray(frame.columns[self.response].unit(y) > 0, dtype=np.int64)
+        return cases(frame.columns[self.response], y)
 
     def _counted(
         self, columns: Mapping[str, Floats], group: NDArray[np.int64], matrix: ModelMatrix, frame: Frame
@@ -406,74 +378,24 @@ class Regression:
     def _solved(self, sums: Summary, matrix: ModelMatrix, frame: Frame) -> Answer | Regression:
         asked, people = self._round(matrix, frame), sums["people"].astype(np.float64)
         names, sites = self._names(matrix), int(sums["sites"]) if self.site_effects else 0
-        k, n = len(names), self.people
         if self.site_effects:
             above = asked.leaves()["products"].values(sums["products"])
         else:
             above = asked.parts["products"].values(sums)
-        products = newton.symmetric(above, k + 1)
-        degrees = n - k - sites
-        if degrees < 1:
-            return self._nothing(matrix, people, "fewer people than coefficients, or as many")
-        if dependent := newton.dependent(products[:k, :k], names):
-            return self._nothing(matrix, people, f"columns explain one another: {dependent}")
-        left = products[k, k]
-        estimate = np.linalg.solve(products[:k, :k], products[:k, k]) if k else np.zeros(0)
-        residual = max(float(left - estimate @ products[:k, k]), 0.0)
-        if self.errors is not Errors.CLASSICAL and self.stage is Stage.FIT:
+        products = newton.symmetric(above, len(names) + 1)
+        fit = LeastSquares(matrix, products, self.people, self.site_effects, sites)
+        if fit.problem:
+            return self._nothing(matrix, people, fit.problem)
+        estimate, degrees = fit.estimate, float(fit.degrees)
+        if self.errors is Errors.CLASSICAL:
+            return self._answer(people, fit.coefficients(estimate, fit.covariance, degrees).table(False), fit.facts())
+        if self.stage is Stage.FIT:
             return replace(self, stage=Stage.ERRORS, estimate=tuple(estimate.tolist()))
-        inverse = np.linalg.inv(products[:k, :k])
-        variance = residual / degrees
-        covariance, problem = inverse * variance, ""
-        if self.errors is not Errors.CLASSICAL:
-            estimate = np.array(self.estimate)
-            covariance, problem = self._sandwich(inverse, sums, asked, k + sites)
+        covariance, problem = sandwich(self.errors, fit.inverse, sums, asked, len(names) + sites)
         if problem:
             return self._nothing(matrix, people, problem)
-        whole = n if self.site_effects or not matrix.terms.intercept else float(left - products[0, k] ** 2 / n)
-        unit = float(matrix.scale[-1] * matrix.half[-1])
-        with np.errstate(divide="ignore"):
-            likelihood = -n / 2 * float(np.log(2 * np.pi * residual * unit**2 / n) + 1)
-        r2 = 1 - residual / whole
-        loose = n - (1 if matrix.terms.intercept else 0)
-        facts: Facts = {
-            **likelihood_facts(likelihood, k + sites, n),
-            "degrees_of_freedom": degrees,
-            "dispersion": variance * unit**2,
-            "deviance": residual * unit**2,
-            "null_deviance": whole * unit**2,
-            "r2": r2,
-            "r2_adjusted": 1 - (1 - r2) * loose / degrees,
-        }
-        if self.site_effects:
-            facts["sites"] = sites
-        scaled = matrix.own_units(k + self.site_effects)[self.site_effects :, self.site_effects :] * unit
-        if matrix.terms.intercept and not self.site_effects:  # the response's own middle
-            values = scaled @ estimate
-            values[0] += matrix.middle[-1] + matrix.centre[-1] * matrix.half[-1]
-        else:
-            values = scaled @ estimate
-        fitted = Coefficients(
-            names, values, scaled @ covariance @ scaled.T, float(degrees) if self.errors is Errors.CLASSICAL else None
-        )
-        return self._answer(people, fitted.table(False), facts)
-
-    def _sandwich(
-        self, inverse: NDArray[np.floating[Any]], sums: Summary, asked: RegressionSums, coefficients: int
-    ) -> tuple[NDArray[np.floating[Any]], str]:
-        """(q, q) robust covariance, or why there is none."""
-        q, n = len(inverse), self.people
-        if self.errors is Errors.CLUSTERED:
-            sites = int(sums["sites"])
-            if sites < LEAST_HOLDERS:
-                return inverse, f"errors clustered by site need people at {LEAST_HOLDERS} sites or more"
-            fields = asked.leaves()
-            above = fields["clusters"].values(sums["clusters"]) + fields["clusters_rest"].values(sums["clusters_rest"])
-            factor = sites / (sites - 1) * (n - 1) / (n - coefficients)
-        else:
-            above = asked.leaves()["meat"].values(sums["meat"]) if asked.within else asked.parts["meat"].values(sums)
-            factor = n / (n - coefficients) if self.errors is Errors.HC1 else 1.0
-        return factor * inverse @ newton.symmetric(above, q) @ inverse, ""
+        fitted = fit.coefficients(np.array(self.estimate), covariance, None)
+        return self._answer(people, fitted.table(False), fit.facts())
 
     # -- other families -----------------------------------------------------------------------------------------------
 
@@ -500,9 +422,9 @@ class Regression:
                 return replace(self, steps=self.steps + 1, estimate=estimate, search=search, null=null)
             if self.errors is not Errors.CLASSICAL:
                 return replace(self, stage=Stage.ERRORS, null=null)
-        covariance, problem = np.linalg.inv(information), ""
+        covariance, problem = np.asarray(np.linalg.inv(information), dtype=np.float64), ""
         if self.errors is not Errors.CLASSICAL:
-            covariance, problem = self._sandwich(covariance, sums, asked, len(names))
+            covariance, problem = sandwich(self.errors, covariance, sums, asked, len(names))
         if problem:
             return self._nothing(matrix, people, problem)
         saturated = float(values["likelihood"][1]) if len(values["likelihood"]) > 1 else 0.0
@@ -517,7 +439,7 @@ class Regression:
             facts["dispersion"] = float(values["pearson"][0]) / (self.people - p)
         return self._answer(people, self._estimated(matrix, covariance).table(True), facts)
 
-    def _estimated(self, matrix: ModelMatrix, covariance: NDArray[np.floating[Any]]) -> Coefficients:
+    def _estimated(self, matrix: ModelMatrix, covariance: Floats) -> Coefficients:
         """In the terms' own units; alpha in the place of its logarithm, where the likelihood is level."""
         names, p = self._names(matrix), len(matrix.terms.names)
         own = np.eye(len(names))
@@ -533,15 +455,8 @@ class Regression:
             return f"columns explain one another: {dependent}"
         if self._dispersed and self.estimate[-1] <= LEAST_LOG_ALPHA:
             return "counts vary no more than Poisson's: ask distribution poisson"
-        inner = np.array([name.startswith("(") for name in names])
-        b = np.where(inner, 0.0, self.estimate[: len(names)])
-        far = self.distribution is Family.BINOMIAL and bool((np.abs(b) > SEPARATED).any())
-        if not far and not np.linalg.eigvalsh(information)[0] < UNKNOWN * self.people * self.weight:
-            return ""
-        along = newton.leading(b if far else np.where(inner, 0.0, newton.weakest(information)), names)
-        if self.distribution is Family.BINOMIAL:
-            return f"cases and controls are separated by {along}"
-        return f"people without any events are set apart by {along}"
+        start = self.people * self.weight
+        return separated(self.distribution, names, np.array(self.estimate[: len(names)]), information, start)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 

@@ -235,6 +235,7 @@ FAR = {
     "risk": Range(-1e6, 1e6),
     "time": Range(0.0, 1e6),
     "visits": Range(-1e9, 1e9),
+    "years": Range(1e-3, 1e9),
 }
 EDGES = (0.0, 1.0, None, 1e-9, 1 / 2048, 1 - 1 / 2048, 0.25 + 1 / 4096, 0.5)
 HEAVY = (1e-300, -(2.0**20), 1e-9, 0.0, 7.0)

@@ -12,13 +12,13 @@ import numpy as np
 from strategies.analyses.association import Missing
 from strategies.analyses.carriers import Coding
 from strategies.analyses.cox import Baseline
-from strategies.analyses.regression import Errors
 from strategies.analysis import PASSED, PROJECTED, Analysis, Answer, Following, Frame, Range, Total, names_of
 from strategies.catalogue import CATALOGUE
 from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
 from strategies.families import Family
 from strategies.hits import SecondTest
+from strategies.sandwich import Errors
 from strategies.variants import How, Panel, Variant
 
 RANGES = {
@@ -35,6 +35,7 @@ RANGES = {
     "time": Range(0.0, 100.0, "mo"),
     "visits": Range(0.0, 12.0),
     PASSED: Range.of("everybody", "adults", "treated", "followed"),
+    "years": Range(0.25, 20.0, "a"),
 }
 FREQUENCIES = (0.5, 0.1, 0.93, None, 0.02, 0.37, 0.64)
 WEIGHTS = (0.3, -0.2, None, 0.05, 1.0)
@@ -81,6 +82,7 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
         values[rng.random(people) < missing / 4] = np.nan
         columns[f"wgr.trait_chr{chromosome}"] = values
     clinical(columns, people, missing, np.random.default_rng([9, seed]))
+    columns["years"] = np.random.default_rng([11, seed]).uniform(0.25, 20.0, people)
     columns[PASSED] = np.random.default_rng([10, seed]).choice([0.0, 1.0, 2.0, 3.0], people, p=[0.2, 0.1, 0.1, 0.6])
     dosages = dosed(codes, rng)
     ways = np.random.default_rng([8, seed]).integers(0, len(How), variants).astype(np.uint8)
@@ -227,6 +229,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"distribution": Family.BINOMIAL, "response": "high", "formula": "score + risk - 1", "errors": Errors.HC0},
     {"distribution": Family.POISSON, "response": "time", "formula": "arm + score", "errors": Errors.CLUSTERED},
     {"distribution": Family.NEGATIVE_BINOMIAL, "response": "time", "formula": "arm + score", "errors": Errors.HC0},
+    {"distribution": Family.BINOMIAL, "response": "high", "formula": "arm + score + risk"},
+    {"distribution": Family.POISSON, "response": "time", "formula": "smoking + score", "exposure": "years"},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""

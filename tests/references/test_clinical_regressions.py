@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from strategies.analyses.regression import Errors, Regression
+from strategies.analyses.regression import Regression
 from strategies.analysis import Range
 from strategies.families import Family
+from strategies.sandwich import Errors
 from tests.references.test_regression import cohort, over_sites, same
 
 CLINICAL = Path(__file__).parents[3] / "shared" / "data" / "clinical"

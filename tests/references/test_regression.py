@@ -14,12 +14,13 @@ import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from strategies.analyses.regression import FEW, Errors, Regression
+from strategies.analyses.regression import FEW, Regression
 from strategies.analysis import Analysis, Answer, Frame, Range, Total
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.families import Family
 from strategies.formula import parse
+from strategies.sandwich import Errors
 from tests.laws.zoo import add
 
 ARM, SMOKING = ("placebo", "drug"), ("never", "former", "current")

@@ -26,6 +26,9 @@ FACTS = (
     ("r2_adjusted", "adjusted R²"),
     ("people_noise_sd", "noise of the number of people (SD)"),
     ("product_noise_sd", "noise of each sum of products (SD)"),
+    ("score_noise_sd", "noise of each sum of the last step's score (SD)"),
+    ("information_noise_sd", "noise of each sum of its information (SD)"),
+    ("rounds", "rounds"),
     ("ridge", "ridge"),
 )
 
@@ -122,6 +125,8 @@ def forest(result: Result) -> Figure:
     rows = sum(not str(term).startswith("(") for term in answer.tables["coefficients"]["term"])
     effect = str(answer.facts.get("effect", "coefficient"))
     caption = f"{effect.capitalize()}s with 95 % intervals"
+    if answer.facts.get("errors") == "noised":
+        caption += f" {ERRORS['noised']}"
     caption += ", on an axis of logarithms." if "ratio" in answer.tables["coefficients"] else "."
     if rows > MOST_DRAWN:
         caption += f" The first {MOST_DRAWN} of {rows}."
