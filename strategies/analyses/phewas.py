@@ -62,6 +62,10 @@ MOST_VARIANTS, MOST_PHENOTYPES = 100, 500
 MOST_COVARIATES = 50
 MOST_STEPS = 30
 
+LEVEL = 3e-6
+"""Steps of a penalised search that are shorter than this are the last: leverages are of rounded information, and where
+few weights are not small no search ends more exactly."""
+
 Floats = NDArray[np.float64]
 
 FINE, FEW, ALONE, FEWER, EXPLAINED, SEPARATED, ENDLESS = range(7)
@@ -72,7 +76,7 @@ PROBLEMS = (
     "fewer people than coefficients, or as many",
     "covariates explain the variant or one another",
     "categories are separated: the likelihood has no maximum",
-    f"no maximum within {MOST_STEPS} steps",
+    f"no maximum within {MOST_STEPS} steps, as where covariates separate categories",
 )
 """Why a pair has no estimate."""
 
@@ -394,7 +398,10 @@ class PheWAS:
             problems[at[np.isnan(rows[:, 0])]] = EXPLAINED
             problems[at[np.isfinite(rows[:, 0]) & np.isnan(rows[:, 2])]] = ALONE
         step = models.followed(values, self.search, np.zeros((len(models), 2)))
-        done = step.done & (self.taken > 1 or not self.firth)  # in its first round Firth's penalty is not there yet
+        done = step.done
+        if self.firth:  # in its first round the penalty is not there yet
+            short = np.abs(step.models.sought - models.sought).max(axis=1, initial=0.0) < LEVEL
+            done = (done | (short & ~step.lost)) & (self.taken > 1)
         beta, error, _, p = step.rows[done].T
         ends = beta[:, None] + NORMAL_95 * np.array([0.0, -1.0, 1.0]) * error[:, None]
         with np.errstate(over="ignore"):

@@ -135,4 +135,11 @@ def phenome(result: Result) -> Section:
     asked = parameters(result.question.analysis)
     lead = f"{len(asked['phenotypes'])} phenotypes of {count(people_of(result))} people, each of those who have it: "
     lead += f"{listed(asked['phenotypes'][:5])}{' and others' if len(asked['phenotypes']) > 5 else ''}."
+    if asked["covariates"]:
+        kind = "penalised (Firth) logistic" if asked["firth"] else "logistic"
+        lead += f" Beside {listed(asked['covariates'])}; odds ratios are of one copy, by {kind} regression."
+    if answers[next(iter(answers))].tables and (
+        none := sum(int(a.facts["without_estimate"]) for a in answers.values())
+    ):
+        lead += f" {count(none)} pairs have no estimate; `problem` says why."
     return Section("All phenotypes of a variant", lead, tuple(figures), tuple(tables))
