@@ -138,8 +138,7 @@ def phenome(result: Result) -> Section:
     if asked["covariates"]:
         kind = "penalised (Firth) logistic" if asked["firth"] else "logistic"
         lead += f" Beside {listed(asked['covariates'])}; odds ratios are of one copy, by {kind} regression."
-    if answers[next(iter(answers))].tables and (
-        none := sum(int(a.facts["without_estimate"]) for a in answers.values())
-    ):
-        lead += f" {count(none)} pairs have no estimate; `problem` says why."
+    none = sum(int(one.facts.get("without_estimate", 0)) for one in answers.values())
+    if none:
+        lead += f" {count(none)} pairs have no estimate, and a problem that says why."
     return Section("All phenotypes of a variant", lead, tuple(figures), tuple(tables))
