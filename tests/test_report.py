@@ -83,6 +83,7 @@ QUESTIONS = (
     Question("told", Discrimination("score.score", "high")),
     Question("people", TableOne(("trait", "high"), by="sex")),
     Question("ages", Histogram("trait", by="sex", bins=6)),
+    Question("ages_by_country", Histogram("trait", by="sex", bins=6), by_site=True),
     Question("crossed", Contingency("sex", "high")),
     Question("matrix", Correlation(("trait", "high", "sex"))),
     Question("lacking", Missingness(("trait", "high", "sex"))),

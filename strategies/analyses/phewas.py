@@ -14,8 +14,9 @@ Who lacks a phenotype, or a genotype, is a cell of it, and keeps their place in 
 phenotype with a small cell is withheld, as is one of a variant that fewer than three sites hold; with covariates it is
 never fitted. What else has no estimate says why in `problem`.
 
-A score test with one null model for each phenotype would send a sixth of what a fit does, but give no odds ratio, and a
-null model is of the same people for all variants only if a missing genotype counts as something.
+All pairs are fitted in full, rather than tested by the score of one null model for each phenotype: that needs a missing
+genotype to count as something, and has no odds ratio. Measured with 20,000 people at a site and ten covariates: 5,000
+pairs take 7 seconds of a processor and 3.6 MB a round and five rounds; the most there may be, ten times that.
 
 [1] Benjamini, Hochberg: Controlling the false discovery rate, JRSS B 57 (1995).
 [2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 4.4.
@@ -65,6 +66,9 @@ MOST_STEPS = 30
 LEVEL = 3e-6
 """Steps of a penalised search that are shorter than this are the last: leverages are of rounded information, and where
 few weights are not small no search ends more exactly."""
+
+NAMED, MOST_NAMED, LETTERS_IN_A_ROW = 20, 5, 60
+"""In the figure: phenotypes whose names stand below it, pairs that are named in it, letters that fit below it."""
 
 Floats = NDArray[np.float64]
 
@@ -454,19 +458,33 @@ def false_discovery(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def draw_phenome(answer: Answer, axes: Any) -> str:
-    """Draw -log10 p of each phenotype, the most significant named; returns the figure in words."""
+    """Draw -log10 p of all pairs, each phenotype's variants side by side, and name the best pairs; returns the figure
+    in words."""
     table = answer.tables["phenome"]
     p = np.asarray(table["p_value"], dtype=np.float64)
-    height = -np.log10(np.maximum(p, 1e-300))
-    phenotypes = list(dict.fromkeys(table["phenotype"]))
-    place = np.array([phenotypes.index(name) for name in table["phenotype"]], dtype=np.float64)
+    height, phenotypes = -np.log10(np.maximum(p, 1e-300)), list(dict.fromkeys(table["phenotype"]))
+    variants = len(p) // len(phenotypes)
+    variant, phenotype = np.divmod(np.arange(len(p)), len(phenotypes))
+    place = phenotype + 0.6 * ((variant + 0.5) / max(variants, 1) - 0.5)
     axes.plot(place, height, "o", color="C0", markersize=4)
-    tests = int(np.isfinite(p).sum())
+    tests, few = int(np.isfinite(p).sum()), len(phenotypes) <= NAMED
     if tests:
         axes.axhline(-math.log10(0.05 / tests), color="C2", linewidth=1, linestyle=(0, (3, 2)))
-        for i in np.argsort(np.where(np.isfinite(p), p, 2.0), kind="stable")[: min(5, tests)].tolist():
-            axes.annotate(f"{table['phenotype'][i]:.16}", (place[i], height[i]), (3, 3), textcoords="offset points")
-    axes.set_xlabel("phenotype, in the study's order")
+        order, named = np.argsort(np.where(np.isfinite(p), p, 2.0), kind="stable")[:tests], set[int]()
+        for i in order.tolist():
+            if phenotype[i] in named or len(named) == MOST_NAMED:
+                continue  # of each phenotype its best, so that names do not lie on one another
+            named.add(int(phenotype[i]))
+            text, left = table["variant" if few else "phenotype"][i], place[i] > 0.75 * len(phenotypes) - 0.5
+            axes.annotate(f"{text:.16}", (place[i], height[i]), (-4 if left else 4, 3), textcoords="offset points",
+                          ha="right" if left else "left", fontsize=9)  # fmt: skip
+    axes.set_xlim(-0.6, len(phenotypes) - 0.4)
+    if few:
+        turned = 90 if sum(map(len, phenotypes)) > LETTERS_IN_A_ROW else 0
+        axes.set_xticks(np.arange(len(phenotypes)), [f"{name:.16}" for name in phenotypes], rotation=turned)
+    else:
+        axes.set_xticks([])
+        axes.set_xlabel("phenotype, in the study's order")
     axes.set_ylabel("−log₁₀ p")
     axes.set_ylim(0, None)
     if not tests:
