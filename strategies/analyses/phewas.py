@@ -476,7 +476,7 @@ def draw_phenome(answer: Answer, axes: Any) -> str:
                 continue  # of each phenotype its best, so that names do not lie on one another
             named.add(int(phenotype[i]))
             text, left = table["variant" if few else "phenotype"][i], place[i] > 0.75 * len(phenotypes) - 0.5
-            axes.annotate(f"{text:.16}", (place[i], height[i]), (-4 if left else 4, 3), textcoords="offset points",
+            axes.annotate(f"{text:.24}", (place[i], height[i]), (-4 if left else 4, 3), textcoords="offset points",
                           ha="right" if left else "left", fontsize=9)  # fmt: skip
     axes.set_xlim(-0.6, len(phenotypes) - 0.4)
     if few:
@@ -486,7 +486,8 @@ def draw_phenome(answer: Answer, axes: Any) -> str:
         axes.set_xticks([])
         axes.set_xlabel("phenotype, in the study's order")
     axes.set_ylabel("−log₁₀ p")
-    axes.set_ylim(0, None)
+    level = -math.log10(0.05 / max(tests, 1))
+    axes.set_ylim(0, 1.1 * max(float(np.nanmax(height, initial=0.0)), level))
     if not tests:
         return "P values of phenotypes: there are none, or they are withheld."
     best = int(np.nanargmin(p))
