@@ -319,8 +319,12 @@ class Analysis(Protocol):
 
     analysis: ClassVar[str]
     regime: ClassVar[Regime]
-    by_site: ClassVar[bool]
     summary_in_words: ClassVar[str]
+
+    @property
+    def by_site(self) -> bool:
+        """Whether its answer can be given for each site: see above."""
+        ...
 
     def needs(self) -> Needs:
         """What this round reads."""

@@ -57,7 +57,9 @@ def draw_along(table: Table, values: NDArray[np.float64], axes: Any) -> NDArray[
             ticks.append((float(place[here].mean()), str(name)))
         here &= np.isfinite(values)
         axes.scatter(place[here], values[here], s=size, color=f"C{2 * (number % 2)}", linewidths=0, rasterized=True)
-    axes.margins(x=0.01)
+    if len(place):  # of all variants, drawn or not, so that a chromosome's name stands in its middle
+        edge = max(0.01 * float(np.ptp(place)), 1e-6)
+        axes.set_xlim(float(place.min()) - edge, float(place.max()) + edge)
     if len(order) > 1:
         axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
         axes.set_xlabel("chromosome")

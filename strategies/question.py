@@ -284,9 +284,9 @@ def _can_be_by_site(analysis: Analysis, by_site: bool, where: str) -> None:
             f"{where}: this analysis is made of the sites' own answers.", "by_site = false", "set by_site = true."
         )
     if by_site and not analysis.by_site:
-        able = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE if a.by_site)
+        able = ", ".join(f"{a.analysis} ({a.regime})" for a in CATALOGUE if bool(a.by_site))
         raise UsageError(
-            f"{where}: these analyses can be answered for each site: {able}.",
+            f"{where}: these analyses, exact ones in one round, can be answered for each site: {able}.",
             f"{analysis.analysis} ({analysis.regime}) with by_site = true",
             "leave by_site out.",
         )

@@ -134,7 +134,7 @@ def draw_matrix(shares: NDArray[np.float64], rows: Sequence[str], columns: Seque
             axes.fill(*ends, color="C0" if share >= 0 else "C1", alpha=0.04 + 0.8 * abs(share) / most, linewidth=0)
             axes.plot([*ends[0], ends[0][0]], [*ends[1], ends[1][0]], color="C0", linewidth=1.2)
             if max(len(rows), len(columns)) <= 12:
-                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center")
+                axes.text(j, i, f"{round(100 * share)}".replace("-", "\N{MINUS SIGN}"), ha="center", va="center")
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks(np.arange(len(columns)), [f"{name:.12}" for name in columns], rotation=90)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 import fl_server.results
 from fl_server.conduct import Result, Statement
@@ -25,7 +26,7 @@ from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.explained_variance import ExplainedVariance
 from strategies.analyses.genotype_counts import GenotypeCounts
 from strategies.analyses.genotype_table import GenotypeTable
-from strategies.analyses.histogram import Histogram, NoisedHistogram
+from strategies.analyses.histogram import Histogram, NoisedHistogram, draw_histograms
 from strategies.analyses.linkage import LinkageDisequilibrium
 from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analyses.match_rates import LEAST_VARIANTS, MatchRates
@@ -43,7 +44,7 @@ from strategies.analyses.rare_variants import RareVariants
 from strategies.analyses.regression import Regression
 from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.survival import SurvivalCurves
-from strategies.analyses.table_one import TableOne
+from strategies.analyses.table_one import TableOne, draw_quantiles
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
@@ -55,7 +56,7 @@ from strategies.variants import Panel, Variant
 from tests.browser import drawn, needs_chromium
 from tests.conftest import in_memory
 from tests.laws.zoo import RANGES, add, begun, cohort, first, panel
-from tests.tiny import COLUMNS, NAMES, PANEL, Tiny, genotypes, people_of, study, write_site, write_sites
+from tests.tiny import COLUMNS, NAMES, PANEL, PEOPLE, Tiny, genotypes, people_of, study, write_site, write_sites
 
 HALF = len(PANEL) // 2
 WHOLE = Panel(
@@ -83,6 +84,7 @@ QUESTIONS = (
     Question("told", Discrimination("score.score", "high")),
     Question("people", TableOne(("trait", "high"), by="sex")),
     Question("ages", Histogram("trait", by="sex", bins=6)),
+    Question("ages_by_country", Histogram("trait", by="sex", bins=6), by_site=True),
     Question("crossed", Contingency("sex", "high")),
     Question("matrix", Correlation(("trait", "high", "sex"))),
     Question("lacking", Missingness(("trait", "high", "sex"))),
@@ -90,6 +92,7 @@ QUESTIONS = (
     Question("carriers", Carriers("panel", ("first", "second"))),
     Question("by_sex", GenotypeTable("panel", "sex")),
     Question("phenome", PheWAS("panel", ("trait", "high"))),
+    Question("adjusted", PheWAS("panel", ("trait",), ("sex", "high"))),
     Question("model", Regression("trait", "sex*high")),
     Question("hospitals", MixedModel("trait", "sex + high"), by_site=True),
     Question("rare", RareVariants("panel", "trait", ("sex",), maximum_frequency=0.5)),
@@ -202,6 +205,7 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "clumps": ("index variant", "r² of at least 0.8"),
         "score": ("later exact questions name it score.score",),
         "by_country": ("bins withheld", "DK"),
+        "adjusted": ("Beside sex and high", "of one copy"),
         "explained": ("incremental",),
         "told": ("odds ratio per standard deviation", "Tenths of the score"),
         "model": ("Coefficients", "sex:high", "adjusted R²"),
@@ -216,6 +220,46 @@ def test_the_report_says_what_was_found(page: str) -> None:
         "noised": ("noise, standard deviation", "at BE"),
     }.items():
         assert all(word.replace("LONG", "1\u202f000") in articles[name] for word in words), name
+
+
+def test_the_report_shows_how_a_variable_is_distributed_in_each_country(page: str) -> None:
+    """By hand from the sites' own values: the fullest of six bins from -4 to 4, and its share."""
+    found = re.findall(r'<figure id="([\w-]+)".*?<svg role="img" aria-label="([^"]*)"', page, re.DOTALL)
+    told = unescape(dict(found)["ages_by_country-by-site"])
+    for site in NAMES:
+        values = np.round(np.random.default_rng([1, *site.encode()]).normal(0, 1, PEOPLE), 4)
+        counts, edges = np.histogram(values, bins=6, range=(-4.0, 4.0))
+        most = int(counts.argmax())
+        assert f"{site} {edges[most]:g} to {edges[most + 1]:g} ({100 * counts[most] / PEOPLE:.0f} %)" in told
+    assert "0 bins are withheld" in told
+    assert "time (mo)" in page
+
+
+def test_what_a_site_withheld_is_a_cross_in_the_figure_by_country() -> None:
+    edges = np.array([0.0, 1.0, 2.0, 3.0])
+    table = {"low": edges[:-1], "high": edges[1:], "people": np.array([6.0, np.nan, np.nan])}
+    other = table | {"people": np.array([5.0, 20.0, 0.0])}
+    answers = {s: Answer({"histogram": t}, {"variable": "age", "unit": "a"}) for s, t in (("A", table), ("B", other))}
+    axes = Canvas().add_subplot()
+    told = draw_histograms(answers, axes)
+    assert "2 bins are withheld, where a cross stands" in told
+    assert "B 1 to 2 (80 %)" in told
+    assert axes.get_xlabel() == "age (a)"
+    assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [2, 0]
+
+
+def test_table_one_has_a_scale_with_numbers_and_units_for_each_variable() -> None:
+    table = {
+        "variable": ("age", "age", "ldl", "ldl"), "group": ("all",) * 4, "quantile": np.array([0.25, 0.75] * 2),
+        "low": np.array([30.0, 50.0, -1.0, np.nan]), "high": np.array([40.0, 70.0, 3.0, np.nan]),
+        "withheld": np.array([False, False, False, True]),
+    }  # fmt: skip
+    one, axes = Answer({"quantiles": table}, {"unit_age": "a"}), Canvas().add_subplot()
+    assert "1 quantiles are withheld" in draw_quantiles({"": one}, axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["age (a)", "ldl"]
+    minus = "\N{MINUS SIGN}"
+    assert [t.get_text() for t in axes.texts] == ["30", "40", "50", "60", "70", f"{minus}1", "0", "1", "2", "3"]
+    assert "at 4 sites" in draw_quantiles(dict.fromkeys("ABCD", one), Canvas().add_subplot())
 
 
 STATEMENT = Statement(

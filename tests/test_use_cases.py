@@ -93,6 +93,15 @@ def test_common_disease(countries: Path, tmp_path: Path) -> None:
     scored = found["diabetes"].table().filter(found["diabetes"].table()["p_value"] < 1e-6)["id"].to_list()
     assert scored
     assert {int(name.removeprefix("common_")) < minimal.SCORED for name in scored} == {True}
+    phenome = found["phenome"].table().filter(withheld=False)
+    assert found["phenome"].facts["covariates"] == "age, gender"
+    assert set(phenome["problem"]) == {"none"}
+    assert set(phenome["phenotype"]) == {"diabetes", "hba1c"}
+    # The logistic association asks the same with another penalty, of people with a mean in the place of a genotype.
+    ratios = phenome.filter(phenotype="diabetes").join(found["diabetes"].table(), left_on="variant", right_on="id")
+    assert len(ratios) > 0
+    np.testing.assert_allclose(ratios["beta"], ratios["beta_right"], atol=0.5 * float(ratios["standard_error"].max()))
+    assert phenome["q_value"].min() < 1e-6
 
 
 def test_infectious_disease(countries: Path, tmp_path: Path) -> None:

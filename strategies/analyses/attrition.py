@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from strategies.analysis import PASSED, WHOLE, Answer, Frame, Needs, Total
 from strategies.cohort import Cohort
+from strategies.labels import SPACE
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, replaced
 from strategies.summary import COUNT_BITS, Field, Summary
@@ -151,14 +152,15 @@ def draw_attrition(answer: Answer, axes: Any) -> str:
         known = bool(np.isfinite(people))
         axes.barh(-step, people if known else widest, 0.42, color="C0", alpha=1.0 if known else 0.12)
         axes.text(0, -step + 0.28, str(text)[:MOST_LETTERS], va="bottom", ha="left", fontsize=9.5)
-        number = f" {people:,.0f}" if known else " withheld"
+        number = f"{SPACE}{people:,.0f}" if known else f"{SPACE}withheld"
         axes.text(people if known else widest, -step, number, va="center", ha="left")
         if step:
             axes.annotate(
                 "", (-0.06 * widest, -step), (-0.06 * widest, -step + 1),
                 arrowprops={"arrowstyle": "->", "color": "C2", "connectionstyle": "arc3,rad=0"}, annotation_clip=False,
             )  # fmt: skip
-            lost = f"\N{MINUS SIGN}{gone:,.0f}" if np.isfinite(gone) else "withheld"
+            sign = "\N{MINUS SIGN}" if gone >= 0 else "+"  # noise may add people
+            lost = f"{sign}{abs(gone):,.0f}" if np.isfinite(gone) else "withheld"
             axes.text(-0.08 * widest, -step + 0.5, lost, va="center", ha="right", color="C1", fontsize=9.5)
     axes.set_xlim(-0.3 * widest, 1.2 * widest)
     axes.set_ylim(-len(left) + 0.5, 0.75)

@@ -27,6 +27,7 @@ from strategies.analysis import (
 )
 from strategies.cohort import Cohort
 from strategies.groups import names_in, places_in
+from strategies.labels import unit_of, with_unit
 from strategies.privacy import Regime
 from strategies.product_limit import Incidence
 from strategies.summary import Field, Summary
@@ -129,6 +130,7 @@ class CompetingRisks:
         groups["withheld"] = ~shown
         facts: dict[str, float | int | str] = {
             "people": float(told.sum()) if shown.any() else math.nan,
+            **unit_of(frame.columns[self.time]),
             "intervals": len(grid),
             "intervals_shown": j if shown.any() else 0,
         }
@@ -157,7 +159,7 @@ def draw_incidence(answer: Answer, axes: Any) -> str:
             told.append(f"{name} {height[rows][-1]:.2f}")
     axes.set_xlim(0, float(ends.max(initial=1.0)))
     axes.set_ylim(0, None)
-    axes.set_xlabel("time")
+    axes.set_xlabel(with_unit("time", answer))
     axes.set_ylabel("cumulative incidence")
     if not told:
         return "Cumulative incidences: every group is withheld, so none is drawn."

@@ -315,7 +315,7 @@ def draw_cells(answer: Answer, names: tuple[str, str], axes: Any) -> str:
     axes.set_xticks(np.arange(len(rows)), [f"{row:.14}" for row in rows])
     axes.set_xlabel(names[0])
     axes.set_ylabel("people")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title=names[1])
     hidden = int(np.isnan(people).sum())
     return f"People by {names[0]} and {names[1]}, as bars side by side: {len(rows)} by {len(columns)} cells" + (
         f", {hidden} of them withheld, where a cross stands." if hidden else "."

@@ -252,6 +252,7 @@ def draw_correlations(answer: Answer, axes: Any) -> str:
     for a, b, value in zip(table["variable"], table["other"], r.tolist(), strict=True):
         matrix[names.index(a), names.index(b)] = matrix[names.index(b), names.index(a)] = value
     draw_matrix(matrix, names, names, axes)
+    axes.set_xlabel("correlation × 100")
     if not np.isfinite(r).any():
         return f"Correlations of {len(names)} columns: there are none, or they are withheld."
     most = int(np.nanargmax(np.abs(r)))

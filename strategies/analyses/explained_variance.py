@@ -21,6 +21,7 @@ from scipy import special
 from strategies.analysis import NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
+from strategies.labels import SPACE
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, small
 from strategies.summary import Field, Summary
@@ -177,7 +178,7 @@ def draw_explained(answer: Answer, axes: Any) -> str:
     axes.barh([1, 0], shown, height=0.5, color=["C2", "C0"])
     widest = max(float(shown.max()), 1e-4)
     for at, value in zip((1, 0), values, strict=True):
-        text = f" {value:.4f}" if math.isfinite(value) else " withheld"
+        text = f"{SPACE}{value:.4f}" if math.isfinite(value) else f"{SPACE}withheld"
         axes.text(float(np.nan_to_num(value)), at, text, va="center")
     axes.set_yticks([1, 0], ["covariates", "with the score"])
     axes.tick_params(axis="y", length=0)

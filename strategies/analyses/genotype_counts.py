@@ -301,6 +301,7 @@ def draw_spectrum(answer: Answer, axes: Any) -> str:
     counts, edges = np.histogram(minor, bins=50, range=(0.0, 0.5))
     axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color="C0")
     axes.set_xlim(0, 0.5)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("minor allele frequency")
     axes.set_ylabel("variants")
     middle = f", half of them below {np.median(minor):.2f}" if len(minor) else ""

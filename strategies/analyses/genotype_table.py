@@ -169,8 +169,8 @@ def draw_genotypes(answer: Answer, category: str, row: int, axes: Any) -> str:
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.nan_to_num(100 * counts / counts.sum(axis=0))
     left = np.zeros(len(names))
-    for share, label, shade in zip(shares, ("0", "1", "2"), (0.25, 0.6, 1.0), strict=True):
-        axes.barh(np.arange(len(names)), share, left=left, color="C0", alpha=shade, height=0.7, label=f"{label} copies")
+    for share, label, shade in zip(shares, ("no copy", "1 copy", "2 copies"), (0.25, 0.6, 1.0), strict=True):
+        axes.barh(np.arange(len(names)), share, left=left, color="C0", alpha=shade, height=0.7, label=label)
         left = left + share
     axes.set_yticks(np.arange(len(names)), [f"{name:.16}" for name in names])
     axes.invert_yaxis()

@@ -19,6 +19,7 @@ from strategies.analyses.allele_frequency import NORMAL_95
 from strategies.analysis import NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.groups import group_codes, group_names, group_places
+from strategies.labels import unit_of, with_unit
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells
 from strategies.summary import COUNT_BITS, Field, Summary
@@ -164,7 +165,11 @@ class Histogram:
             alone = Bins(bins.edges, bins.labels, range(1), ())
             margin = told["bins"]
             tables["together"] = {**alone.listed(None), "people": margin, "withheld": np.isnan(margin)}
-        facts: dict[str, float | int | str] = {"people": float(told["people"])}
+        facts: dict[str, float | int | str] = {
+            "people": float(told["people"]),
+            "variable": self.variable,
+            **unit_of(frame.columns[self.variable]),
+        }
         facts |= {f"people_{label}": float(n) for label, n in zip(bins.group_labels, told["groups"], strict=False)}
         return Answer(tables, facts, int(withheld.sum()))
 
@@ -228,6 +233,8 @@ class NoisedHistogram:
             "people": float(people.sum()),
             "people_noise_sd": noise * math.sqrt(len(people)),
             "cell_noise_sd": noise,
+            "variable": self.variable,
+            **unit_of(frame.columns[self.variable]),
         }
         facts |= {f"people_{label}": float(n) for label, n in zip(bins.group_labels, cells.sum(axis=1), strict=False)}
         return Answer({"histogram": table}, facts)
@@ -257,8 +264,48 @@ def draw_histogram(answer: Answer, by: str | None, axes: Any) -> str:
     if not numbers:
         axes.set_xticks(np.arange(each), [f"{label:.10}" for label in table["category"][:each]])
     if len(groups) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title=by)
+    axes.set_xlabel(with_unit(str(answer.facts["variable"]), answer))
     axes.set_ylabel("people")
     hidden = int(np.isnan(people).sum())
     told = f", {hidden} of them withheld, where a cross stands" if hidden else ""
     return f"Histogram of people in {each} bins, in {len(groups)} group{'s' * (len(groups) > 1)}{told}."
+
+
+def draw_histograms(answers: Mapping[str, Answer], axes: Any) -> str:
+    """Draw each site's histogram as shares of its people in a row of its own; returns the figure in words."""
+    counts, least = dict[str, NDArray[np.float64]](), 0
+    for site, answer in answers.items():
+        table = answer.tables.get("together", answer.tables["histogram"])
+        people = np.asarray(table["people"], dtype=np.float64)
+        least = len(dict.fromkeys(zip(*(table[name] for name in ("low", "category") if name in table), strict=True)))
+        counts[site] = people.reshape(-1, least).sum(axis=0)  # groups together, where a noised answer has them apart
+    first = next(iter(answers.values()))
+    table, numbers = first.tables["histogram"], "low" in first.tables["histogram"]
+    at = np.asarray(table["low"][:least], dtype=np.float64) if numbers else np.arange(least) - 0.5
+    end = np.asarray(table["high"][:least], dtype=np.float64) if numbers else at + 1.0
+    shares = {site: np.maximum(n, 0.0) / max(float(np.nansum(np.maximum(n, 0.0))), 1.0) for site, n in counts.items()}
+    tallest = max((float(np.nanmax(s)) for s in shares.values() if np.isfinite(s).any()), default=0.0) or 1.0
+    told = []
+    for row, (site, share) in enumerate(shares.items()):
+        base, edges = -float(row), np.append(at, end[-1])
+        height = base + 0.85 * np.nan_to_num(share) / tallest
+        axes.stairs(height, edges, baseline=base, fill=True, color="C0", alpha=0.35)
+        axes.stairs(height, edges, baseline=base, color="C0", linewidth=1.2)
+        hidden = np.isnan(share)
+        axes.plot((at + end)[hidden] / 2, np.full(int(hidden.sum()), base + 0.08), "x", color="C1", markersize=5)
+        if np.isfinite(share).any() and np.nanmax(share) > 0:
+            most = int(np.nanargmax(share))
+            where = f"{at[most]:g} to {end[most]:g}" if numbers else str(table["category"][most])
+            told.append(f"{site} {where} ({100 * share[most]:.0f} %)")
+    axes.set_yticks(-np.arange(len(shares)), list(shares))
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-len(shares) + 0.8, 0.95)
+    if not numbers:
+        axes.set_xticks(np.arange(least), [f"{label:.10}" for label in table["category"][:least]])
+    axes.set_xlabel(with_unit(str(first.facts["variable"]), first))
+    withheld = int(sum(np.isnan(share).sum() for share in shares.values()))
+    return (
+        f"Histograms of people at {len(shares)} sites, in rows below one another; most are at "
+        f"{', '.join(told) or 'none that is shown'}; {withheld} bins are withheld, where a cross stands."
+    )

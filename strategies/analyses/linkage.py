@@ -428,6 +428,7 @@ def draw_decay(answer: Answer, axes: Any) -> str:
     mean = np.bincount(inside, squared, minlength=25) / np.maximum(number, 1)
     axes.plot(((edges[1:] + edges[:-1]) / 2)[number > 0], mean[number > 0], color="C0", linewidth=2.4)
     axes.set_ylim(0, 1.02)
+    axes.xaxis.get_major_locator().set_params(nbins=5)
     axes.set_xlabel("distance (thousand base pairs)")
     axes.set_ylabel("r²")
     strong = int((squared >= 0.8).sum())

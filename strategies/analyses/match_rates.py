@@ -21,6 +21,7 @@ import numpy as np
 from strategies.analyses.panel_matching import FOUND, WAYS
 from strategies.analysis import NAMES_PANEL, WHOLE, Answer, Column, Frame, Needs, Total, of_at_least
 from strategies.cohort import Cohort
+from strategies.labels import SPACE
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, small
 from strategies.summary import Field, Summary
@@ -112,7 +113,7 @@ def draw_rates(by_site: Mapping[str, Answer], axes: Any) -> str:
     at = np.arange(len(found))
     axes.barh(at, values, height=0.6, color="C0")
     for row, value in zip(at, found.values(), strict=True):
-        axes.text(float(np.nan_to_num(value)), row, f" {_told(value)}", va="center")
+        axes.text(float(np.nan_to_num(value)), row, f"{SPACE}{_told(value)}", va="center")
     axes.set_yticks(at, list(found))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(at) - 0.4, -0.6)

@@ -119,6 +119,7 @@ def draw_missing(answer: Answer, axes: Any) -> str:
     """Draw a map of who lacks what together; returns the figure in words."""
     shares, names = missing_shares(answer), [str(name) for name in answer.tables["columns"]["variable"]]
     draw_matrix(shares, names, names, axes)
+    axes.set_xlabel("% of people")
     own = np.diagonal(shares)
     if not np.isfinite(own).any():
         return f"Map of missing values of {len(names)} columns: all numbers are withheld."
@@ -136,6 +137,7 @@ def draw_missing_by_site(answers: dict[str, Answer], axes: Any) -> str:
         [np.asarray(one.tables["columns"]["share_missing"], dtype=np.float64) for one in answers.values()], axis=1
     )
     draw_matrix(shares, names, list(answers), axes)
+    axes.set_xlabel("% of people")
     return (
         f"Map of the share of people, in per cent, without each of {len(names)} columns at {len(answers)} sites; "
         f"{int(np.isnan(shares).sum())} numbers are withheld, where a cross stands."

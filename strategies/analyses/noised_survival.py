@@ -25,6 +25,7 @@ from strategies.analyses.survival import Floats, curve_rows, last_at_risk, sprea
 from strategies.analysis import NAMES_ANY_COLUMN, NAMES_COLUMN, WHOLE, Answer, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.groups import names_in, places_in
+from strategies.labels import unit_of
 from strategies.privacy import Regime
 from strategies.product_limit import Survival
 from strategies.summary import COUNT_BITS, Field, Summary
@@ -116,6 +117,7 @@ class NoisedSurvival:
             "people": float(people.sum()),
             "people_noise_sd": people_noise * math.sqrt(len(names)),
             "cell_noise_sd": noise,
+            **unit_of(frame.columns[self.time]),
             "intervals": len(grid),
             "restricted_at": until,
         }

@@ -20,6 +20,7 @@ from strategies.analyses.allele_frequency import NORMAL_95
 from strategies.analyses.table_one import ALL, check_asked
 from strategies.analysis import NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
+from strategies.labels import unit_of
 from strategies.privacy import Regime
 from strategies.summary import COUNT_BITS, Field, Summary
 from strategies.variables import Variables, columns_of, mean_and_deviation, per_group
@@ -156,6 +157,8 @@ class NoisedTableOne:
             "people": float(everybody.sum()),
             "people_noise_sd": total.noise.get("cells_0", 0.0) * math.sqrt(everybody.size),
         }
+        for name, span in zip(variables.names, variables.ranges, strict=True):
+            facts |= unit_of(span, name)
         return Answer(tables, facts)
 
 

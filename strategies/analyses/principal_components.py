@@ -293,7 +293,7 @@ def draw_scree(answer: Answer, axes: Any) -> str:
     values = [float(v) for name, v in answer.facts.items() if name.startswith("eigenvalue_")]
     at = np.arange(1, len(values) + 1)
     axes.plot(at, values, color="C0", linewidth=1.6, marker="o", markersize=5)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.08 * max([v for v in values if math.isfinite(v)], default=1.0))
     axes.margins(x=0.05)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("component")

@@ -21,6 +21,7 @@ from strategies.analysis import NAMES_ANY_COLUMN, NAMES_COLUMN, WHOLE, Answer, C
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import names_in, places_in
+from strategies.labels import unit_of, with_unit
 from strategies.privacy import Regime
 from strategies.product_limit import LogRank, Survival, log_rank, median, restricted_mean
 from strategies.summary import Field, Summary
@@ -135,6 +136,7 @@ class SurvivalCurves:
         facts: dict[str, float | int | str] = {
             "people": float(leaving.sum()) if shown.any() else math.nan,
             "events": float(events.sum()) if shown.any() else math.nan,
+            **unit_of(frame.columns[self.time]),
             "intervals": len(grid),
             "intervals_shown": len(ends) if shown.any() else 0,
             "restricted_at": until,
@@ -229,7 +231,7 @@ def draw_curves(answer: Answer, axes: Any) -> str:
     axes.set_xlim(0, last)
     axes.set_ylim(0, 1.02)
     axes.set_xticks(ticks, [f"{t:g}" for t in np.round(ticks, 2)])
-    axes.set_xlabel("time; people at risk below")
+    axes.set_xlabel(f"{with_unit('time', answer)}; people at risk below")
     axes.set_ylabel("survival")
     if len(names) > 1:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)

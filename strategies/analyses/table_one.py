@@ -17,6 +17,7 @@ Minima and maxima are individuals, and are not asked for.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from strategies.analysis import DERIVED, NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
+from strategies.labels import unit_of, with_unit
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, small
 from strategies.summary import Field, Summary
@@ -48,6 +50,10 @@ def check_asked(variables: tuple[str, ...], by: str | None, quantiles: tuple[flo
         raise ValueError("quantiles are at most 9 levels, ascending.")
     if not all(0.05 <= level <= 0.95 for level in quantiles):
         raise ValueError("a quantile's level lies from 0.05 to 0.95.")
+
+
+COLOURS = 3
+"""More strata than this are told apart by their names."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +282,8 @@ class TableOne:
                 [(name, _difference(i, sums, variables)) for i, name in enumerate(variables.names)],
             )
         facts: dict[str, float | int | str] = {"people": _number(sums["people"])}
+        for name, span in zip(variables.names, variables.ranges, strict=True):
+            facts |= unit_of(span, name)
         for label, people in zip(variables.labels, sums.get("group_people", ()), strict=True):
             facts[f"people_{label}"] = _number(people)
         rows = int(sum(np.count_nonzero(tables[name]["withheld"]) for name in ("numbers", "categories")))
@@ -347,32 +355,58 @@ def category_difference(counts: NDArray[np.int64]) -> float:
     return math.sqrt(max(square, 0.0))
 
 
-def draw_quantiles(answer: Answer, axes: Any) -> str:
-    """Draw each number's outer quantiles as a line and the middle ones as points, in parts of what all of them span;
-    returns the figure in words."""
-    table = answer.tables["quantiles"]
-    ends = ("low", "high") if "low" in table else ("low_95", "high_95")
-    low, high = (np.asarray(table[end], dtype=np.float64) for end in ends)
-    variables, groups = (list(dict.fromkeys(table[name])) for name in ("variable", "group"))
-    own_variable, own_group = np.array(table["variable"]), np.array(table["group"])
+def draw_quantiles(answers: Mapping[str, Answer], axes: Any) -> str:
+    """Draw each number's outer quantiles as a line and the middle ones as points, each on a scale of its own; of one
+    answer everybody's and each group's, of several each site's; returns the figure in words."""
+    first = next(iter(answers.values()))
+    ends = ("low", "high") if "low" in first.tables["quantiles"] else ("low_95", "high_95")
+    lines, hidden = list[tuple[str, str, NDArray[np.float64]]](), 0  # variable, whose, and the ends of each quantile
+    for site, answer in answers.items():
+        table = answer.tables["quantiles"]
+        both = np.stack([np.asarray(table[end], dtype=np.float64) for end in ends], axis=1)
+        hidden += int(np.isnan(both[:, 0]).sum())
+        of_variable, of_group = np.array(table["variable"]), np.array(table["group"])
+        for name in dict.fromkeys(table["variable"]):
+            for whose in dict.fromkeys(table["group"]) if len(answers) == 1 else (ALL,):
+                own = both[(of_variable == name) & (of_group == whose)]
+                lines.append((name, str(whose) if len(answers) == 1 else site, own[np.isfinite(own[:, 0])]))
+    variables, strata = (list(dict.fromkeys(names)) for names in ([v for v, _, _ in lines], [s for _, s, _ in lines]))
+    few = len(strata) <= COLOURS
     for v, variable in enumerate(variables):
-        rows = own_variable == variable
-        least, most = np.nanmin(low[rows], initial=np.inf), np.nanmax(high[rows], initial=-np.inf)
-        for g, group in enumerate(groups):
-            at = rows & (own_group == group) & np.isfinite(low)
-            if not at.any() or not most > least:
-                continue
-            place = v + (g - (len(groups) - 1) / 2) * 0.7 / len(groups)
-            middle = ((low[at] + high[at]) / 2 - least) / (most - least)
-            label = f"{group:.20}" if v == 0 else None
-            axes.plot([middle.min(), middle.max()], [place, place], color=f"C{g % 3}", linewidth=1.4, label=label)
-            axes.plot(middle, np.full(len(middle), place), "o", color=f"C{g % 3}", markersize=4)
-    axes.set_yticks(np.arange(len(variables)), [f"{name:.16}" for name in variables])
-    axes.invert_yaxis()
+        own_lines = [(strata.index(whose), whose, own) for name, whose, own in lines if name == variable and len(own)]
+        spans = np.concatenate([own.ravel() for _, _, own in own_lines]) if own_lines else np.zeros(0)
+        least, most = float(spans.min(initial=np.inf)), float(spans.max(initial=-np.inf))
+        if not most > least:
+            continue
+        for s, whose, own in own_lines:
+            place, middle = v - 0.4 + 0.62 * (s + 0.5) / len(strata), (own.mean(axis=1) - least) / (most - least)
+            look, label = {"color": f"C{s if few else 0}"}, whose[:20] if few else None
+            axes.plot(
+                [middle.min(), middle.max()], [place, place], linewidth=1.4, label=label if not v else None, **look
+            )
+            axes.plot(middle, np.full(len(middle), place), "o", markersize=4, **look)
+            if not few:
+                axes.text(1.02, place, whose[:14], va="center", fontsize=8)
+        axes.plot([0, 1], [v + 0.27, v + 0.27], color="C2", linewidth=0.8)
+        for at in (0.0, 0.25, 0.5, 0.75, 1.0):
+            axes.plot([at, at], [v + 0.27, v + 0.31], color="C2", linewidth=0.8)
+            axes.text(
+                at,
+                v + 0.33,
+                f"{least + at * (most - least):.3g}".replace("-", "\N{MINUS SIGN}"),
+                ha="center",
+                va="top",
+                fontsize=9,
+            )
+    names = [with_unit(f"{name:.16}", first, name) for name in variables]
+    axes.set_yticks(np.arange(len(variables)) - 0.1, names)
+    axes.set_ylim(max(len(variables), 1) - 0.4, -0.5)
+    axes.set_xlim(-0.05, 1.05 if few else 1.15)
     axes.set_xticks([])
-    axes.set_xlabel("from the lowest to the highest quantile that is told")
-    if len(groups) > 1 and axes.lines:
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    if few and len(strata) > 1 and axes.lines:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    hidden = int(np.isnan(low).sum())
     told = f"; {hidden} quantiles are withheld" if hidden else ""
-    return f"Quantiles of {len(variables)} variables of numbers, drawn for {len(groups)} strata of people{told}."
+    of = f"at {len(answers)} sites" if len(answers) > 1 else f"for {len(strata)} strata of people"
+    return f"Quantiles of {len(variables)} variables of numbers, each on a scale of its own, drawn {of}{told}."

@@ -20,6 +20,7 @@ from simulations.run import simulate
 from strategies.analyses.carriers import Carriers, Coding
 from strategies.analyses.genotype_table import GenotypeTable
 from strategies.analyses.phewas import PheWAS
+from strategies.analyses.principal_components import PrincipalComponents
 from strategies.analyses.table_one import TableOne
 from strategies.analysis import Answer, Frame, Needs, Range
 from strategies.cohort import MISSING
@@ -74,6 +75,9 @@ def answers(few: Panel) -> dict[str, Answer]:
         Question("copies", Carriers("few", names, Coding.COPIES)),
         Question("by_high", GenotypeTable("few", "GSTT1_high")),
         Question("phenome", PheWAS("few", ("GSTT1_rn", "GSTT1_high", "pc1"))),
+        Question("pcs", PrincipalComponents("few", components=2, iterations=3)),
+        Question("adjusted", PheWAS("few", ("GSTT1_rn", "pc1"), ("sex", "copies.v5"))),
+        Question("structured", PheWAS("few", ("GSTT1_rn",), ("pcs.pc1", "carriers.v7"))),
         Question("expression", TableOne(("GSTT1_rn",), by="carriers.v3", fewest=5)),
         Question("by_copies", TableOne(("GSTT1_rn",), by="copies.v3", quantiles=())),
     )
@@ -134,6 +138,30 @@ def test_each_phenotype_is_regressed_on_copies_as_statsmodels_does(
     best = table.loc[table["p_value"].idxmin()]
     assert best["phenotype"] == "GSTT1_rn"
     assert best["p_value"] < 1e-60, "the variant that is known to govern it"
+
+
+def test_each_phenotype_is_adjusted_for_columns_of_the_table_and_for_those_that_other_questions_offer(
+    answers: dict[str, Answer], people: pd.DataFrame
+) -> None:
+    table = pd.DataFrame(dict(answers["adjusted"].tables["phenome"]))
+    fitted = 0
+    for number, row in table.iterrows():
+        variant, phenotype = f"v{int(number) // 2}", row["phenotype"]
+        own = people[["sex", "v5", variant, phenotype]].dropna().T.drop_duplicates().T
+        if variant == "v5":  # it explains itself
+            assert np.isnan(row["beta"])
+            assert row["problem"].startswith("covariates explain")
+            continue
+        fit = sm.OLS(own[phenotype], sm.add_constant(own[[variant, "sex", "v5"]])).fit()
+        assert row["people"] == len(own)
+        assert row["beta"] == pytest.approx(fit.params[variant], rel=1e-8, abs=1e-8 * fit.bse[variant])
+        assert row["standard_error"] == pytest.approx(fit.bse[variant], rel=1e-8)
+        fitted += 1
+    assert fitted == 2 * (FEW - 1)
+    structured = pd.DataFrame(dict(answers["structured"].tables["phenome"]))
+    assert answers["structured"].facts["covariates"] == "pcs.pc1, carriers.v7"
+    assert np.isfinite(structured["p_value"]).all()
+    assert structured.loc[structured["p_value"].idxmin(), "p_value"] < 1e-50
 
 
 def test_a_phenotype_of_two_categories_is_tested_by_its_trend(few: Panel, people: pd.DataFrame) -> None:

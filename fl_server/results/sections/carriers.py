@@ -135,4 +135,10 @@ def phenome(result: Result) -> Section:
     asked = parameters(result.question.analysis)
     lead = f"{len(asked['phenotypes'])} phenotypes of {count(people_of(result))} people, each of those who have it: "
     lead += f"{listed(asked['phenotypes'][:5])}{' and others' if len(asked['phenotypes']) > 5 else ''}."
+    if asked["covariates"]:
+        kind = "penalised (Firth) logistic" if asked["firth"] else "logistic"
+        lead += f" Beside {listed(asked['covariates'])}; odds ratios are of one copy, by {kind} regression."
+    none = sum(int(one.facts.get("without_estimate", 0)) for one in answers.values())
+    if none:
+        lead += f" {count(none)} pairs have no estimate, and a problem that says why."
     return Section("All phenotypes of a variant", lead, tuple(figures), tuple(tables))

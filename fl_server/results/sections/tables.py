@@ -15,7 +15,7 @@ from fl_server.results.section import Section, Table, in_short, people_of
 from fl_server.results.words import NONE, between, count, fixed, floats, listed, number, percent, power, short
 from strategies.analyses.contingency import draw_cells
 from strategies.analyses.correlation import draw_correlations
-from strategies.analyses.histogram import draw_histogram
+from strategies.analyses.histogram import draw_histogram, draw_histograms
 from strategies.analyses.missingness import draw_missing, draw_missing_by_site
 from strategies.analyses.table_one import ALL, draw_quantiles
 from strategies.analysis import Answer, Column, parameters
@@ -28,11 +28,14 @@ def table_one(result: Result) -> Section:
     shown = [(site, one) for site, one in answers.items() if one.tables]
     tables = tuple(_table_one(one, site, asked) for site, one in shown)
     figures: tuple[Figure, ...] = ()
-    if len(shown) == 1 and shown[0][1].tables["quantiles"]["variable"]:
-        caption = "Quartiles of each number within its interval of bins, everybody first, then each group."
+    if shown and (told := shown[0][1].tables["quantiles"])["variable"]:
+        numbers, strata = (len(dict.fromkeys(told[name])) for name in ("variable", "group"))
+        each = "site by site" if len(shown) > 1 else "everybody first, then each group"
+        caption = f"Quantiles of each number, {each}: the middle of the interval in which each is known to lie."
+        height = 40 + numbers * (60 + 14 * (len(shown) if len(shown) > 1 else strata))
         figures = (
-            figure(f"{result.question.name}-quantiles", caption, partial(draw_quantiles, shown[0][1]), Size(720, 260),
-                   Size(352, 260)),
+            figure(f"{result.question.name}-quantiles", caption, partial(draw_quantiles, dict(shown)),
+                   Size(720, height), Size(352, height)),
         )  # fmt: skip
     by = f" by {asked['by']}" if asked["by"] else ""
     lead = f"{len(asked['variables'])} variables of {count(people_of(result))} people{by}. A variable is told of those "
@@ -105,6 +108,11 @@ def histogram(result: Result) -> Section:
                partial(draw_histogram, one, asked["by"]))
         for site, one in answers.items()
     )  # fmt: skip
+    if len(answers) > 1:
+        each = f"People by {asked['variable']} at each site, as shares of its own; a cross where a bin is withheld."
+        height = 70 + 56 * len(answers)
+        draw = partial(draw_histograms, answers)
+        figures = (figure(f"{name}-by-site", each, draw, Size(720, height), Size(352, height)), *figures)
     rows = []
     for site, one in answers.items():
         people = floats(one.tables["histogram"]["people"])
