@@ -9,7 +9,7 @@ from fl_client.overlap import Register
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError
 from fl_client.selection import Chosen
-from strategies.analysis import PASSED, Frame, Needs
+from strategies.analysis import PASSED, Analysis, Cutting, Frame
 from strategies.cohort import Cohort
 from strategies.wire import Reason
 
@@ -22,11 +22,19 @@ class Crowds:
         self._register: Register | None = None
 
     def of(
-        self, dataset: Dataset, needs: Needs, frame: Frame, chosen: Chosen, cohort: Cohort, least: int
+        self, dataset: Dataset, analysis: Analysis, frame: Frame, chosen: Chosen, cohort: Cohort, least: int
     ) -> tuple[Crowd, ...]:
         """The people of an exact answer, if policy allows it: who lacks a column that is needed is not among them. And
-        the parts of them who have a value in each optional column. Where a cohort's steps are counted, it is those who
-        passed all, and its parts are who passed each."""
+        the parts of them who have a value in each optional column, and where they are cut. Where a cohort's steps are
+        counted, it is those who passed all, and its parts are who passed each.
+
+        Args:
+            least: fewest people who may be told about.
+
+        Raises:
+            RefusalError: if they are too few, or beside earlier answers a few of them would be singled out.
+        """
+        needs = analysis.needs()
         places = chosen.places(needs.part.holds(dataset.people))
         there = inside = cohort.having(needs.columns)
         if chosen.members is not None:
@@ -41,6 +49,19 @@ class Crowds:
             passed, last = cohort.columns[PASSED], round(frame.columns[PASSED].maximum)
             having = [places[there & (passed >= step)] for step in range(1, last + 1)]
         parts = None if crowd is None else self._register.parts(crowd, having, least, steps)
-        if crowd is None or parts is None:
+        cuts = (
+            None
+            if crowd is None
+            else self._register.cut(
+                crowd,
+                places[inside],
+                [
+                    (name, frame.columns[name].ucum, points, cohort.columns[name][inside])
+                    for name, points in (analysis.cuts(frame) if isinstance(analysis, Cutting) else {}).items()
+                ],
+                least,
+            )
+        )
+        if crowd is None or parts is None or cuts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
-        return crowd, *parts
+        return crowd, *parts, *cuts

@@ -220,7 +220,7 @@ class Gate:
             computed = {**projected, **chosen.columns}
             cohort = dataset.cohort(needs, frame, words, computed, chosen.inside)  # 4 open
             exact, least = question.regime is Regime.EXACT, self.policy.minimum_people
-            crowds = self._crowds.of(dataset, needs, frame, chosen, cohort, least) if exact else ()
+            crowds = self._crowds.of(dataset, admitted.analysis, frame, chosen, cohort, least) if exact else ()
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             unreadable(error)
