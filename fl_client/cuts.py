@@ -6,9 +6,10 @@ at 50.001 differ by whoever lies in between, so a node remembers, beside each cr
 
 A cut is held against every whole crowd that others were asked about, and against the cuts of the same column in other
 answers. Two are far enough apart where the people beyond one and not beyond the other are none or at least k, where
-nobody is beyond both, or, of one crowd, where nobody is below both. A cut that the other answer has itself is not held
-against that answer's: what the two tell together, it told alone. Nor are those of one answer held against each other,
-or those of different columns: those are cells, and the small ones are withheld.
+nobody is beyond both, or, of one crowd, where nobody is below both. Two cuts of which one answer has both are not held
+against each other: between them lies a cell of that answer, which small-cell rules withhold. So finer and coarser edges
+are both answered where the coarser ones are among the finer; nothing compares what the two withhold. Cuts of different
+columns are not compared.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Cuts:
         if self.crowd == earlier.crowd:
             few &= either < self.people
         same = (apart == 0) | ((self.ucum == earlier.ucum) & np.equal.outer(self.points, earlier.points))
-        return bool(few[~same.any(axis=1)].any())
+        return bool(few[np.ix_(~same.any(axis=1), ~same.any(axis=0))].any())
 
     def singles_out_beside(self, inside: NDArray[np.bool_], least: int) -> bool:
         """Whether these cuts, beside an answer about another crowd, tell about 1 to `least` - 1 persons.

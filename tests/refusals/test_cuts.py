@@ -123,10 +123,12 @@ def test_coarser_edges_of_the_same_are_answered_and_what_lies_between_two_such_i
         fine=Histogram("trait", edges=(-4.0, a, b, c, 4.0)),
         first=Histogram("trait", edges=(-4.0, a, c, 4.0)),
         second=Histogram("trait", edges=(-4.0, b, c, 4.0)),
+        finest=Histogram("trait", edges=(-4.0, between(tiny, 3), a, b, c, 4.0)),
     )
     assert ask(tiny, "fine", questions) is None, "its own small cell is withheld"
     assert ask(tiny, "first", questions) is None
-    assert ask(tiny, "second", questions) is Reason.OVERLAP, "with the first it tells of two whom `fine` withheld"
+    assert ask(tiny, "second", questions) is Reason.OVERLAP, "with the first it tells of the two in between"
+    assert ask(tiny, "finest", questions) is None, "all edges so far are among these"
 
 
 def test_the_ends_of_a_grid_and_the_edges_of_a_histogram_differ_by_who_is_on_them(make_tiny: Make) -> None:
@@ -230,8 +232,8 @@ def test_cuts_are_compared_as_sets_of_people_would_be() -> None:
         expected = any(
             naive(a, b, least) and (crowds[0] != crowds[1] or bool((whole - a) & (whole - b)))
             for i, a in enumerate(sets[0])
-            for b in sets[1]
-            if points[0][i] not in points[1] and a not in sets[1]
+            for j, b in enumerate(sets[1])
+            if points[0][i] not in points[1] and a not in sets[1] and points[1][j] not in points[0] and b not in sets[0]
         )
         mine, theirs = (made("x", p, v, c) for p, v, c in zip(points, (left, right), crowds, strict=True))
         assert mine.singles_out(theirs, least) is expected
