@@ -220,7 +220,11 @@ class Gate:
             computed = {**projected, **chosen.columns}
             cohort = dataset.cohort(needs, frame, words, computed, chosen.inside)  # 4 open
             exact, least = question.regime is Regime.EXACT, self.policy.minimum_people
-            crowds = self._crowds.of(dataset, admitted.analysis, frame, chosen, cohort, least) if exact else ()
+            try:
+                crowds = self._crowds.of(dataset, admitted.analysis, frame, chosen, cohort, least) if exact else ()
+            except RefusalError as refusal:
+                self._objections.count(message.signer, study, question, refusal.public, answer=True)
+                raise
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             unreadable(error)
@@ -257,8 +261,7 @@ class Gate:
         question = study.question(ask.question)
         if question is None:
             raise RefusalError(Reason.OUT_OF_ORDER)
-        if (reason := self.objection(message.signer, study, question)) is not None:
-            raise RefusalError(reason[0], **reason[1])
+        self._not_objected(message, study, question)
         agreement = self._agreement(ask, question)
         analysis = derived(message, ask, study, question, self.ledger)
         frame = study.frame(question)
@@ -277,8 +280,18 @@ class Gate:
     @property
     def _objections(self) -> Objections:
         return Objections(
-            self.policy, self.dataset_config, self.minimum_cell, self.dataset, self._cohorts, self._ruled_out
+            self.policy,
+            self.dataset_config,
+            self.minimum_cell,
+            self.dataset,
+            self._cohorts,
+            self._ruled_out,
+            self.ledger.denials,
         )
+
+    def _not_objected(self, message: Message, study: Study, question: Question) -> None:
+        if (objection := self._objections.counted(message.signer, study, question)) is not None:
+            raise RefusalError(objection[0], **objection[1])
 
     def _agreement(self, ask: Ask, question: Question) -> Agreement | None:
         """The agreement under which the part will be masked; None if each site's part is sealed by itself."""
@@ -338,8 +351,7 @@ class Gate:
             question = study.question(name)
             if question is None or not question.summed:
                 raise RefusalError(Reason.OUT_OF_ORDER)
-            if (reason := self.objection(message.signer, study, question)) is not None:
-                raise RefusalError(reason[0], **reason[1])
+            self._not_objected(message, study, question)
             self._summing.admit_roster(step.roster, attempt, _least_sites(question))
             affordable(self.ledger, self.policy, message.signer, step, question, attempt)
             if question.regime is Regime.EXACT:
@@ -360,8 +372,7 @@ class Gate:
         question = study.question(step.question)
         if question is None or not isinstance(question.analysis, Offering):
             raise RefusalError(Reason.OUT_OF_ORDER)
-        if (reason := self.objection(message.signer, study, question)) is not None:
-            raise RefusalError(reason[0], **reason[1])
+        self._not_objected(message, study, question)
         panel = study.frame(question).panel
         try:
             projection = projection_of(tuple(question.analysis.offers), unpack_numbers(message.body))
@@ -408,7 +419,7 @@ class Gate:
             raise RefusalError(Reason.KEYS_INVALID) from None
         refuses: dict[str, Reason] = {}
         for question in study.questions:
-            if (objection := self.objection(message.signer, study, question)) is not None:
+            if (objection := self._objections.counted(message.signer, study, question)) is not None:
                 refuses[question.name] = objection[0]
                 line = {"event": "refuse", "reason": objection[0].value, "coordinator": message.signer,
                         "session": opening.session, "study": opening.study, "question": question.name}  # fmt: skip

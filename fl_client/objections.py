@@ -6,10 +6,12 @@ In the private regime nothing about the data counts, or the refusal itself would
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from fl_client.denials import MOST_DENIALS, Denials, asked_about
 from fl_client.policy import Policy
 from fl_client.ranges import objection
 from fl_client.readers import Dataset
@@ -44,6 +46,7 @@ class Objections:
         dataset: None while the data cannot be read.
         cohorts: the people of questions.
         ruled_out: code -> whether policy rules it out; a vocabulary is asked once.
+        denials: refusals that told of people.
     """
 
     policy: Policy
@@ -52,12 +55,27 @@ class Objections:
     dataset: Dataset | None
     cohorts: Cohorts
     ruled_out: dict[Code, bool]
+    denials: Denials
 
     def to(self, coordinator: str, study: Study, question: Question) -> Objection | None:
         """The first to a question, None if there is none. What there is to say of a question whose columns it reads is
         said of this one."""
         asked = (*study.all_sources(question), question)
         return next(filter(None, (self._alone(coordinator, study, one) for one in asked)), None)
+
+    def counted(self, coordinator: str, study: Study, question: Question) -> Objection | None:
+        """The same, counted if it tells of people: the coordinator is about to hear it."""
+        found = self.to(coordinator, study, question)
+        if found is not None:
+            self.count(coordinator, study, question, found[1], answer=False)
+        return found
+
+    def count(
+        self, coordinator: str, study: Study, question: Question, public: Mapping[str, float], answer: bool
+    ) -> None:
+        """Count a refusal with these public numbers if it tells of people: of an answer's, or of a cohort's."""
+        if "minimum_people" in public:
+            self.denials.add(coordinator, asked_about(study, question, self.config.version, answer))
 
     def _alone(self, coordinator: str, study: Study, question: Question) -> Objection | None:
         """The same of a question alone."""
@@ -84,6 +102,8 @@ class Objections:
         if question.regime is Regime.EXACT:
             if isinstance(question.analysis, Narrowing) and question.analysis.fewest < self.minimum_cell(study):
                 return Reason.TOO_FEW_PEOPLE, {"minimum_cell": self.minimum_cell(study)}
+            if self.denials.exhausted(coordinator):
+                return Reason.TOO_MANY_REFUSALS, {"most": MOST_DENIALS}
             return self._enough(study, question, self.dataset)
         return None
 
@@ -120,7 +140,8 @@ class Objections:
 
     def _enough(self, study: Study, question: Question, dataset: Dataset) -> Objection | None:
         """Why an exact question's people are too few. A cohort that nobody here is in is refused like one of a few: or
-        the refusal would tell whether there is somebody."""
+        the refusal would tell whether there is somebody. It still tells that there are fewer than the minimum, so such
+        refusals are counted, and end: see `fl_client.denials`, which says what remains."""
         least = self.policy.minimum_people
         try:
             members = self.cohorts.chosen(dataset, study, question).members
