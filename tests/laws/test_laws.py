@@ -121,18 +121,18 @@ def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: s
 
 
 def nudged(analysis: Analysis) -> Iterator[Analysis]:
-    """The round with one number of the study's a little larger, for each that may be."""
+    """The round with one number of the study's larger, for each that may be."""
     for f in fields(analysis):  # type: ignore[arg-type]
         value, written = getattr(analysis, f.name), list[Any]()
         if f.metadata.get("derived"):
             continue
         if isinstance(value, bool | float | int):
-            written = [value + (1 if type(value) is int else 1e-3)] if not isinstance(value, bool) else []
+            written = [value + (1 if type(value) is int else 0.3)] if not isinstance(value, bool) else []
         elif isinstance(value, tuple) and value and isinstance(value[0], float):
-            written = [(*value[:i], value[i] + 1e-3, *value[i + 1 :]) for i in range(len(value))]
+            written = [(*value[:i], value[i] + 0.3, *value[i + 1 :]) for i in range(len(value))]
         elif f.metadata.get("formula"):
             spans = [m.span() for m in re.finditer(r"(?<=[ ,])[0-9.]+(?=[,)])", value)]
-            written = [f"{value[:a]}{float(value[a:b]) + 1e-3}{value[b:]}" for a, b in spans]
+            written = [f"{value[:a]}{float(value[a:b]) + 0.3}{value[b:]}" for a, b in spans]
         for one in written:
             with suppress(ValueError):
                 yield replace(analysis, **{f.name: one})  # type: ignore[type-var]
