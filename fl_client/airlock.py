@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,80 +21,6 @@ from fl_client.database import write
 from strategies.catalogue import find
 from strategies.privacy import Regime
 from strategies.question import is_name
-
-MASKED = "under masks: only the total over the whole roster can be opened, and with signatures of all its sites alone"
-SEALED = "encrypted to the coordinator, who reads this node's part"
-
-
-@dataclass(frozen=True)
-class Array:
-    """One array of a reply.
-
-    Attributes:
-        shape: how many numbers there are.
-        noise_sd: standard deviation of this node's noise in each entry, in its unit; None where there is none.
-        one_person: the most that one person can change the array, as its L2 norm in the unit.
-    """
-
-    shape: tuple[int, ...]
-    noise_sd: float | None
-    one_person: float
-
-
-@dataclass(frozen=True)
-class Release:
-    """What one reply carried out of the building. It is the journal's line about the reply, too.
-
-    Attributes:
-        coordinator, purpose, study, session: who asked, what for, and under which study (its digest and its run).
-        question, analysis: its name and its statistic.
-        regime, by_site, form: the promise, whether this node's part is given by itself, and how the bytes travel.
-        round, slice, slices, attempt, roster: the place of the reply, and the sites that are summed.
-        arrays: name -> what it holds.
-        digest, bytes: SHA-256 and size of the reply's body, which the node signed with its mark.
-        honest_sites: on how many sites the noise counts; None where this node's is full, or there is none.
-        minimum_people, minimum_cell, minimum_sites: the thresholds in force; nothing of the kind where private.
-        epsilon, delta, unit, reserved_rho: the loss of one attempt of the whole question, reserved before data were
-            read; None where exact.
-        policy, data, version: digests of policy and data set that answered, and the data set's version.
-        synthetic: whether no person stands behind the data.
-        decision: why it was let out.
-    """
-
-    coordinator: str
-    purpose: str
-    study: str
-    session: str
-    question: str
-    analysis: str
-    regime: str
-    by_site: bool
-    form: str
-    round: int
-    slice: int
-    slices: int
-    attempt: int
-    roster: tuple[str, ...]
-    arrays: Mapping[str, Array]
-    digest: str
-    bytes: int
-    honest_sites: int | None
-    minimum_people: int | None
-    minimum_cell: int | None
-    minimum_sites: int | None
-    epsilon: float | None
-    delta: float | None
-    unit: str | None
-    reserved_rho: float | None
-    policy: str
-    data: str
-    version: int
-    synthetic: bool
-    decision: str = "released: every condition of the policy held when it was answered"
-
-    def line(self) -> dict[str, Any]:
-        """The journal's line, as plain data."""
-        return {"event": "answer", **json.loads(json.dumps(asdict(self)))}
 
 
 class Airlock:

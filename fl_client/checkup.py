@@ -9,7 +9,7 @@ import numpy as np
 
 from fl_client import executor, versions
 from fl_client.ledger import VETO_FILE
-from fl_client.overlap import Register
+from fl_client.overlap import CUT, Register
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset
 from fl_client.readers.matching import shown
@@ -131,7 +131,8 @@ def _version(config: NodeConfig, data: Dataset) -> str:
         if not ledger.persons():
             return f"{config.dataset.version}; no exact answer yet"
         Register(ledger, ())
-        return f"{config.dataset.version}; exact answers so far: about {len(ledger.crowds())} different sets of people"
+        people = sum(CUT not in name for name in ledger.crowds())
+        return f"{config.dataset.version}; exact answers so far: about {people} different sets of people"
     finally:
         ledger.close()
 

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from fl_client import journal, reservations
 from fl_client.agreements import Agreements
 from fl_client.database import TABLES, Database, write
+from fl_client.denials import Denials
 from fl_client.marks import Kept, KeptMarks
 from fl_client.reservations import Bounds, Charge, Place
 from strategies.marks import Mark
@@ -166,6 +167,7 @@ class Ledger:
         self._engine = self._database.engine
         self._marks = KeptMarks(folder, dataset)
         self.agreements = Agreements(self._engine, dataset, self._append)
+        self.denials = Denials(self._engine, dataset)
         with self._engine.begin() as connection:
             closed = self._closed(connection)
         self._sweep(closed)  # a process may have died between forgetting and deleting

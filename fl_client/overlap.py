@@ -9,12 +9,14 @@ A question's optional columns are each told of fewer people, its *parts*: those 
 held against everything that was asked about other crowds, as if it had been asked alone. It is not held against its
 own crowd or its other parts: who lacks a value is a cell of that answer, which small-cell rules withhold.
 
+Where an answer cuts a column at points that the study chose, it tells apart who lies beyond: see `fl_client.cuts`.
+
 A person's number in the register follows from their identifier under the node's own key, so it outlives renamed and
 reordered files. Identifiers are not kept; register and bitmaps lie encrypted in the ledger; neither leaves the node.
 
     token   = HMAC-SHA256(key 1, identifier), its first 16 bytes; the number is the place of first appearance
     print   = HMAC-SHA256(key 2, bitmap): the same people have the same, whatever was asked; a part's name has its
-              crowd's behind it
+              crowd's behind it, and that of cuts the column's in between
     at rest = ChaCha20-Poly1305(key 3), bound to the data set and to the row
 """
 
@@ -32,6 +34,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from fl_client.cuts import Cuts
 from fl_client.ledger import Crowd, Ledger
 from strategies.errors import DataError
 from strategies.federation import write_secret
@@ -50,8 +53,14 @@ ATOMS_A_CROWD, ATOMS_AT_A_TIME, BYTES_AT_A_TIME = 64, 1 << 14, 1 << 13
 PART = "-"
 """Stands between the print of a part's people and its crowd's, which is the name of the crowd."""
 
+CUT = "+"
+"""Stands between the print of cuts and their column's."""
+
 Bits = NDArray[np.uint8]
 """(B,) eight persons to a byte, or (m, B) of m crowds."""
+
+Points = tuple[float, ...]
+Values = NDArray[np.float64]
 
 
 class Register:
@@ -85,16 +94,19 @@ class Register:
             version: the data set's version.
         """
         now = self._bitmap(inside)
-        name = hmac.digest(self._print, now, "sha256").hex()
+        name = self._named(now)
         known = self._ledger.crowds()
         others = tuple(one for one in known if one != name and _crowd_of(one) != name)
         if self._cleared is None or (self._cleared[0].name, *self._cleared[1:]) != (name, others, least):
+            people = [n for n in others if not _column_of(n)]
             whole, parts = (
-                self._bits(now, [n for n in others if bool(_crowd_of(n)) == part]) for part in (False, True)
+                self._bits(now, [n for n in people if bool(_crowd_of(n)) == part]) for part in (False, True)
             )
             if singles_out(whole[0], whole[1:], least, new=name not in known):
                 return None
             if len(parts) > 1 and singles_out(parts[0], parts[1:], least, new=False):
+                return None
+            if self._lies_beside(now, others, least):
                 return None
             crowd = self._ledger.crowd(name) if name in known else self._made(name, now, version)
             self._cleared = crowd, others, least
@@ -115,17 +127,58 @@ class Register:
         """
         known, out = self._ledger.crowds(), dict[str, Crowd]()
         maps = [self._bitmap(inside) for inside in having if len(inside)]
-        names = [f"{hmac.digest(self._print, now, 'sha256').hex()}{PART}{crowd.name}" for now in maps]
+        names = [f"{self._named(now)}{PART}{crowd.name}" for now in maps]
         own = {crowd.name, *names} if steps else {n for n in known if crowd.name in (n, _crowd_of(n))}
+        people = [n for n in known if n not in own and not _column_of(n)]
+        cut = [n for n in known if _crowd_of(n) != crowd.name]
         for now, name in zip(maps, names, strict=True):
             if name in out or name == f"{crowd.name}{PART}{crowd.name}":
                 continue
             if name not in known:
-                bits = self._bits(now, [one for one in known if one not in own])
-                if singles_out(bits[0], bits[1:], least, new=False):
+                bits = self._bits(now, people)
+                if singles_out(bits[0], bits[1:], least, new=False) or self._lies_beside(now, cut, least):
                     return None
             out[name] = self._ledger.crowd(name) if name in known else self._made(name, now, crowd.version)
         return tuple(out.values())
+
+    def cut(
+        self, crowd: Crowd, inside: NDArray[np.int64], columns: Sequence[tuple[str, str, Points, Values]], least: int
+    ) -> tuple[Crowd, ...] | None:
+        """Where a crowd's answer cuts columns, to be recorded with it; None if a few people would be singled out.
+
+        Args:
+            crowd: as `crowd` gave it.
+            inside: places of its people.
+            columns: name and unit of each, the points, and the people's values.
+            least: k, a public number.
+        """
+        known, out = self._ledger.crowds(), dict[str, Crowd]()
+        others = [name for name in known if crowd.name not in (name, _crowd_of(name)) and not _column_of(name)]
+        for column, ucum, points, values in columns:
+            one = Cuts.of(crowd.name, column, ucum, points, self.numbers[inside], values)
+            packed, print_ = one.pack(), self._named(one.column.encode())
+            name = f"{self._named(packed)}{CUT}{print_}{PART}{crowd.name}"
+            if name in known:
+                out[name] = self._ledger.crowd(name)
+                continue
+            same = (other for other in known if _column_of(other) == print_)
+            if any(one.singles_out(Cuts.unpack(self._opened(other)), least) for other in same):
+                return None
+            if any(one.singles_out_beside(_unpacked(self._opened(other)), least) for other in others):
+                return None
+            out[name] = self._made(name, packed, crowd.version)
+        return tuple(out.values())
+
+    def _lies_beside(self, now: bytes, names: Sequence[str], least: int) -> bool:
+        """Whether a bitmap's people differ by a few from those beyond one of the cuts among recorded names."""
+        held, cut = _unpacked(now), (name for name in names if _column_of(name))
+        return any(Cuts.unpack(self._opened(name)).singles_out_beside(held, least) for name in cut)
+
+    def _named(self, data: bytes) -> str:
+        return hmac.digest(self._print, data, "sha256").hex()
+
+    def _opened(self, name: str) -> bytes:
+        return self._open(self._ledger.crowd(name).sealed, f"crowd {name}")
 
     def _bitmap(self, inside: NDArray[np.int64]) -> bytes:
         held = np.zeros(int(self.numbers[inside].max(initial=-1)) + 1, dtype=bool)
@@ -134,7 +187,7 @@ class Register:
 
     def _bits(self, now: bytes, others: Sequence[str]) -> Bits:
         """Bitmaps of a crowd, in the first row, and of recorded ones."""
-        return _even([now, *(self._open(self._ledger.crowd(one).sealed, f"crowd {one}") for one in others)])
+        return _even([now, *map(self._opened, others)])
 
     def _made(self, name: str, bitmap: bytes, version: int) -> Crowd:
         return Crowd(name, version, self._seal(bitmap, f"crowd {name}"))
@@ -159,6 +212,15 @@ class Register:
 def _crowd_of(name: str) -> str:
     """The name of the crowd that a recorded one is a part of; nothing for one that is none."""
     return name.partition(PART)[2]
+
+
+def _column_of(name: str) -> str:
+    """The print of the column that recorded cuts are of; nothing for people."""
+    return name.partition(CUT)[2].partition(PART)[0]
+
+
+def _unpacked(bitmap: bytes) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8)).astype(bool)
 
 
 def _keys(ledger: Ledger) -> tuple[bytes, bytes, bytes]:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_client.readers import Dataset
-from fl_client.readers.events import NEVER, Clinical, Events
+from fl_client.readers.events import MOST_EVENTS, NEVER, Clinical, Events
 from strategies.analysis import PASSED, Frame, Needs, Range, names_of
 from strategies.codec import canonical
 from strategies.errors import DataError
@@ -111,7 +111,10 @@ class Records:
         """All events of a kind, whatever their results."""
         kind = event.domain, event.codes
         if kind not in self.known:
-            self.known[kind] = self.source.events(*kind)
+            found = self.source.events(*kind)
+            if len(found) + sum(map(len, self.known.values())) > MOST_EVENTS:
+                self.known.clear()
+            self.known[kind] = found
         return self.known[kind]
 
     @property

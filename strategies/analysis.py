@@ -479,6 +479,17 @@ class Narrowing(Analysis, Protocol):
         ...
 
 
+@runtime_checkable
+class Cutting(Analysis, Protocol):
+    """An exact analysis that tells people apart at points of a column which the study chooses. A node holds them
+    against those of earlier answers: two that cut a column a little apart tell of the few people in between."""
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        """Of each such column the points, ascending: who lies at one or above it counts otherwise than who lies below.
+        The same in all rounds."""
+        ...
+
+
 PASSED = "cohort.passed"
 """The column that says how many steps of a question's cohort a person passed, from the first on: a category for none,
 and one for each. Who is in the cohort passed all. A question that reads it is about everybody."""

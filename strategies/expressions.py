@@ -20,6 +20,8 @@ from strategies.selection import (
 )
 
 MOST_COHORTS = 50
+MOST_CODES = 2000
+"""Of a study: a node looks each of them up in its vocabulary."""
 
 
 def check_selection(selection: Selection, columns: Mapping[str, Range], where: str) -> None:
@@ -84,6 +86,22 @@ def _check_column(part: Number | Category | Missing, columns: Mapping[str, Range
                 f"{part.column} {part.operator.value} {number_text(part.number)}",
                 "compare it with another number, or widen the range.",
             )
+
+
+def check_codes(cohorts: Mapping[str, Selection], columns: Mapping[str, Range], where: str) -> None:
+    """Assert that a study's cohorts and derived columns name no more codes than nodes look up.
+
+    Raises:
+        UsageError: if they do.
+    """
+    values = (column.value for column in columns.values() if column.value is not None)
+    named = reads(*values).codes.union(*(cohort.reads.codes for cohort in cohorts.values()))
+    if len(named) > MOST_CODES:
+        raise UsageError(
+            f"{where}: a study's cohorts and derived columns name at most {MOST_CODES:,} different codes.",
+            f"{len(named):,}",
+            "name the code above several with +, or ask in several studies.",
+        )
 
 
 def check_question(analysis: Analysis, selection: Selection | None, columns: Mapping[str, Range], where: str) -> None:

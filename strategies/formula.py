@@ -164,6 +164,18 @@ class Formula:
         """Names of the columns, in the order in which they stand."""
         return tuple(dict.fromkeys(atom.column for atoms in self.products for atom in atoms))
 
+    @property
+    def knots(self) -> dict[str, tuple[float, ...]]:
+        """Of each column the knots of its splines, ascending: the points that who writes the formula chooses.
+
+        >>> parse("spline(age, 40, 50, 60) * sex").knots
+        {'age': (40.0, 50.0, 60.0)}
+        """
+        found: dict[str, set[float]] = {}
+        for atom in (atom for atoms in self.products for atom in atoms if atom.how is How.SPLINE):
+            found.setdefault(atom.column, set()).update(atom.numbers)
+        return {column: tuple(sorted(knots)) for column, knots in found.items()}
+
     def over(self, columns: Mapping[str, Range]) -> Terms:
         """Its terms over the columns' public ranges.
 

@@ -18,7 +18,7 @@ from strategies.analysis import (
 )
 from strategies.codec import canonical, decode, parse, read_toml
 from strategies.errors import UsageError
-from strategies.expressions import MOST_COHORTS, check_expression, check_selection
+from strategies.expressions import MOST_COHORTS, check_codes, check_expression, check_selection
 from strategies.grammar import selection_of
 from strategies.protections.suppression import check_profile
 from strategies.question import Question, is_name, offers, question_of
@@ -238,6 +238,7 @@ def _build(shape: _StudyFile, panels: Mapping[str, Panel], where: str) -> Study:
     for name, column in shape.columns.items():
         if column.value is not None:  # each question that reads it says whether there is an index
             check_expression(column.value, shape.columns, f"{where}, column {name}", index=True)
+    check_codes(cohorts, shape.columns, where)
     questions: list[Question] = []
     for number, raw in enumerate(shape.question, start=1):
         questions.append(question_of(raw, number, shape.columns, panels, cohorts, tuple(questions), where))

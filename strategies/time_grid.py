@@ -76,6 +76,15 @@ class TimeGrid:
     def __len__(self) -> int:
         return len(self.ends)
 
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """The lowest times that lie beyond each end.
+
+        >>> TimeGrid(0.0, np.array([1.0, 2.0])).cuts
+        (1.0000000000000002, 2.0000000000000004)
+        """
+        return tuple(np.nextafter(self.ends, np.inf).tolist())
+
     def places(self, times: Floats) -> tuple[Counts, NDArray[np.bool_]]:
         """(n,) the interval in which each time ends, and whether it goes beyond the last end.
 

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     LEDGER_BEHIND = "LEDGER_BEHIND"
     TOO_FEW_PEOPLE = "TOO_FEW_PEOPLE"
     OVERLAP = "OVERLAP"
+    TOO_MANY_REFUSALS = "TOO_MANY_REFUSALS"
     SUM_OVERFLOW = "SUM_OVERFLOW"
     NOT_ANSWERED = "NOT_ANSWERED"
     NOT_AGREED = "NOT_AGREED"
@@ -180,6 +181,11 @@ MEANING: Mapping[Reason, tuple[str, str]] = {
     Reason.OVERLAP: (
         "The people of exact answers are the same or differ by at least as many as the site's policy asks.",
         "ask about the same people as before, ask privately, or leave the site out",
+    ),
+    Reason.TOO_MANY_REFUSALS: (
+        "A coordinator is refused a bounded number of times a year for reasons that tell of a site's people, and then "
+        "every exact question.",
+        "ask privately, leave the site out, or wait for the next calendar year",
     ),
     Reason.SUM_OVERFLOW: ("A sum over the sites stays within the ring.", "narrow the ranges"),
     Reason.NOT_ANSWERED: ("Seeds are returned for requests that this node answered.", "ask first"),

@@ -117,13 +117,14 @@ def test_nothing_runs_what_was_received() -> None:
                     assert isinstance(node.args[0], ast.Constant), (path, node.lineno)
     for name in ("wire.py", "codec.py"):
         assert "getattr(" not in (ROOT / "strategies" / name).read_text(encoding="utf-8")
-    assert "getattr(" not in (ROOT / "fl_client" / "gate.py").read_text(encoding="utf-8")
+    for name in ("gate.py", "objections.py", "rounds.py", "sessions.py"):
+        assert "getattr(" not in (ROOT / "fl_client" / name).read_text(encoding="utf-8")
 
 
 def test_the_gate_is_read_straight_down() -> None:
     text = (ROOT / "fl_client" / "gate.py").read_text(encoding="utf-8")
     body = text[text.index("    def _ask(") : text.index("    def _admit(")]
-    order = ["_admit", "_reserve", "# 4 open", "# 5 summarise", "check(summary", "add_noise", "_mask", "ledger.record"]
+    order = ["_admit", "reserve(", "# 4 open", "# 5 summarise", "check(summary", "add_noise", "_mask", "ledger.record"]
     at = [body.index(step) for step in order]
     assert at == sorted(at)
     assert text.count(".summarise(") == 1, "one line sees people"

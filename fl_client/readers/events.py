@@ -9,11 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies.errors import DataError
 from strategies.events import Code, Domain
 from strategies.selection import Event
 
 NEVER = np.iinfo(np.int64).min
 """The day of what has no known day."""
+
+MOST_EVENTS = 20_000_000
+"""Of one kind, that a node reads from a database; as many are kept of all kinds that one cohort names. They fit into a
+few GB of memory, and no question makes a node read more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +155,15 @@ class Clinical(Protocol):
             DataError: if the vocabulary cannot be read; so does `names`.
         """
         ...
+
+
+def too_many(where: str, asked: Sequence[Code]) -> DataError:
+    """What is said where a database holds more events of a kind than a node reads."""
+    return DataError(
+        f"A node reads at most {MOST_EVENTS:,} events of one kind.",
+        f"{where} holds more {f'of {len(asked)} codes' if asked else 'of a domain, and no code is named'}",
+        "name codes, or fewer, in the study.",
+    )
 
 
 def ordered(

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from fl_client.readers.calls import shown
-from fl_client.readers.events import NEVER, Events, Periods, ordered
+from fl_client.readers.events import MOST_EVENTS, NEVER, Events, Periods, ordered, too_many
 from fl_client.readers.store import Store, mistyped
 from fl_client.readers.variables import Variable
 from strategies.errors import DataError
@@ -241,7 +241,10 @@ class Omop:
         meant = [concepts for code in codes for concepts in self._concepts(code)]
         named = [t.c[column] for column in (where.concept, where.source) if column in there]
         matching = sa.or_(sa.false(), *(column.in_(concepts) for column in named for concepts in meant))
-        found = self.store.rows(sa.select(*selected).select_from(joined).where(matching if codes else sa.true()))
+        wanted = sa.select(*selected).select_from(joined).where(matching if codes else sa.true())
+        found = self.store.rows(wanted.limit(MOST_EVENTS + 1))
+        if len(found[0]) > MOST_EVENTS:
+            raise too_many(f"{self.store.name}, {where.table},", codes)
         value, unit = found[2:] if where.measured else (np.full(len(found[0]), np.nan), _nothing(len(found[0])))
         return ordered(self.persons, found[0], _dates(self.store, found[1]), value, unit)
 

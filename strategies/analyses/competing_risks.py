@@ -9,6 +9,7 @@ intervals and withheld groups are those of `strategies.analyses.survival`, with 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -80,6 +81,9 @@ class CompetingRisks:
 
     def _grid(self, frame: Frame) -> TimeGrid:
         return TimeGrid.of(self.time, frame.columns[self.time], self.intervals, self.step, self.ends)
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return {self.time: self._grid(frame).cuts}
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         ways = len(frame.columns[self.outcome].categories)

@@ -18,6 +18,7 @@ A likelihood without a maximum, where a covariate puts the events in order, is s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -182,6 +183,9 @@ class CoxRegression:
 
     def _grid(self, frame: Frame) -> TimeGrid:
         return TimeGrid.of(self.time, frame.columns[self.time], self.intervals, self.step, self.ends)
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return {self.time: self._grid(frame).cuts}
 
     def _strata(self, frame: Frame) -> int:
         return len(names_in(self.strata, frame))

@@ -15,6 +15,7 @@ and the odds ratio are single numbers from everybody's sums, as a regression's a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -99,6 +100,14 @@ class Discrimination:
         """(k,) coefficients of intercept, covariates and score."""
         return np.array(self.estimate) if self.estimate else np.zeros(len(self._columns))
 
+    @property
+    def _edges(self) -> NDArray[np.float64]:
+        """(bins + 1,) of the bins."""
+        return np.linspace(self.lowest, self.highest, self.bins + 1)
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return {self.predictor: tuple(self._edges[1:-1].tolist())}
+
     def needs(self) -> Needs:
         return Needs(columns=self._columns)
 
@@ -142,8 +151,7 @@ class Discrimination:
         case = frame.columns[self.label].unit(cohort.columns[self.label][inside]) > 0
         people = np.array([np.count_nonzero(~case), np.count_nonzero(case)], dtype=np.int64)
         if self.fit:
-            values, step = cohort.columns[self.predictor][inside], (self.highest - self.lowest) / self.bins
-            at = np.clip(np.floor((values - self.lowest) / step), 0, self.bins - 1).astype(np.int64)
+            at = np.searchsorted(self._edges[1:-1], cohort.columns[self.predictor][inside], side="right")
             histogram = np.zeros(fields["histogram"].shape, dtype=np.int64)
             np.add.at(histogram, (case.astype(np.int64), at), 1)
             return {"people": people, "histogram": histogram}
@@ -201,7 +209,7 @@ class Discrimination:
     def _answer(self, people: NDArray[np.float64], histogram: NDArray[np.int64] | None, minimum_cell: int) -> Answer:
         nothing = histogram is None
         counts = np.zeros((2, self.bins), dtype=np.int64) if histogram is None else histogram
-        edges = np.linspace(self.lowest, self.highest, self.bins + 1)
+        edges = self._edges
         cuts = _cuts(counts.sum(axis=0))
         tenths = np.stack([np.add.reduceat(np.append(row, 0), cuts[:-1]) * (np.diff(cuts) > 0) for row in counts])
         hidden = hidden_cells({("status", "tenth"): tenths}, 0 if nothing else minimum_cell)

@@ -132,6 +132,10 @@ class Histogram:
     def _bins(self, frame: Frame) -> Bins:
         return Bins.of(self.variable, self.by, self.edges, self.bins, frame)
 
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        edges = self._bins(frame).edges
+        return {} if edges is None else {self.variable: tuple(edges[1:-1].tolist())}
+
     def leaves(self, frame: Frame) -> dict[str, Field]:
         groups, bins = self._bins(frame).shape
         return {

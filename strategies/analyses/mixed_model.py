@@ -110,6 +110,9 @@ class MixedModel:
     def slices(self, frame: Frame) -> tuple[slice, ...]:
         return WHOLE
 
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return formula.parse(self.formula).knots
+
     def leaves(self, frame: Frame) -> dict[str, Field]:
         matrix = self._matrix(frame)
         q, words = len(np.triu_indices(1 + len(matrix.low))[0]), "products of intercept, columns and response"

@@ -225,6 +225,9 @@ class Regression:
     def slices(self, frame: Frame) -> tuple[slice, ...]:
         return WHOLE
 
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return formula.parse(self.formula).knots
+
     def leaves(self, frame: Frame) -> dict[str, Field]:
         check_ranges(self.distribution, self.response, self.exposure, frame)
         matrix, classes = self._matrix(frame), self._classes

@@ -70,6 +70,14 @@ class ScoreDistribution:
     def slices(self, frame: Frame) -> tuple[slice, ...]:
         return WHOLE
 
+    @property
+    def _edges(self) -> NDArray[np.float64]:
+        """(bins + 1,) of the bins."""
+        return np.linspace(self.lowest, self.highest, self.bins + 1)
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return {self.predictor: tuple(self._edges[1:-1].tolist())}
+
     def _groups(self, frame: Frame) -> NDArray[np.int64]:
         """(G,) codes of the groups.
 
@@ -96,8 +104,7 @@ class ScoreDistribution:
         at = np.zeros(len(values), dtype=np.int64)
         if self.by is not None:
             at = np.rint(cohort.columns[self.by][inside]).astype(np.int64) - groups[0]
-        step = (self.highest - self.lowest) / self.bins
-        bins = np.clip(np.floor((values - self.lowest) / step), 0, self.bins - 1).astype(np.int64)
+        bins = np.searchsorted(self._edges[1:-1], values, side="right")
         histogram = np.zeros(fields["histogram"].shape, dtype=np.int64)
         np.add.at(histogram, (at, bins), 1)
         unit = frame.columns[self.predictor].unit(values)
@@ -123,7 +130,7 @@ class ScoreDistribution:
     def conclude(self, total: Total, frame: Frame) -> Answer:
         sums = self.withhold(total.sums, total.minimum_cell)
         groups, shown = self._groups(frame), sums["groups"] != WITHHELD
-        edges = np.linspace(self.lowest, self.highest, self.bins + 1)
+        edges = self._edges
         histogram = sums["histogram"].ravel()
         withheld = histogram == WITHHELD
         table: dict[str, Column] = {

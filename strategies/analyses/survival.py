@@ -11,6 +11,7 @@ The private form is `strategies.analyses.noised_survival`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -86,6 +87,9 @@ class SurvivalCurves:
 
     def _grid(self, frame: Frame) -> TimeGrid:
         return TimeGrid.of(self.time, frame.columns[self.time], self.intervals, self.step, self.ends)
+
+    def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
+        return {self.time: self._grid(frame).cuts}
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         grid = self._grid(frame)

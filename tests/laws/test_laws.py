@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +18,7 @@ from strategies.analysis import (
     WHOLE,
     Analysis,
     Answer,
+    Cutting,
     Frame,
     Total,
     alike,
@@ -115,6 +118,48 @@ def test_the_people_of_an_exact_answer_are_the_complete_ones(case: Case, name: s
         rest = case.analysis.summarise(people.take(np.delete(np.arange(len(people)), person)), case.frame)
         changes.append(any(not np.array_equal(everybody[field], rest[field]) for field in everybody))
     assert changes == people.having(case.analysis.needs().columns).tolist()
+
+
+def nudged(analysis: Analysis) -> Iterator[Analysis]:
+    """The round with one number of the study's larger, for each that may be."""
+    for f in fields(analysis):  # type: ignore[arg-type]
+        value, written = getattr(analysis, f.name), list[Any]()
+        if f.metadata.get("derived"):
+            continue
+        if isinstance(value, bool | float | int):
+            written = [value + (1 if type(value) is int else 0.3)] if not isinstance(value, bool) else []
+        elif isinstance(value, tuple) and value and isinstance(value[0], float):
+            written = [(*value[:i], value[i] + 0.3, *value[i + 1 :]) for i in range(len(value))]
+        elif f.metadata.get("formula"):
+            spans = [m.span() for m in re.finditer(r"(?<=[ ,])[0-9.]+(?=[,)])", value)]
+            written = [f"{value[:a]}{float(value[a:b]) + 0.3}{value[b:]}" for a, b in spans]
+        for one in written:
+            with suppress(ValueError):
+                yield replace(analysis, **{f.name: one})  # type: ignore[type-var]
+
+
+COLUMNS_ALONE = [c for c in EXACT if c.analysis.needs().panel is None and not c.analysis.needs().matched]
+
+
+@pytest.mark.parametrize("case", COLUMNS_ALONE, ids=[c.name for c in COLUMNS_ALONE])
+def test_whatever_number_of_a_study_moves_what_is_summed_is_a_declared_cut(case: Case) -> None:
+    """A page that tells people apart at points which the study chooses says so, for nodes to hold them apart."""
+    people = cohort(200, VARIANTS, 12)
+    before = case.analysis.summarise(people, case.frame)
+    for other in nudged(case.analysis):
+        try:
+            after = other.summarise(people, case.frame)
+        except (ValueError, UsageError):
+            continue
+        same = before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+        if not same:
+            assert isinstance(case.analysis, Cutting), "a page with points of the study's declares them"
+            assert isinstance(other, Cutting)
+            assert case.analysis.cuts(case.frame) != other.cuts(case.frame)
+    if isinstance(case.analysis, Cutting):
+        for name, points in case.analysis.cuts(case.frame).items():
+            assert name in case.analysis.needs().opened
+            assert list(points) == sorted(set(points))
 
 
 @pytest.mark.parametrize("case", CUT, ids=[c.name for c in CUT])

@@ -253,6 +253,13 @@ def a_cohort_of_all_but_a_few(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, 
     return tiny, opened(tiny, about("", "trait >= -1.1")).ask("counts")
 
 
+def refusals_that_told_of_people_enough(make: Make, patch: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
+    patch.setattr("fl_client.denials.MOST_DENIALS", 1)
+    tiny = make()
+    opened(tiny, about("", "trait >= 0"))
+    return tiny, tiny.pen(STUDY, "after").open().ask("counts")
+
+
 def a_derived_column_outside_policy(make: Make, _: pytest.MonkeyPatch) -> tuple[Tiny, bytes]:
     tiny = make()
     column = Range.from_plain({"value": "whether trait >= 0"}, "a test")
@@ -820,6 +827,7 @@ CASES: dict[Case, Reason] = {
     a_cohort_by_events_that_are_not_there: Reason.DATASET_UNAVAILABLE,
     a_cohort_of_a_few: Reason.TOO_FEW_PEOPLE,
     a_cohort_of_all_but_a_few: Reason.OVERLAP,
+    refusals_that_told_of_people_enough: Reason.TOO_MANY_REFUSALS,
     a_derived_column_outside_policy: Reason.COLUMN_NOT_ALLOWED,
     its_own_part_without_leave: Reason.BY_SITE_NOT_ALLOWED,
     a_total_of_a_node_that_gives_parts: Reason.BY_SITE_NOT_ALLOWED,
@@ -903,6 +911,7 @@ PUBLIC = {
     Reason.TOO_FEW_SITES: {"minimum_sites"},
     Reason.TOO_FEW_PEOPLE: {"minimum_people"},
     Reason.OVERLAP: {"minimum_people"},
+    Reason.TOO_MANY_REFUSALS: {"most"},
     Reason.BUDGET_EXHAUSTED: {"rho_asked", "rho_left", "rho_lifetime"},
     Reason.HONEST_SITES: {"honest_sites"},
 }

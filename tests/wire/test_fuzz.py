@@ -325,14 +325,14 @@ def test_nothing_is_parsed_before_the_signature_was_verified(monkeypatch: pytest
 def test_nothing_of_a_body_is_parsed_before_its_signature_was_verified(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fl_client.gate as gate_module  # noqa: PLC0415
+    from fl_client import rounds, sessions  # noqa: PLC0415
 
     def never(*_: object) -> None:
         raise AssertionError("parsed")
 
     envelope = tiny.pen(study(COUNTS)).opening()
-    for name in ("unpack_parts", "unpack_arrays"):
-        monkeypatch.setattr(gate_module, name, never)
+    for room, name in ((sessions, "unpack_parts"), (rounds, "unpack_parts"), (rounds, "unpack_arrays")):
+        monkeypatch.setattr(room, name, never)
     monkeypatch.setattr(wire, "parse", never)
     changed = envelope[:-1] + bytes([envelope[-1] ^ 1])
     reply = tiny.gates["AT"].answer(changed)
