@@ -12,7 +12,8 @@ from fl_client.refusal import RefusalError
 from fl_client.reservations import OverBudgetError, Place
 from strategies import accounting
 from strategies.question import Question
-from strategies.wire import Ask, Reason, Share
+from strategies.reasons import Reason
+from strategies.wire import Ask, Share
 
 
 def reserve(ledger: Ledger, policy: Policy, coordinator: str, ask: Ask, question: Question) -> None:

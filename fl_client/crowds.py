@@ -11,7 +11,7 @@ from fl_client.refusal import RefusalError
 from fl_client.selection import Chosen
 from strategies.analysis import PASSED, Analysis, Cutting, Frame
 from strategies.cohort import Cohort
-from strategies.wire import Reason
+from strategies.reasons import Reason
 
 
 class Crowds:

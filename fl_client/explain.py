@@ -14,10 +14,10 @@ from fl_client.ledger import VETO_FILE
 from fl_client.selection import reads_genotypes
 from strategies.analysis import PASSED, Cutting, names_of
 from strategies.question import Question
+from strategies.reasons import MEANING, Reason
 from strategies.selection import reads
 from strategies.study import Study
 from strategies.summary import Field
-from strategies.wire import MEANING, Reason
 from strategies.wording import steps_told, told
 
 Line = tuple[str, str]

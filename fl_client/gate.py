@@ -51,6 +51,7 @@ from strategies.privacy import Regime
 from strategies.projection import projection_of
 from strategies.protections import noise
 from strategies.question import Question, is_name
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.summary import Field, Summary, SumOverflowError, check, check_range, saturated
 from strategies.version import package_version
@@ -65,7 +66,6 @@ from strategies.wire import (
     Opened,
     Project,
     Projected,
-    Reason,
     Recover,
     Refused,
     Share,

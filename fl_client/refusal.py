@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from strategies.wire import Reason
+from strategies.reasons import Reason
 
 
 class RefusalError(Exception):

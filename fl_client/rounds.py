@@ -17,9 +17,10 @@ from strategies.codec import canonical
 from strategies.errors import UsageError
 from strategies.privacy import stacked
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.summary import check
-from strategies.wire import Ask, Message, Reason, unpack_arrays, unpack_numbers, unpack_parts
+from strategies.wire import Ask, Message, unpack_arrays, unpack_numbers, unpack_parts
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,9 @@ from strategies.analysis import PASSED, Needs
 from strategies.errors import UsageError
 from strategies.federation import Identity
 from strategies.question import is_name
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import (
-    Message,
-    Open,
-    Opened,
-    Reason,
-    open_envelope,
-    unpack_columns,
-    unpack_parts,
-)
+from strategies.wire import Message, Open, Opened, open_envelope, unpack_columns, unpack_parts
 
 RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
 

@@ -24,6 +24,7 @@ from fl_client.policy import Policy
 from fl_client.refusal import RefusalError, not_expired
 from strategies.federation import Federation, Identity
 from strategies.protections import secure_sum
+from strategies.reasons import Reason
 from strategies.summary import Summary
 from strategies.wire import (
     Agree,
@@ -31,7 +32,6 @@ from strategies.wire import (
     Ask,
     Message,
     Opened,
-    Reason,
     Recover,
     Recovered,
     Share,

@@ -33,16 +33,15 @@ from strategies.federation import Federation, Identity
 from strategies.privacy import Regime, Renewal
 from strategies.protections import secure_sum
 from strategies.question import Question
+from strategies.reasons import MEANING, Reason
 from strategies.study import Study
 from strategies.summary import NotAsDeclaredError, Summary, add, check, join
 from strategies.version import package_version
 from strategies.wire import (
-    MEANING,
     Answered,
     Ask,
     Project,
     Projected,
-    Reason,
     WireError,
     digest_of,
     pack_arrays,

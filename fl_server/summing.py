@@ -18,12 +18,12 @@ from fl_server.session import Checkpoint, Session, T
 from strategies.protections import secure_sum
 from strategies.protections.secure_sum import Vector
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.wire import (
     Agree,
     Agreed,
     Answered,
-    Reason,
     Recover,
     Recovered,
     Share,

@@ -38,7 +38,7 @@ def of_system(error: OSError) -> UsageError:
 
 
 class RefusedError(GenosumError):
-    """Raised when a node refuses; `code` is one of `strategies.wire.Reason`."""
+    """Raised when a node refuses; `code` is one of `strategies.reasons.Reason`."""
 
     exit_code = 3
 

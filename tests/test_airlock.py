@@ -15,7 +15,8 @@ import pytest
 from fl_client import cli
 from fl_client.airlock import Airlock
 from simulations.sites import COORDINATOR
-from strategies.wire import Answered, Ask, Reason, Refused, open_envelope
+from strategies.reasons import Reason
+from strategies.wire import Answered, Ask, Refused, open_envelope
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, Tiny, people_of, study
 
 SITE = "DK"

@@ -32,6 +32,7 @@ from strategies.learning.train import PrivateTraining
 from strategies.privacy import Budget
 from strategies.projection import Projection
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Purpose, Study
 from strategies.summary import Summary
 from strategies.variants import Panel, Variant
@@ -45,7 +46,6 @@ from strategies.wire import (
     Open,
     Opened,
     Project,
-    Reason,
     Recover,
     Refused,
     Share,

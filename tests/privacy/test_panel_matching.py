@@ -20,9 +20,9 @@ from strategies.analysis import Answer, Frame, Total
 from strategies.cohort import Cohort, Genotypes
 from strategies.errors import RefusedError, UsageError
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.variants import How, Panel, Variant
-from strategies.wire import Reason
 from tests.tiny import NAMES, PANEL, PEOPLE, Tiny, people_of, study
 
 FOUND = ("as_written", "swapped", "flipped", "flipped_and_swapped")

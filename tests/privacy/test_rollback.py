@@ -26,8 +26,9 @@ from fl_client.policy import NodeConfig
 from strategies.federation import Identity
 from strategies.marks import Mark
 from strategies.privacy import Budget
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Answered, Closed, Opened, Reason, Refused, Unmasked
+from strategies.wire import Answered, Closed, Opened, Refused, Unmasked
 from tests.postgresql import Server
 from tests.tiny import COUNTS, FREQUENCIES, NAMES, Tiny, study
 

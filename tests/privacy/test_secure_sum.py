@@ -29,12 +29,12 @@ from fl_client.agreements import Agreement, Peer
 from fl_client.gate import Gate
 from strategies.errors import TooFewSitesError
 from strategies.protections import secure_sum
+from strategies.reasons import Reason
 from strategies.summary import MOST_INTEGER, Field, SumOverflowError, check_range, saturated
 from strategies.wire import (
     Answered,
     Ask,
     Message,
-    Reason,
     Recover,
     Recovered,
     Refused,

@@ -33,8 +33,9 @@ from strategies.protections.suppression import (
     with_margins,
 )
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Answered, Reason, Unmasked, digest_of, unpack_arrays, unseal
+from strategies.wire import Answered, Unmasked, digest_of, unpack_arrays, unseal
 from tests.laws import zoo
 from tests.tiny import (
     COUNTS,

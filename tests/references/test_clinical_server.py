@@ -30,8 +30,9 @@ from strategies.analysis import Frame, Needs, Range
 from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Purpose, Study
-from strategies.wire import Answered, Opened, Reason, Refused
+from strategies.wire import Answered, Opened, Refused
 from tests.postgresql import Server as Postgresql
 from tests.references.test_sources import ASKED, DIABETES, assert_followed, same, says, with_periods
 from tests.tiny import POLICY, Tiny

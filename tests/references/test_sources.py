@@ -27,10 +27,10 @@ from strategies.codec import decode
 from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
 from strategies.grammar import condition_of
+from strategies.reasons import Reason
 from strategies.selection import Selection
 from strategies.units import conversion
 from strategies.variants import Panel, Variant
-from strategies.wire import Reason
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SYNTHEA = SHARED / "omop_synthea"

@@ -23,8 +23,9 @@ from simulations.omop import Cdm
 from strategies.analysis import Range
 from strategies.errors import DataError
 from strategies.events import Code, Domain
+from strategies.reasons import Reason
 from strategies.study import Purpose, Study
-from strategies.wire import Answered, Opened, Reason, Refused, pack_parts
+from strategies.wire import Answered, Opened, Refused, pack_parts
 from tests.postgresql import Server as Postgresql
 from tests.references.test_clinical_server import ALLOWED, DIED, SITES, config, nodes, owner, schema, url
 from tests.refusals.test_cohorts import INJECTED

@@ -33,8 +33,9 @@ from strategies.events import Code, Domain
 from strategies.grammar import code_of, index_of, selection_of, value_of
 from strategies.privacy import Budget
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Opened, Reason, Refused, pack_parts
+from strategies.wire import Opened, Refused, pack_parts
 from tests.clinical import Happening, InMemory, Life
 from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, Tiny, genotypes, study
 

@@ -21,8 +21,8 @@ from strategies.analysis import Analysis
 from strategies.errors import RefusedError
 from strategies.grammar import selection_of
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Reason
 from tests.refusals.test_overlap import ask, lines_of, renew, write
 from tests.tiny import COUNTS, NAMES, Tiny, study
 

@@ -15,8 +15,9 @@ from strategies.analyses.histogram import Histogram
 from strategies.expressions import MOST_COHORTS
 from strategies.grammar import selection_of
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Opened, Reason
+from strategies.wire import Opened
 from tests.refusals.test_cuts import between, values_of
 from tests.refusals.test_overlap import ask
 from tests.tiny import COUNTS, FREQUENCIES, Tiny, study

@@ -21,20 +21,10 @@ from strategies.grammar import selection_of
 from strategies.marks import Mark
 from strategies.privacy import Budget
 from strategies.question import Question
+from strategies.reasons import MEANING, Reason
 from strategies.study import Study
 from strategies.summary import Summary
-from strategies.wire import (
-    MEANING,
-    Answered,
-    Close,
-    Closed,
-    Message,
-    Reason,
-    Refused,
-    digest_of,
-    pack_parts,
-    unpack_parts,
-)
+from strategies.wire import Answered, Close, Closed, Message, Refused, digest_of, pack_parts, unpack_parts
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TOGETHER, TRAINING, Pen, Tiny, people_of, study
 
 Make = Callable[..., Tiny]

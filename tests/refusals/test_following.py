@@ -16,9 +16,10 @@ from strategies.analyses.meta_analysis import MetaAnalysis
 from strategies.analysis import Frame
 from strategies.errors import RefusedError, UsageError
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.variants import Panel
-from strategies.wire import Reason, Refused
+from strategies.wire import Refused
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, VARIANTS, Tiny, study
 
 BAND = Question("band", LinkageDisequilibrium("panel", variants_in_band=3))

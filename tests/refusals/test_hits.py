@@ -13,7 +13,8 @@ from strategies.analyses.logistic_association import LogisticAssociation, Stage
 from strategies.analysis import Total
 from strategies.hits import SecondTest
 from strategies.question import Question
-from strategies.wire import Reason, Refused
+from strategies.reasons import Reason
+from strategies.wire import Refused
 from tests.laws.zoo import add
 from tests.tiny import NAMES, VARIANTS, Tiny, study, write_sites
 

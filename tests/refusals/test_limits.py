@@ -23,9 +23,10 @@ from strategies.expressions import MOST_CODES
 from strategies.grammar import selection_of
 from strategies.privacy import Budget
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.selection import Event
 from strategies.study import Study
-from strategies.wire import Opened, Reason, Refused
+from strategies.wire import Opened, Refused
 from tests.references.test_sources import opened
 from tests.tiny import COUNTS, NAMES, Tiny, people_of, study
 

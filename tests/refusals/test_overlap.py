@@ -27,8 +27,9 @@ from strategies.analyses.table_one import TableOne
 from strategies.analysis import Needs, Part
 from strategies.errors import DataError, RefusedError
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Reason, Refused, digest_of
+from strategies.wire import Refused, digest_of
 from tests.refusals.test_rosters import reason, table_of
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, PANEL, TRAINING, Tiny, genotypes, people_of, study
 

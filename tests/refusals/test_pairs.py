@@ -12,8 +12,9 @@ import pytest
 from strategies.analyses.phewas import PheWAS
 from strategies.analysis import Range, Total
 from strategies.errors import UsageError
+from strategies.reasons import Reason
 from strategies.study import Question, Study
-from strategies.wire import Reason, Refused
+from strategies.wire import Refused
 from tests.laws.zoo import add
 from tests.tiny import COLUMNS, NAMES, PANEL, VARIANTS, Tiny, study, write_sites
 

@@ -16,8 +16,9 @@ from strategies.analysis import Total
 from strategies.errors import UsageError
 from strategies.projection import Projection
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Projected, Reason, Refused, pack_arrays
+from strategies.wire import Projected, Refused, pack_arrays
 from tests.laws.zoo import add
 from tests.tiny import (
     ADJUSTED,

@@ -15,8 +15,9 @@ from strategies.catalogue import CATALOGUE
 from strategies.grammar import selection_of
 from strategies.privacy import Budget, Regime
 from strategies.question import Question
+from strategies.reasons import Reason
 from strategies.study import Study
-from strategies.wire import Answered, Reason
+from strategies.wire import Answered
 from tests.laws.zoo import PARAMETERS, changes, first
 from tests.tiny import COLUMNS, COUNTS, LINEAR, NAMES, PANEL, PEOPLE, VARIANTS, Tiny, study, write_site, write_sites
 

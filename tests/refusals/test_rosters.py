@@ -15,8 +15,9 @@ from fl_server.conduct import Result
 from strategies.analysis import Total
 from strategies.errors import GenosumError, RefusedError, TooFewSitesError, UsageError
 from strategies.privacy import Budget
+from strategies.reasons import Reason
 from strategies.summary import Summary
-from strategies.wire import Agree, Ask, Reason, Refused, Share, digest_of, open_envelope
+from strategies.wire import Agree, Ask, Refused, Share, digest_of, open_envelope
 from tests.tiny import COUNTS, FREQUENCIES, LINEAR, NAMES, TRAINING, GateLink, Pen, Tiny, genotypes, study
 
 SITE = "AT"

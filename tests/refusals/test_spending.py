@@ -19,7 +19,8 @@ from strategies import accounting
 from strategies.analysis import Answer, Total
 from strategies.errors import RefusedError
 from strategies.privacy import Budget
-from strategies.wire import Answered, Reason, Refused, unseal
+from strategies.reasons import Reason
+from strategies.wire import Answered, Refused, unseal
 from tests.tiny import COUNTS, FREQUENCIES, NAMES, TRAINING, Pen, Tiny, study
 
 SITE = "AT"

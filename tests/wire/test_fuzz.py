@@ -21,6 +21,7 @@ from strategies.errors import UsageError
 from strategies.federation import Identity, verify
 from strategies.marks import Mark
 from strategies.privacy import Renewal
+from strategies.reasons import Reason
 from strategies.study import Study
 from strategies.summary import Field
 from strategies.wire import (
@@ -33,7 +34,6 @@ from strategies.wire import (
     Message,
     Open,
     Opened,
-    Reason,
     Recover,
     Recovered,
     Refused,

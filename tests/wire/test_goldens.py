@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from strategies.federation import Identity
 from strategies.protections import secure_sum
+from strategies.reasons import Reason
 from strategies.study import Purpose, Study
 from strategies.variants import Panel, Variant
 from strategies.wire import (
     VERSION,
     Close,
     Header,
-    Reason,
     agreement_of,
     digest_of,
     open_envelope,

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import strategies.analysis
 from fl_server.conduct import Result
 from strategies.errors import TooFewSitesError
+from strategies.reasons import Reason
 from strategies.version import package_version
 from strategies.wire import (
     Agree,
@@ -21,7 +22,6 @@ from strategies.wire import (
     Ask,
     Header,
     Open,
-    Reason,
     Refused,
     Share,
     Shared,
