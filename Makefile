@@ -25,7 +25,7 @@ federation: .venv/ready  ## the same study over a real SuperLink and four SuperN
 
 test: .venv/ready  ## every test but the slow proofs
 	$(BIN)/python -m tests.compiled
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n 2 --dist loadfile --no-loadscope-reorder
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n 3 --dist loadfile --no-loadscope-reorder
 
 proof: .venv/ready  ## claims that take minutes to measure
 	$(BIN)/python -m pytest -m proof -s
