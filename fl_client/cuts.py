@@ -4,8 +4,8 @@ An answer that tells people at or above a point of a column from those below has
 histogram, the ends of a time grid, the knots of a spline. Points are the study's. Two answers with a cut at 50 and one
 at 50.001 differ by whoever lies in between, so a node remembers, beside each crowd, where it was cut and who lay where.
 
-A cut is held against every whole crowd that others were asked about, and against the cuts of the same column in other
-answers. Two are far enough apart where the people beyond one and not beyond the other are none or at least k, where
+Those at or above a cut are held against every whole crowd that others were asked about, and against the cuts of the same
+column in other answers. Two are far enough apart where the people beyond one and not beyond the other are none or at least k, where
 nobody is beyond both, or, of one crowd, where nobody is below both. Two cuts of which one answer has both are not held
 against each other: between them lies a cell of that answer, which small-cell rules withhold. So finer and coarser edges
 are both answered where the coarser ones are among the finer; nothing compares what the two withhold. Cuts of different
@@ -101,7 +101,9 @@ class Cuts:
         few = (apart > 0) & (apart < least) & (both > 0)
         if self.crowd == earlier.crowd:
             few &= either < self.people
-        same = (apart == 0) | ((self.ucum == earlier.ucum) & np.equal.outer(self.points, earlier.points))
+        same = apart == 0
+        if self.column != COMPUTED:  # equal points of two computed columns are not the same people's
+            same |= (self.ucum == earlier.ucum) & np.equal.outer(self.points, earlier.points)
         return bool(few[np.ix_(~same.any(axis=1), ~same.any(axis=0))].any())
 
     def singles_out_beside(self, inside: NDArray[np.bool_], least: int) -> bool:

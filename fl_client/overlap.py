@@ -237,7 +237,7 @@ def _keys(ledger: Ledger) -> tuple[bytes, bytes, bytes]:
             )
         write_secret(path, os.urandom(KEY_BYTES))
     key = _own(path)
-    wide = HKDF(SHA256(), 3 * KEY_BYTES, salt=None, info=b"genosum register of persons v1").derive(key)
+    wide = HKDF(SHA256(), 3 * KEY_BYTES, salt=None, info=b"genosum register of persons v2").derive(key)
     return wide[:KEY_BYTES], wide[KEY_BYTES : 2 * KEY_BYTES], wide[2 * KEY_BYTES :]
 
 
