@@ -4,12 +4,13 @@ An answer that tells people at or above a point of a column from those below has
 histogram, the ends of a time grid, the knots of a spline. Points are the study's. Two answers with a cut at 50 and one
 at 50.001 differ by whoever lies in between, so a node remembers, beside each crowd, where it was cut and who lay where.
 
-Those at or above a cut are held against every whole crowd that others were asked about, and against the cuts of the same
-column in other answers. Two are far enough apart where the people beyond one and not beyond the other are none or at least k, where
-nobody is beyond both, or, of one crowd, where nobody is below both. Two cuts of which one answer has both are not held
-against each other: between them lies a cell of that answer, which small-cell rules withhold. So finer and coarser edges
-are both answered where the coarser ones are among the finer; nothing compares what the two withhold. Cuts of different
-columns are not compared.
+Those at or above a cut, or between two, are held against every whole crowd that others were asked about, and those at
+or above it against the cuts of the same column in other answers. Two are far enough apart where the people beyond one
+and not beyond the other are none or at least k, where nobody is beyond both, or, of one crowd, where nobody is below
+both. Two cuts of which one answer has both are not held against each other: between them lies a cell of that answer,
+which small-cell rules withhold. So finer and coarser edges are both answered where the coarser ones are among the
+finer; nothing compares what the two withhold. Not compared are cuts of different columns, those below a cut beside
+other crowds, and those between two cuts beside others' cuts.
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ class Cuts:
         size, cells = max(len(self.places), len(inside)), len(self.points) + 1
         held = np.pad(inside, (0, size - len(inside)))
         places = np.pad(self.places, (0, size - len(self.places)))
-        both = np.bincount(places[held], minlength=cells)[::-1].cumsum()[::-1][1:]
-        own = np.bincount(places, minlength=cells)[::-1].cumsum()[::-1][1:]
+        both, own = (
+            np.concatenate([[0], np.bincount(one, minlength=cells).cumsum()]) for one in (places[held], places)
+        )
+        both, own = (np.subtract.outer(one, one).T[1:] for one in (both, own))  # from a point up to another, or the end
+        between = np.arange(1, cells + 1)[:, None] < np.arange(cells + 1)
         apart = own + np.count_nonzero(inside) - 2 * both
-        return bool(((apart > 0) & (apart < least) & (both > 0)).any())
+        return bool((between & (apart > 0) & (apart < least) & (both > 0)).any())
