@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from fl_client.ledger import Ledger
 from fl_client.policy import Policy
 from fl_client.refusal import RefusalError
-from fl_client.reservations import OverBudgetError, Place
+from fl_client.reservations import Charge, OverBudgetError, Place
 from strategies import accounting
+from strategies.privacy import Loss
 from strategies.question import Question
 from strategies.reasons import Reason
 from strategies.wire import Ask, Share
@@ -29,9 +30,9 @@ def reserve(ledger: Ledger, policy: Policy, coordinator: str, ask: Ask, question
     # Fractions of rounds that meet the same people add up to one at most: so many releases, all noised alike.
     loss, releases = question.budget.loss, max(1, round(1 / question.analysis.fraction()))
     events = [accounting.plain(accounting.of_loss(loss, releases))]
-    place, year = Place(ask.session, ask.question, ask.attempt), time.gmtime().tm_year
+    place = Place(ask.session, ask.question, ask.attempt)
     with _within_budget():
-        ledger.reserve(place, loss, policy.bounds, coordinator, year, events)
+        ledger.reserve(_charge(coordinator, place, loss), policy.bounds, events)
 
 
 def affordable(
@@ -43,9 +44,14 @@ def affordable(
         RefusalError: if it would not fit into the budget.
     """
     if question.budget is not None:
-        place, year = Place(share.session, question.name, attempt), time.gmtime().tm_year
+        place = Place(share.session, question.name, attempt)
         with _within_budget():
-            ledger.fits(place, question.budget.loss, policy.bounds, coordinator, year)
+            ledger.fits(_charge(coordinator, place, question.budget.loss), policy.bounds)
+
+
+def _charge(coordinator: str, place: Place, loss: Loss) -> Charge:
+    """Against the coordinator's share, and this year's."""
+    return Charge(place, loss, coordinator, time.gmtime().tm_year)
 
 
 @contextmanager

@@ -44,24 +44,18 @@ class Crowds:
         if self._register is None:
             self._register = Register(self._ledger, dataset.people)
         crowd = self._register.crowd(places[inside], least, dataset.config.version)
+        if crowd is None:
+            raise RefusalError(Reason.OVERLAP, minimum_people=least)
         having = [places[inside & cohort.having([name])] for name in needs.optional]
         if steps := PASSED in needs.columns:  # as many as the study has, whoever passed them
             passed, last = cohort.columns[PASSED], round(frame.columns[PASSED].maximum)
             having = [places[there & (passed >= step)] for step in range(1, last + 1)]
-        parts = None if crowd is None else self._register.parts(crowd, having, least, steps)
-        cuts = (
-            None
-            if crowd is None
-            else self._register.cut(
-                crowd,
-                places[inside],
-                [
-                    (name, frame.columns[name].ucum, points, cohort.columns[name][inside])
-                    for name, points in (analysis.cuts(frame) if isinstance(analysis, Cutting) else {}).items()
-                ],
-                least,
-            )
-        )
-        if crowd is None or parts is None or cuts is None:
+        parts = self._register.parts(crowd, having, least, steps)
+        declared = analysis.cuts(frame) if isinstance(analysis, Cutting) else {}
+        columns = [
+            (name, frame.columns[name].ucum, points, cohort.columns[name][inside]) for name, points in declared.items()
+        ]
+        cuts = self._register.cut(crowd, places[inside], columns, least)
+        if parts is None or cuts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
         return crowd, *parts, *cuts

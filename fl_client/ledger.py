@@ -181,22 +181,12 @@ class Ledger:
 
     # -- budget ---------------------------------------------------------------------------------------------------
 
-    def reserve(
-        self,
-        place: Place,
-        loss: Loss,
-        bounds: Bounds,
-        permit: str,
-        year: int,
-        events: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def reserve(self, asked: Charge, bounds: Bounds, events: Sequence[Mapping[str, Any]]) -> None:
         """Set a question's whole loss aside, once for each attempt, before any data is read.
 
         Args:
-            place: for what; asked again, nothing more is set aside.
-            loss: what is charged.
+            asked: the loss, and for what; asked again for the same, nothing more is set aside.
             bounds: the policy's.
-            permit, year: against whose and which year's share it counts.
             events: what is going to be done, in `strategies.accounting`'s words, for the reported epsilon.
 
         Raises:
@@ -204,11 +194,10 @@ class Ledger:
             ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
-            asked = Charge(place, loss, permit, year)
             if reservations.fits(connection, self.dataset, asked, bounds):
                 self._charge(connection, "reserve", self.dataset, asked, events)
 
-    def fits(self, place: Place, loss: Loss, bounds: Bounds, permit: str, year: int) -> None:
+    def fits(self, asked: Charge, bounds: Bounds) -> None:
         """Raise what `reserve` would raise, and set nothing aside.
 
         Raises:
@@ -216,7 +205,7 @@ class Ledger:
             ValueError: if reservations were cut out of the table.
         """
         with self._engine.begin() as connection:
-            reservations.fits(connection, self.dataset, Charge(place, loss, permit, year), bounds)
+            reservations.fits(connection, self.dataset, asked, bounds)
 
     def _charge(
         self, connection: sa.Connection, event: str, dataset: str, charge: Charge,

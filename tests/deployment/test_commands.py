@@ -27,7 +27,7 @@ from fl_client import cli as client
 from fl_client import executor, serving
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
-from fl_client.reservations import Place
+from fl_client.reservations import Charge, Place
 from fl_server import cli as server
 from fl_server.config import ServerConfig
 from strategies.errors import DataError
@@ -320,7 +320,8 @@ def test_ledger_verifies_and_adds_up(home: Path, capsys: Said) -> None:
     config = NodeConfig.read(node)
     ledger, year = config.open_ledger(), time.gmtime().tm_year
     event = {"kind": "gaussian", "multiplier": (1 / 0.02) ** 0.5, "count": 1}
-    ledger.reserve(Place("session", "question", 1), Loss(0.01), config.policy.bounds, "demo", year, [event])
+    charge = Charge(Place("session", "question", 1), Loss(0.01), "demo", year)
+    ledger.reserve(charge, config.policy.bounds, [event])
     ledger.note({"event": "refuse"})
     ledger.close()
     capsys.readouterr()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.ledger import Ledger
-from fl_client.reservations import Bounds, OverBudgetError, Place
+from fl_client.reservations import Bounds, Charge, OverBudgetError, Place
 from strategies.privacy import Loss
 
 
@@ -18,7 +18,8 @@ def spend(folder: str, url: str | None, process: int, whole: float, start: Any, 
     try:
         for number in range(3):
             with suppress(OverBudgetError):
-                opened.reserve(Place(f"session-{process}", f"q{number}", 1), Loss(whole / 20), bounds, "c", 2026, [])
+                place = Place(f"session-{process}", f"q{number}", 1)
+                opened.reserve(Charge(place, Loss(whole / 20), "c", 2026), bounds, [])
                 count += 1
         opened.close()
     finally:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from fl_client import database
 from fl_client.journal import GENESIS
 from fl_client.ledger import Ledger, Session, Slot
-from fl_client.reservations import Bounds, OverBudgetError, Place
+from fl_client.reservations import Bounds, Charge, OverBudgetError, Place
 from strategies.marks import Mark
 from strategies.privacy import Budget, Loss, Renewal
 from strategies.wire import Closed, Refused
@@ -65,7 +65,7 @@ def charge(
     permit: str = "c",
     year: int = YEAR,
 ) -> None:
-    ledger.reserve(Place(session, question, 1), Loss(rho), bounds, permit, year, [])
+    ledger.reserve(Charge(Place(session, question, 1), Loss(rho), permit, year), bounds, [])
 
 
 def record(ledger: Ledger, request: str, slot: Slot, reply: bytes = b"reply", masked: bool = False) -> bytes:

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from strategies.analyses.logistic_association import LogisticAssociation, Stage
-from strategies.analysis import Total
 from strategies.hits import SecondTest
 from strategies.question import Question
 from strategies.reasons import Reason
-from strategies.wire import Refused
-from tests.laws.zoo import add
+from tests.refusals import later
 from tests.tiny import NAMES, VARIANTS, Tiny, study, write_sites
 
 PAGE = LogisticAssociation("panel", "high", ("sex",), SecondTest.FIRTH, 1.0, minimum_minor_alleles=1)
@@ -30,28 +28,8 @@ def tiny(tmp_path: Path) -> Iterator[Tiny]:
     made.close()
 
 
-def later(tiny: Tiny, stage: Stage) -> tuple[LogisticAssociation, list[Any]]:
-    """The question's first round of a stage, and the totals that led to it."""
-    frame, totals, question = STUDY.frame(QUESTION), [], PAGE
-    while question.stage is not stage:
-        parts = []
-        for gate in tiny.gates.values():
-            assert gate.dataset is not None
-            parts.append(question.summarise(gate.dataset.cohort(question.needs(), frame), frame))
-        totals.append(add(parts))
-        following = question.conclude(Total(totals[-1], NAMES), frame)
-        assert isinstance(following, LogisticAssociation)
-        question = following
-    return question, totals
-
-
 def asked(tiny: Tiny, stage: Stage, **change: Callable[[Any], Any]) -> Reason | None:
-    question, totals = later(tiny, stage)
-    for name, value in change.items():
-        object.__setattr__(question, name, value(getattr(question, name)))
-    envelope = tiny.pen(STUDY).open().ask("binary", analysis=question, earlier=totals, slices=1)
-    header = tiny.read("AT", tiny.gates["AT"].answer(envelope)).header
-    return header.reason if isinstance(header, Refused) else None
+    return later.asked(tiny, STUDY, QUESTION, lambda page: page.stage is stage, change)
 
 
 @pytest.mark.parametrize("stage", [Stage.NULL, Stage.SCORES, Stage.HITS])

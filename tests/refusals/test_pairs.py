@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from strategies.analyses.phewas import PheWAS
-from strategies.analysis import Range, Total
+from strategies.analysis import Range
 from strategies.errors import UsageError
+from strategies.question import Question
 from strategies.reasons import Reason
-from strategies.study import Question, Study
-from strategies.wire import Refused
-from tests.laws.zoo import add
+from strategies.study import Study
+from tests.refusals import later
 from tests.tiny import COLUMNS, NAMES, PANEL, VARIANTS, Tiny, study, write_sites
 
 PAGE = PheWAS("panel", ("trait", "high"), ("sex",))
@@ -32,28 +32,8 @@ def tiny(tmp_path: Path) -> Iterator[Tiny]:
     made.close()
 
 
-def later(tiny: Tiny, taken: int) -> tuple[PheWAS, list[Any]]:
-    """The question after so many rounds, and the totals that led to it."""
-    frame, totals, question = STUDY.frame(QUESTION), [], PAGE
-    while question.taken < taken:
-        parts = []
-        for gate in tiny.gates.values():
-            assert gate.dataset is not None
-            parts.append(question.summarise(gate.dataset.cohort(question.needs(), frame), frame))
-        totals.append(add(parts))
-        following = question.conclude(Total(totals[-1], NAMES), frame)
-        assert isinstance(following, PheWAS)
-        question = following
-    return question, totals
-
-
 def asked(tiny: Tiny, rounds: int, **change: Callable[[Any], Any]) -> Reason | None:
-    question, totals = later(tiny, rounds)
-    for name, value in change.items():
-        object.__setattr__(question, name, value(getattr(question, name)))
-    envelope = tiny.pen(STUDY).open().ask("phenome", analysis=question, earlier=totals, slices=1)
-    header = tiny.read("AT", tiny.gates["AT"].answer(envelope)).header
-    return header.reason if isinstance(header, Refused) else None
+    return later.asked(tiny, STUDY, QUESTION, lambda page: page.taken >= rounds, change)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
