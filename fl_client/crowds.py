@@ -9,7 +9,8 @@ from fl_client.overlap import Register
 from fl_client.readers import Dataset
 from fl_client.refusal import RefusalError
 from fl_client.selection import Chosen
-from strategies.analysis import PASSED, Analysis, Cutting, Frame
+from fl_client.splits import splits
+from strategies.analysis import PASSED, Analysis, Frame
 from strategies.cohort import Cohort
 from strategies.reasons import Reason
 
@@ -51,11 +52,7 @@ class Crowds:
             passed, last = cohort.columns[PASSED], round(frame.columns[PASSED].maximum)
             having = [places[there & (passed >= step)] for step in range(1, last + 1)]
         parts = self._register.parts(crowd, having, least, steps)
-        declared = analysis.cuts(frame) if isinstance(analysis, Cutting) else {}
-        columns = [
-            (name, frame.columns[name].ucum, points, cohort.columns[name][inside]) for name, points in declared.items()
-        ]
-        cuts = self._register.cut(crowd, places[inside], columns, least)
+        cuts = self._register.cut(crowd, places[inside], splits(analysis, frame, cohort, inside), least)
         if parts is None or cuts is None:
             raise RefusalError(Reason.OVERLAP, minimum_people=least)
         return crowd, *parts, *cuts

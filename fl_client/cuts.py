@@ -1,28 +1,34 @@
-"""Where an exact answer cut a column, so that no two answers tell of the few people between two cuts.
+"""Where an exact answer told people of one crowd apart, so that no two answers tell of the few between two cuts.
 
 An answer that tells people at or above a point of a column from those below has *cut* there: at the edges of a
-histogram, the ends of a time grid, the knots of a spline. Points are the study's. Two answers with a cut at 50 and one
-at 50.001 differ by whoever lies in between, so a node remembers, beside each crowd, where it was cut and who lay where.
+histogram, the ends of a time grid, the knots of a spline, between two groups, or between cases and controls. Points are
+the study's. Two answers with a cut at 50 and one at 50.001 differ by whoever lies in between, so a node remembers,
+beside each crowd, where it was cut and who lay where.
 
-Those at or above a cut, or between two, are held against every whole crowd that others were asked about, and those at
-or above it against the cuts of the same column in other answers. Two are far enough apart where the people beyond one
-and not beyond the other are none or at least k, where nobody is beyond both, or, of one crowd, where nobody is below
-both. Two cuts of which one answer has both are not held against each other: between them lies a cell of that answer,
-which small-cell rules withhold. So finer and coarser edges are both answered where the coarser ones are among the
-finer; nothing compares what the two withhold. Not compared are cuts of different columns, those below a cut beside
-other crowds, and those between two cuts beside others' cuts.
+What an answer tells of one column is a run of cells: who lies below a cut, between two, or at and above one. Every run
+is held against every whole crowd that others were asked about, and against every run of another answer's cells of the
+same column, within each group by which both tell them, and each answer's groups against the other's people. Two are far
+enough apart where they are the same people or differ by at least k; where they have nobody in common; and, of one
+crowd, where nobody is in neither. What is passed over, so that studies on the same edges can be answered at all:
+
+- runs with the same borders of two crowds that differ by at least k, though they may differ by fewer;
+- in one crowd, a run of which both borders are also borders of the other answer: it is made of that answer's own cells,
+  which small-cell rules withhold; nothing compares what the two withhold;
+- cuts of different columns. Columns that nodes compute from answers are all taken for one, of different axes, since what
+  they hold is the coordinator's word; derived ones are the policy's, word for word, and each is a column of its own.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_client.splits import Split
 from strategies.codec import canonical
 from strategies.wire import pack_parts, unpack_parts
 
@@ -32,8 +38,8 @@ COMPUTED = "."
 QUICK = 1
 """zlib's level."""
 
-Places = NDArray[np.uint16]
-"""(B,) by number in the register: how many of an answer's cuts a person lies at or above; 0 for who is not in it."""
+Numbers = NDArray[np.uint16]
+"""(B,) one for each person, by number in the register."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,70 +48,79 @@ class Cuts:
 
     Attributes:
         crowd: name of the crowd.
-        people: how many are in it.
-        column: the column's name, or COMPUTED.
+        column: the column's name, or how it is derived, or COMPUTED.
         ucum: unit of the points.
         points: (P,) ascending.
-        places: who lies where.
+        groups: by which columns' cells the answer told these, and how many each has.
+        cells: in which cell a person lies, from 1; 0 for who is in none.
+        group: in which combination of groups, from 0.
     """
 
     crowd: str
-    people: int
     column: str
     ucum: str
     points: tuple[float, ...]
-    places: Places
+    groups: tuple[tuple[str, int], ...]
+    cells: Numbers
+    group: Numbers
 
     @staticmethod
-    def of(
-        crowd: str,
-        name: str,
-        ucum: str,
-        points: tuple[float, ...],
-        numbers: NDArray[np.int64],
-        values: NDArray[np.float64],
-    ) -> Cuts:
-        """From the numbers in the register of a crowd's people, and their values; who has none is below all points."""
-        places = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.uint16)
-        places[numbers] = np.where(np.isnan(values), 0, np.searchsorted(points, values, side="right"))
-        return Cuts(crowd, len(numbers), COMPUTED if "." in name else name, ucum, points, places)
+    def of(crowd: str, split: Split, numbers: NDArray[np.int64]) -> Cuts:
+        """From how a crowd's people are told apart, and their numbers in the register."""
+        cells, group = np.zeros((2, int(numbers.max(initial=-1)) + 1), dtype=np.uint16)
+        cells[numbers] = np.where(split.group < 0, 0, split.cells + 1)
+        group[numbers] = np.maximum(split.group, 0)
+        column = split.derivation or (COMPUTED if "." in split.name else split.name)
+        return Cuts(crowd, column, split.ucum, split.points, split.groups, cells, group)
 
-    def pack(self) -> bytes:
+    def plain(self) -> tuple[bytes, bytes, bytes]:
         """As bytes, the same for the same."""
         head: Mapping[str, object] = {
             "crowd": self.crowd,
-            "people": self.people,
             "column": self.column,
             "ucum": self.ucum,
             "points": list(self.points),
+            "groups": [list(pair) for pair in self.groups],
         }
-        return pack_parts([canonical(head), zlib.compress(self.places.astype("<u2").tobytes(), QUICK)])
+        return canonical(head), self.cells.astype("<u2").tobytes(), self.group.astype("<u2").tobytes()
+
+    def pack(self) -> bytes:
+        """As fewer bytes."""
+        head, *numbers = self.plain()
+        return pack_parts([head, *(zlib.compress(one, QUICK) for one in numbers)])
 
     @staticmethod
     def unpack(data: bytes) -> Cuts:
         """What `pack` packed."""
-        head, packed = unpack_parts(data)
-        told, places = json.loads(head), np.frombuffer(zlib.decompress(packed), dtype="<u2")
-        points = tuple(map(float, told["points"]))
-        return Cuts(told["crowd"], told["people"], told["column"], told["ucum"], points, places)
+        head, *packed = unpack_parts(data)
+        told = json.loads(head)
+        points, groups = tuple(map(float, told["points"])), tuple((str(n), int(size)) for n, size in told["groups"])
+        cells, group = (np.frombuffer(zlib.decompress(one), dtype="<u2") for one in packed)
+        return Cuts(told["crowd"], told["column"], told["ucum"], points, groups, cells, group)
 
     def singles_out(self, earlier: Cuts, least: int) -> bool:
         """Whether these cuts, beside an earlier answer's of the same column, tell about 1 to `least` - 1 persons."""
-        size = max(len(self.places), len(earlier.places))
-        mine, theirs = (np.pad(one.places, (0, size - len(one.places))).astype(np.int64) for one in (self, earlier))
-        shape = len(self.points) + 1, len(earlier.points) + 1
-        joint = np.bincount(mine * shape[1] + theirs, minlength=shape[0] * shape[1]).reshape(shape)
-        beyond = joint[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]  # at or above cut i here and cut j there
-        both = beyond[1:, 1:]
-        either = beyond[1:, :1] + beyond[:1, 1:] - both
-        apart = either - both
-        few = (apart > 0) & (apart < least) & (both > 0)
-        if self.crowd == earlier.crowd:
-            few &= either < self.people
-        same = apart == 0
-        if self.column != COMPUTED:  # equal points of two computed columns are not the same people's
-            same |= (self.ucum == earlier.ucum) & np.equal.outer(self.points, earlier.points)
-        return bool(few[np.ix_(~same.any(axis=1), ~same.any(axis=0))].any())
+        size = max(len(self.cells), len(earlier.cells))
+        mine, theirs = (np.pad(one.cells, (0, size - len(one.cells))).astype(np.int64) for one in (self, earlier))
+        shape = len(self.points) + 2, len(earlier.points) + 2
+        nested = self.crowd == earlier.crowd and np.array_equal(mine > 0, theirs > 0)
+        known = self._corresponding(earlier)
+        if nested:
+            known = known | _same_people(_joint(mine, theirs, shape))
+        left, right = _first(known), _first(known.T)
+        if nested and ((left >= 0).all() or (right >= 0).all()):
+            return False
+        common = tuple(group for group in self.groups if group in earlier.groups)
+        mixed = [(self.groups, ()), ((), earlier.groups)]
+        for here, there in [((), ()), (common, common), *mixed]:
+            codes, others = self._codes(here, size), earlier._codes(there, size)
+            alike = here == there
+            for a, b in _in_groups(np.where(mine > 0, codes, -1), np.where(theirs > 0, others, -1), alike):
+                joint = _joint(np.where(a, mine, 0), np.where(b, theirs, 0), shape)
+                people = int(joint.sum() - joint[0, 0]) if nested and alike else -1
+                if _few_apart(joint, left, right, nested, people, least):
+                    return True
+        return False
 
     def singles_out_beside(self, inside: NDArray[np.bool_], least: int) -> bool:
         """Whether these cuts, beside an answer about another crowd, tell about 1 to `least` - 1 persons.
@@ -113,13 +128,66 @@ class Cuts:
         Args:
             inside: who is in that crowd, by number in the register.
         """
-        size, cells = max(len(self.places), len(inside)), len(self.points) + 1
-        held = np.pad(inside, (0, size - len(inside)))
-        places = np.pad(self.places, (0, size - len(self.places)))
-        both, own = (
-            np.concatenate([[0], np.bincount(one, minlength=cells).cumsum()]) for one in (places[held], places)
-        )
-        both, own = (np.subtract.outer(one, one).T[1:] for one in (both, own))  # from a point up to another, or the end
-        between = np.arange(1, cells + 1)[:, None] < np.arange(cells + 1)
-        apart = own + np.count_nonzero(inside) - 2 * both
-        return bool((between & (apart > 0) & (apart < least) & (both > 0)).any())
+        size = max(len(self.cells), len(inside))
+        mine = np.pad(self.cells, (0, size - len(self.cells))).astype(np.int64)
+        held = np.pad(inside, (0, size - len(inside))).astype(np.int64)
+        whole = np.full(len(self.points) + 2, -1)
+        whole[[0, -1]] = 0, 1  # all cells are the crowd itself, which was held against that crowd
+        codes = self._codes(self.groups, size)
+        for group in [None, *np.unique(codes[mine > 0])] if self.groups else [None]:
+            joint = _joint(mine if group is None else np.where(codes == group, mine, 0), held, (len(whole), 2))
+            left = whole if group is None else np.full(len(whole), -1)
+            if _few_apart(joint, left, np.arange(2), False, -1, least):
+                return True
+        return False
+
+    def _corresponding(self, other: Cuts) -> NDArray[np.bool_]:
+        """(P + 2, Q + 2) which borders here and there are the same, by what is said of them."""
+        out = np.zeros((len(self.points) + 2, len(other.points) + 2), dtype=bool)
+        out[0, 0] = out[-1, -1] = True
+        if self.column == other.column != COMPUTED and self.ucum == other.ucum:
+            out[1:-1, 1:-1] = np.equal.outer(self.points, other.points)
+        return out
+
+    def _codes(self, groups: tuple[tuple[str, int], ...], size: int) -> NDArray[np.int64]:
+        """(size,) in which combination of some of the groups each person is."""
+        out, rest = np.zeros(size, dtype=np.int64), np.pad(self.group, (0, size - len(self.group))).astype(np.int64)
+        place = {}
+        for name in reversed(self.groups):
+            rest, place[name] = np.divmod(rest, name[1])
+        for name in groups:
+            out = out * name[1] + place[name]
+        return out
+
+
+def _joint(mine: NDArray[np.int64], theirs: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """People by cell here and there."""
+    return np.bincount(mine * shape[1] + theirs, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)
+
+
+def _same_people(joint: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(P + 2, Q + 2) whether nobody lies between a border here and one there, of one crowd."""
+    below = np.pad(joint[1:, 1:], ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    return np.asarray((below == below[:, -1:]) & (below == below[-1:, :]))
+
+
+def _first(known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The first border of the other that corresponds to each, -1 where none does."""
+    return np.where(known.any(axis=1), known.argmax(axis=1), -1)
+
+
+def _in_groups(
+    one: NDArray[np.int64], other: NDArray[np.int64], common: bool
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Who is in each group here and there: in the same one if they are common, else in each here and each there."""
+    for a in np.unique(one[one >= 0]):
+        for b in [a] if common else np.unique(other[other >= 0]):
+            yield one == a, other == b
+
+
+def _few_apart(
+    joint: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64], nested: bool, people: int, least: int
+) -> bool:
+    from strategies.kernels.intervals import few_apart  # noqa: PLC0415  (numba loads where it is used)
+
+    return bool(few_apart(joint, left.astype(np.int64), right.astype(np.int64), nested, people, least))

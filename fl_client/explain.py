@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fl_client.gate import Gate
 from fl_client.ledger import VETO_FILE
 from fl_client.selection import reads_genotypes
-from strategies.analysis import PASSED, Cutting, names_of
+from fl_client.splits import ways
+from strategies.analysis import PASSED, names_of
 from strategies.question import Question
 from strategies.reasons import MEANING, Reason
 from strategies.selection import reads
@@ -102,8 +103,9 @@ def _leaves(study: Study, question: Question) -> Iterator[str]:
     cut = analysis.slices(frame)
     for name, field in analysis.leaves(frame).items():
         yield f"{name}: {_shape(field)}: {field.unit}"
-    for name, points in (analysis.cuts(frame) if isinstance(analysis, Cutting) else {}).items():
-        yield f"{name} is cut at {len(points)} points, which are held against those of earlier answers"
+    for way in ways(analysis, frame):
+        at = f"{len(way.points)} points" if len(way.points) > 1 else "one point"
+        yield f"{way.name} is cut at {at}: who lies on each side is held against earlier answers"
     rounds = f"at most {analysis.rounds()} rounds" if analysis.rounds() > 1 else "one round"
     slices = f", the first in {len(cut):,} slices" if len(cut) > 1 else ""
     where = "this site's part alone" if question.by_site else "a part that only the sum over the sites shows"

@@ -9,7 +9,7 @@ A question's optional columns are each told of fewer people, its *parts*: those 
 held against everything that was asked about other crowds, as if it had been asked alone. It is not held against its
 own crowd or its other parts: who lacks a value is a cell of that answer, which small-cell rules withhold.
 
-Where an answer cuts a column at points that the study chose, it tells apart who lies beyond: see `fl_client.cuts`.
+Where an answer tells its people apart, by cuts of a column, groups or categories: see `fl_client.cuts`.
 
 A person's number in the register follows from their identifier under the node's own key, so it outlives renamed and
 reordered files. Identifiers are not kept; register and bitmaps lie encrypted in the ledger; neither leaves the node.
@@ -38,8 +38,10 @@ from numpy.typing import NDArray
 
 from fl_client.cuts import Cuts
 from fl_client.ledger import Crowd, Ledger
+from fl_client.splits import Split
 from strategies.errors import DataError
 from strategies.federation import write_secret
+from strategies.wire import pack_parts
 
 KEY_FILE = "people.key"
 """In the node's state folder, mode 0600. Without it nobody can tell who was in which answer, the node included."""
@@ -60,9 +62,6 @@ CUT = "+"
 
 Bits = NDArray[np.uint8]
 """(B,) eight persons to a byte, or (m, B) of m crowds."""
-
-Points = tuple[float, ...]
-Values = NDArray[np.float64]
 
 
 class Register:
@@ -145,22 +144,23 @@ class Register:
         return tuple(out.values())
 
     def cut(
-        self, crowd: Crowd, inside: NDArray[np.int64], columns: Sequence[tuple[str, str, Points, Values]], least: int
+        self, crowd: Crowd, inside: NDArray[np.int64], splits: Sequence[Split], least: int
     ) -> tuple[Crowd, ...] | None:
-        """Where a crowd's answer cuts columns, to be recorded with it; None if a few people would be singled out.
+        """Where a crowd's answer tells its people apart, to be recorded with it; None if a few of them would be
+        singled out.
 
         Args:
             crowd: as `crowd` gave it.
             inside: places of its people.
-            columns: name and unit of each, the points, and the people's values.
+            splits: how it tells them apart.
             least: k, a public number.
         """
         known, out = self._ledger.crowds(), dict[str, Crowd]()
         others = [name for name in known if crowd.name not in (name, _crowd_of(name)) and not _column_of(name)]
-        for column, ucum, points, values in columns:
-            one = Cuts.of(crowd.name, column, ucum, points, self.numbers[inside], values)
-            packed, print_ = one.pack(), self._named(one.column.encode())
-            name = f"{self._named(packed)}{CUT}{print_}{PART}{crowd.name}"
+        for split in splits:
+            one = Cuts.of(crowd.name, split, self.numbers[inside])
+            print_ = self._named(one.column.encode())
+            name = f"{self._named(pack_parts(one.plain()))}{CUT}{print_}{PART}{crowd.name}"
             if name in known:
                 out[name] = self._ledger.crowd(name)
                 continue
@@ -169,7 +169,7 @@ class Register:
                 return None
             if any(one.singles_out_beside(_unpacked(self._opened(other)), least) for other in others):
                 return None
-            out[name] = self._made(name, packed, crowd.version)
+            out[name] = self._made(name, one.pack(), crowd.version)
         return tuple(out.values())
 
     def _lies_beside(self, now: bytes, names: Sequence[str], least: int) -> bool:

@@ -271,6 +271,12 @@ NAMES_CATEGORIES = {"names": "column", "values": "categories"}
 NAMES_ANY_COLUMN = {"names": "column", "values": "any"}
 """Metadata of a parameter that names one or more of the study's columns, of numbers or of categories."""
 
+NAMES_GROUPS = {**NAMES_ANY_COLUMN, "splits": "codes"}
+"""Metadata of a parameter that names columns by whose categories, or nearest whole numbers, people are told apart."""
+
+NAMES_CASES = {**NAMES_COLUMN, "splits": "middle"}
+"""Metadata of a parameter that names columns of who has something: whoever lies above the middle of the range."""
+
 NAMES_COLUMNS_IN_FORMULA = {"names": "column", "values": "any", "formula": True}
 """Metadata of a parameter that is a formula, whose columns are the study's."""
 

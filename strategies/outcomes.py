@@ -10,6 +10,15 @@ from strategies.errors import UsageError
 from strategies.families import Family
 
 
+def middle_of(span: Range) -> float:
+    """The lowest number above the middle of a range: who is a case lies at or above it.
+
+    >>> middle_of(Range(1.0, 2.0))
+    1.5000000000000002
+    """
+    return float(np.nextafter((span.minimum + span.maximum) / 2, np.inf))
+
+
 def cases(span: Range, values: NDArray[np.float64]) -> NDArray[np.int64]:
     """(n,) 1 for values above the middle of the column's range, else 0.
 

@@ -15,17 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from strategies.analysis import (
-    NAMES_ANY_COLUMN,
-    NAMES_CATEGORIES,
-    NAMES_COLUMN,
-    WHOLE,
-    Answer,
-    Column,
-    Frame,
-    Needs,
-    Total,
-)
+from strategies.analysis import NAMES_CATEGORIES, NAMES_COLUMN, NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.groups import names_in, places_in
 from strategies.labels import unit_of, with_unit
@@ -56,7 +46,7 @@ class CompetingRisks:
 
     time: str = field(metadata=NAMES_COLUMN)
     outcome: str = field(metadata=NAMES_CATEGORIES)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
     intervals: int = 100
     step: float | None = None
     ends: tuple[float, ...] = ()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.analyses.allele_frequency import NORMAL_95
-from strategies.analysis import NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import group_codes, group_names, group_places
@@ -116,9 +116,9 @@ class Contingency:
     by_site: ClassVar[bool] = True
     summary_in_words: ClassVar[str] = "numbers of people in each cell of a table, and in its margins"
 
-    row: str = field(metadata=NAMES_ANY_COLUMN)
-    column: str = field(metadata=NAMES_ANY_COLUMN)
-    stratum: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    row: str = field(metadata=NAMES_GROUPS)
+    column: str = field(metadata=NAMES_GROUPS)
+    stratum: str | None = field(default=None, metadata=NAMES_GROUPS)
 
     def __post_init__(self) -> None:
         _check(self.row, self.column, self.stratum)
@@ -240,9 +240,9 @@ class NoisedContingency:
     by_site: ClassVar[bool] = True
     summary_in_words: ClassVar[str] = "noised numbers of people in each cell of a table"
 
-    row: str = field(metadata=NAMES_ANY_COLUMN)
-    column: str = field(metadata=NAMES_ANY_COLUMN)
-    stratum: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    row: str = field(metadata=NAMES_GROUPS)
+    column: str = field(metadata=NAMES_GROUPS)
+    stratum: str | None = field(default=None, metadata=NAMES_GROUPS)
 
     def __post_init__(self) -> None:
         _check(self.row, self.column, self.stratum)

@@ -35,7 +35,9 @@ from strategies.analysis import (
     DERIVED,
     KEPT,
     NAMES_ANY_COLUMN,
+    NAMES_CASES,
     NAMES_COLUMN,
+    NAMES_GROUPS,
     WHOLE,
     Answer,
     Column,
@@ -117,9 +119,9 @@ class CoxRegression:
     )
 
     time: str = field(metadata=NAMES_COLUMN)
-    event: str = field(metadata=NAMES_COLUMN)
+    event: str = field(metadata=NAMES_CASES)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_ANY_COLUMN)
-    strata: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    strata: str | None = field(default=None, metadata=NAMES_GROUPS)
     baseline: Baseline = Baseline.POOLED
     intervals: int = 100
     step: float | None = None

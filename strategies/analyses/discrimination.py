@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from strategies.analyses.allele_frequency import NORMAL_95
-from strategies.analysis import DERIVED, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import DERIVED, NAMES_CASES, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, hidden_cells, small
@@ -69,7 +69,7 @@ class Discrimination:
     )
 
     predictor: str = field(metadata=NAMES_COLUMN)
-    label: str = field(metadata=NAMES_COLUMN)
+    label: str = field(metadata=NAMES_CASES)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
     lowest: float = -4.0
     highest: float = 4.0

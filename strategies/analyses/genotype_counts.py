@@ -23,17 +23,7 @@ from numpy.typing import NDArray
 
 from strategies import kernels
 from strategies.analyses.allele_frequency import variant_columns
-from strategies.analysis import (
-    NAMES_ANY_COLUMN,
-    NAMES_COLUMN,
-    NAMES_PANEL,
-    Answer,
-    Column,
-    Frame,
-    Needs,
-    Total,
-    by_variants,
-)
+from strategies.analysis import NAMES_GROUPS, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import group_codes, group_names
@@ -93,8 +83,8 @@ class GenotypeCounts:
     )
 
     panel: str = field(metadata=NAMES_PANEL)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
-    sex: str | None = field(default=None, metadata=NAMES_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
+    sex: str | None = field(default=None, metadata=NAMES_GROUPS)
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -17,16 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.analyses.allele_frequency import variant_columns
-from strategies.analysis import (
-    NAMES_ANY_COLUMN,
-    NAMES_PANEL,
-    Answer,
-    Column,
-    Frame,
-    Needs,
-    Total,
-    by_variants,
-)
+from strategies.analysis import NAMES_GROUPS, NAMES_PANEL, Answer, Column, Frame, Needs, Total, by_variants
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import group_codes, group_names, group_places
@@ -58,7 +49,7 @@ class GenotypeTable:
     )
 
     panel: str = field(metadata=NAMES_PANEL)
-    category: str = field(metadata=NAMES_ANY_COLUMN)
+    category: str = field(metadata=NAMES_GROUPS)
 
     def needs(self) -> Needs:
         return Needs(columns=(self.category,), panel=self.panel)

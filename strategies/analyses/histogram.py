@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.analyses.allele_frequency import NORMAL_95
-from strategies.analysis import NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import NAMES_ANY_COLUMN, NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.groups import group_codes, group_names, group_places
 from strategies.labels import unit_of, with_unit
@@ -110,7 +110,7 @@ class Histogram:
     summary_in_words: ClassVar[str] = "numbers of people in each bin or category and group"
 
     variable: str = field(metadata=NAMES_ANY_COLUMN)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
     edges: tuple[float, ...] = ()
     bins: int = 20
 
@@ -192,7 +192,7 @@ class NoisedHistogram:
     summary_in_words: ClassVar[str] = "noised numbers of people in each bin or category and group"
 
     variable: str = field(metadata=NAMES_ANY_COLUMN)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
     edges: tuple[float, ...] = ()
     bins: int = 20
 

@@ -69,6 +69,7 @@ from strategies.analysis import (
     CARRIED,
     DERIVED,
     KEPT,
+    NAMES_CASES,
     NAMES_COLUMN,
     NAMES_OFFERING,
     NAMES_PANEL,
@@ -162,7 +163,7 @@ class LogisticAssociation:
     )
 
     panel: str = field(metadata=NAMES_PANEL)
-    trait: str = field(metadata=NAMES_COLUMN)
+    trait: str = field(metadata=NAMES_CASES)
     covariates: tuple[str, ...] = field(default=(), metadata=NAMES_COLUMN)
     test: SecondTest = SecondTest.FIRTH_APPROXIMATE
     second_stage: float = 1e-3

@@ -52,7 +52,7 @@ from strategies.cohort import Cohort
 from strategies.families import FARTHEST, Family, Likelihood
 from strategies.least_squares import LeastSquares
 from strategies.model_matrix import LEAST_DEVIATION, ModelMatrix
-from strategies.outcomes import cases, check_ranges
+from strategies.outcomes import cases, check_ranges, middle_of
 from strategies.privacy import Regime
 from strategies.protections.suppression import WITHHELD, small
 from strategies.regression_sums import RegressionSums, Sample
@@ -226,7 +226,8 @@ class Regression:
         return WHOLE
 
     def cuts(self, frame: Frame) -> Mapping[str, tuple[float, ...]]:
-        return formula.parse(self.formula).knots
+        parted = {self.response: (middle_of(frame.columns[self.response]),)} if self._classes > 1 else {}
+        return {**formula.parse(self.formula).knots, **parted}
 
     def leaves(self, frame: Frame) -> dict[str, Field]:
         check_ranges(self.distribution, self.response, self.exposure, frame)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.analysis import NAMES_ANY_COLUMN, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import NAMES_COLUMN, NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.groups import group_codes, group_names
 from strategies.privacy import Regime
@@ -45,7 +45,7 @@ class ScoreDistribution:
     )
 
     predictor: str = field(metadata=NAMES_COLUMN)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
     lowest: float = -4.0
     highest: float = 4.0
     bins: int = 40

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.analysis import NAMES_ANY_COLUMN, NAMES_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import NAMES_CASES, NAMES_COLUMN, NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
 from strategies.groups import names_in, places_in
@@ -54,9 +54,9 @@ class SurvivalCurves:
     )
 
     time: str = field(metadata=NAMES_COLUMN)
-    event: str = field(metadata=NAMES_COLUMN)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
-    strata: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    event: str = field(metadata=NAMES_CASES)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
+    strata: str | None = field(default=None, metadata=NAMES_GROUPS)
     intervals: int = 100
     step: float | None = None
     ends: tuple[float, ...] = ()

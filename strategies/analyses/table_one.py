@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.analysis import DERIVED, NAMES_ANY_COLUMN, WHOLE, Answer, Column, Frame, Needs, Total
+from strategies.analysis import DERIVED, NAMES_ANY_COLUMN, NAMES_GROUPS, WHOLE, Answer, Column, Frame, Needs, Total
 from strategies.cohort import Cohort
 from strategies.labels import unit_of, with_unit
 from strategies.privacy import Regime
@@ -80,7 +80,7 @@ class TableOne:
     )
 
     variables: tuple[str, ...] = field(metadata=NAMES_ANY_COLUMN)
-    by: str | None = field(default=None, metadata=NAMES_ANY_COLUMN)
+    by: str | None = field(default=None, metadata=NAMES_GROUPS)
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
     narrowings: int = 3
     fewest: int = 20

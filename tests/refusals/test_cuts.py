@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from fl_client.cuts import COMPUTED, Cuts
+from fl_client.splits import Split
+from strategies.analyses.contingency import Contingency
 from strategies.analyses.cox import CoxRegression
 from strategies.analyses.discrimination import Discrimination
 from strategies.analyses.histogram import Histogram
@@ -19,6 +21,7 @@ from strategies.analyses.score_distribution import ScoreDistribution
 from strategies.analyses.survival import SurvivalCurves
 from strategies.analysis import Analysis
 from strategies.errors import RefusedError
+from strategies.families import Family
 from strategies.grammar import selection_of
 from strategies.question import Question
 from strategies.reasons import Reason
@@ -56,6 +59,9 @@ CUTTING: dict[str, Callable[[float], Analysis]] = {
     "mixed": lambda at: MixedModel("high", f"spline(trait, -3.9, {at}, 3.9)"),
 }
 """A question that cuts the trait at a point, and nowhere else where people are."""
+
+TELLS_CASES = ("discrimination", "survival", "cox")
+"""Those that tell who is a case on each side."""
 
 
 def asked(**analyses: Analysis) -> Study:
@@ -99,10 +105,11 @@ def test_two_histograms_find_one_person_where_nothing_holds_their_edges_apart(
 @pytest.mark.parametrize("name", CUTTING)
 def test_a_cut_moves_past_nobody_or_past_k_people(tiny: Tiny, name: str) -> None:
     make, ordered = CUTTING[name], np.sort(values_of(tiny))
-    moved = {f"past {n}": between(tiny, 14 + n) for n in (1, K - 1, -1, -(K - 1), K)}
-    moved |= {"first": between(tiny, 14), "nobody": float(ordered[13] + (ordered[14] - ordered[13]) / 3)}
+    at = 24 if name in TELLS_CASES else 14  # past 24 lie controls alone
+    moved = {f"past {n}": between(tiny, at + n) for n in (1, K - 1, -2, -(K - 1), K)}
+    moved |= {"first": between(tiny, at), "nobody": float(ordered[at - 1] + (ordered[at] - ordered[at - 1]) / 3)}
     questions = asked(**{name.replace(" ", "_"): make(at) for name, at in moved.items()})
-    order = ["first", "nobody", "past 1", "past 4", "past -1", "past -4", "past 5", "first"]
+    order = ["first", "nobody", "past 1", "past 4", "past -2", "past -4", "past 5", "first"]
     said = [ask(tiny, name.replace(" ", "_"), questions) for name in order]
     assert said == [None, None, *[Reason.OVERLAP] * 4, None, None]
 
@@ -153,10 +160,11 @@ def test_the_ends_of_a_grid_and_the_edges_of_a_histogram_differ_by_who_is_on_the
 
 
 @pytest.mark.parametrize("order", [("edges", "cohort"), ("cohort", "edges")])
-def test_a_cohort_whose_threshold_lies_beside_an_edge(tiny: Tiny, order: tuple[str, str]) -> None:
+@pytest.mark.parametrize("side", [">=", "<"])
+def test_a_cohort_whose_threshold_lies_beside_an_edge(tiny: Tiny, side: str, order: tuple[str, str]) -> None:
     at = between(tiny, 14)
     cohorts = {
-        name: selection_of({"where": f"trait >= {between(tiny, below):.6f}"}, name)
+        name: selection_of({"where": f"trait {side} {between(tiny, below):.6f}"}, name)
         for name, below in (("same", 14), ("beside", 15), ("far", 14 + K))
     }
     for cohort, answered in (("same", True), ("beside", False), ("far", True)):
@@ -169,6 +177,60 @@ def test_a_cohort_whose_threshold_lies_beside_an_edge(tiny: Tiny, order: tuple[s
         tiny.restart("AT")
         assert ask(tiny, order[0], questions) is None
         assert ask(tiny, order[1], questions) is (None if answered else Reason.OVERLAP)
+
+
+def test_a_run_of_a_cohort_beside_one_of_everybody(tiny: Tiny) -> None:
+    """Above and below both the cohorts are far apart; between their edges they are not."""
+    ordered = [between(tiny, n) for n in (4, 10, 16, 17, 24)]
+    low, first, second, beside, high = ordered
+    cohorts = {"middle": selection_of({"where": f"trait >= {low:.6f} and trait < {high:.6f}"}, "middle")}
+    questions = study(
+        Question("one", Histogram("trait", edges=(-4.0, first, second, 4.0))),
+        Question("other", Histogram("trait", edges=(-4.0, first, beside, 4.0)), cohort="middle"),
+        Question("same", Histogram("trait", edges=(-4.0, first, second, 4.0)), cohort="middle"),
+        cohorts=cohorts,
+    )
+    assert [ask(tiny, name, questions) for name in ("one", "other", "same")] == [None, Reason.OVERLAP, None]
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+GROUPED: dict[str, tuple[Analysis, float]] = {
+    "histogram": (Histogram("sex", by="trait", edges=(0.5, 1.5, 2.5)), -0.5),
+    "contingency": (Contingency("sex", "trait"), -0.5),
+    "survival": (SurvivalCurves("high", "sex", by="trait", ends=(0.5, 1.0)), -0.5),
+    "cases": (Regression("trait", "sex", distribution=Family.BINOMIAL), 0.0),
+    "events": (SurvivalCurves("high", "trait", ends=(0.5, 1.0)), 0.0),
+}
+"""A question that takes numbers for groups or for cases, and a point between two of them."""
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_numbers_taken_for_groups_or_cases_are_cut_between_them(tiny: Tiny, name: str) -> None:
+    grouped, border = GROUPED[name]
+    below = int((values_of(tiny) < border).sum())
+    questions = asked(
+        grouped=grouped,
+        same=CUTTING["histogram"](between(tiny, below)),
+        beside=CUTTING["histogram"](between(tiny, below + 1)),
+    )
+    assert [ask(tiny, q, questions) for q in ("grouped", "beside", "same")] == [None, Reason.OVERLAP, None]
+
+
+def test_a_cut_that_moves_past_few_of_a_group(tiny: Tiny) -> None:
+    sexes = values_of(tiny, "sex")[np.argsort(values_of(tiny))].astype(np.int64)
+    few = next(
+        n for n in range(8 + K, 30) if np.bincount(sexes[8:n]).max() > 0 and min(np.bincount(sexes[8:n])[1:]) < K
+    )
+    questions = asked(
+        one=Histogram("trait", "sex", edges=(-4.0, between(tiny, 8), 4.0)),
+        other=Histogram("trait", "sex", edges=(-4.0, between(tiny, few), 4.0)),
+        alone=Histogram("trait", edges=(-4.0, between(tiny, few), 4.0)),
+    )
+    assert ask(tiny, "one", questions) is None
+    assert ask(tiny, "other", questions) is Reason.OVERLAP, "few of one sex lie between"
+    assert ask(tiny, "alone", questions) is None, "at least k people do"
 
 
 def test_edges_are_held_apart_where_the_people_themselves_are_far_apart(tiny: Tiny) -> None:
@@ -198,51 +260,126 @@ def test_cuts_outlive_process_and_version(tiny: Tiny) -> None:
 def test_all_rounds_of_a_question_cut_alike_and_what_is_kept_names_nobody(tiny: Tiny, quick_path: Path) -> None:
     tiny.conductor(asked(cox=CUTTING["cox"](between(tiny, 14))), quick_path / "run").run()
     ledger = tiny.gates["AT"].ledger
-    crowd, cut = sorted(ledger.crowds(), key=len)
-    assert cut.endswith(f"-{crowd}")
-    assert cut.count("+") == 1
-    assert b"trait" not in ledger.crowd(cut).sealed
+    crowd, *cuts = sorted(ledger.crowds(), key=len)
+    assert len(cuts) == 2, "of the time, and of who has the event"
+    for cut in cuts:
+        assert cut.endswith(f"-{crowd}")
+        assert cut.count("+") == 1
+        assert b"trait" not in ledger.crowd(cut).sealed
     assert (tiny.gates["AT"].ledger.folder / "people.key").exists()
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
 
 
-def made(column: str, points: tuple[float, ...], values: np.ndarray, crowd: str = "crowd", ucum: str = "") -> Cuts:
-    return Cuts.of(crowd, column, ucum, points, np.flatnonzero(~np.isnan(values)), values[~np.isnan(values)])
+def made(
+    column: str,
+    points: tuple[float, ...],
+    values: np.ndarray,
+    crowd: str = "crowd",
+    ucum: str = "",
+    derivation: str = "",
+    groups: tuple[tuple[str, int], ...] = (),
+    group: np.ndarray | None = None,
+) -> Cuts:
+    inside = np.flatnonzero(~np.isnan(values))
+    cells = np.searchsorted(points, values[inside], side="right")
+    group = np.zeros(len(inside), dtype=np.int64) if group is None else group[inside]
+    return Cuts.of(crowd, Split(column, ucum, derivation, points, cells, groups, group), inside)
 
 
-def naive(one: set[int], other: set[int], least: int) -> bool:
-    return bool(one & other) and 0 < len(one ^ other) < least
+Run = tuple[int, int]
+
+
+def runs(places: np.ndarray, points: tuple[float, ...]) -> dict[Run, set[int]]:
+    """Who lies in each run of cells, by its borders."""
+    borders = len(points) + 2
+    return {
+        (i, j): {
+            int(n) for n in np.flatnonzero(~np.isnan(places)) if i <= np.searchsorted(points, places[n], "right") < j
+        }
+        for i in range(borders - 1)
+        for j in range(i + 1, borders)
+    }
+
+
+def told_apart(
+    mine: dict[Run, set[int]],
+    theirs: dict[Run, set[int]],
+    same: dict[int, int],
+    least: int,
+    nested: bool = False,
+    crowd: set[int] | None = None,
+) -> bool:
+    """As the room's words have it. `same`: my borders that are also theirs; `nested`: whether of one crowd; `crowd`:
+    of whom somebody must be in neither run."""
+    for (i, j), one in mine.items():
+        for (k, m), other in theirs.items():
+            if not one & other or not 0 < len(one ^ other) < least or (crowd is not None and not crowd - one - other):
+                continue
+            if nested and ({i, j} <= same.keys() or {k, m} <= set(same.values())):
+                continue
+            if not nested and (same.get(i), same.get(j)) == (k, m):
+                continue
+            return True
+    return False
+
+
+def among(told: dict[Run, set[int]], people: set[int]) -> dict[Run, set[int]]:
+    return {run: inside & people for run, inside in told.items()}
 
 
 def test_cuts_are_compared_as_sets_of_people_would_be() -> None:
-    rng, told = np.random.default_rng(8), 0
-    for _ in range(300):
-        values = np.round(rng.normal(0, 2, 40), 1)
+    rng, told = np.random.default_rng(8), np.zeros(4, dtype=int)
+    for _ in range(500):
+        values, axes = np.round(rng.normal(0, 2, 40), 1), rng.random() < 0.8
+        other = values if axes else np.round(rng.normal(0, 2, 40), 1)
         out = rng.random((2, 40)) < (0.3 if rng.random() < 0.5 else 0.0)
-        left, right = (np.where(gone, np.nan, values) for gone in out)
+        left, right = (np.where(gone, np.nan, row) for gone, row in zip(out, (values, other), strict=True))
         crowds = "one", "one" if np.array_equal(*out) else "other"
-        points = [tuple(sorted({round(p, 2) for p in rng.normal(0, 2, rng.integers(1, 4))})) for _ in range(2)]
-        sets = [
-            [{n for n in range(40) if row[n] >= p} for p in some]
-            for row, some in zip((left, right), points, strict=True)
-        ]
-        least, whole = int(rng.integers(2, 9)), set(np.flatnonzero(~np.isnan(left)))
-        expected = any(
-            naive(a, b, least) and (crowds[0] != crowds[1] or bool((whole - a) & (whole - b)))
-            for i, a in enumerate(sets[0])
-            for j, b in enumerate(sets[1])
-            if points[0][i] not in points[1] and a not in sets[1] and points[1][j] not in points[0] and b not in sets[0]
-        )
-        mine, theirs = (made("x", p, v, c) for p, v, c in zip(points, (left, right), crowds, strict=True))
-        assert mine.singles_out(theirs, least) is expected
+        points = [tuple(sorted({round(float(p), 1) for p in rng.normal(0, 2, rng.integers(1, 4))})) for _ in range(2)]
+        mine, theirs = (runs(row, some) for row, some in zip((left, right), points, strict=True))
+        least, end = int(rng.integers(2, 9)), (len(points[0]) + 1, len(points[1]) + 1)
+        same = {0: 0, end[0]: end[1]}
+        if axes:
+            same |= {1 + i: 1 + points[1].index(p) for i, p in enumerate(points[0]) if p in points[1]}
+        nested = crowds[1] == "one"
+        if nested:  # a border past which the same people lie is the same
+            ends = zip((mine, theirs), end, strict=True)
+            below = [[one[0, i] if i else set[int]() for i in range(n + 1)] for one, n in ends]
+            same = {i: below[1].index(people) for i, people in enumerate(below[0]) if people in below[1]} | same
+            back = {k for k, people in enumerate(below[1]) if people in below[0]}
+            same |= {-1 - k: k for k in back - set(same.values())}
+        expected = told_apart(mine, theirs, same, least, nested, mine[0, end[0]] if nested else None)
+        column, names = "x" if axes else "a.x", (("sex ", 2),)
+        one, two = (made(column, p, v, c) for p, v, c in zip(points, (left, right), crowds, strict=True))
+        assert one.singles_out(two, least) is expected
         beside = np.flatnonzero(~np.isnan(right))
-        held = np.isin(np.arange(beside.max() + 1), beside)
-        bins = [a - b for i, a in enumerate(sets[0]) for b in [*sets[0][i + 1 :], set()]]
-        assert mine.singles_out_beside(held, least) is any(naive(a, set(beside), least) for a in bins)
-        told += expected
-    assert 30 < told < 270, "both happen"
+        held, whole = np.isin(np.arange(beside.max() + 1), beside), {(0, 1): set(beside.tolist())}
+        nearby = told_apart(mine, whole, {0: 0, end[0]: 1}, least)
+        assert one.singles_out_beside(held, least) is nearby
+
+        sex = rng.integers(0, 2, 40)
+        parted = [set(np.flatnonzero(sex == code).tolist()) for code in (0, 1)]
+        one, two = (
+            made(column, p, v, c, groups=names, group=sex)
+            for p, v, c in zip(points, (left, right), crowds, strict=True)
+        )
+        within = expected
+        for group in parted:
+            a, b = among(mine, group), among(theirs, group)
+            within |= told_apart(a, b, same, least, nested, a[0, end[0]] if nested else None)
+            within |= told_apart(a, theirs, same, least, nested) or told_apart(mine, b, same, least, nested)
+        assert one.singles_out(two, least) is within
+        assert one.singles_out_beside(held, least) is (
+            nearby or any(told_apart(among(mine, group), whole, {}, least) for group in parted)
+        )
+        alone = made(column, points[1], right, crowds[1])
+        mixed = (told_apart(among(mine, group), theirs, same, least, nested) for group in parted)
+        assert one.singles_out(alone, least) is (expected or any(mixed))
+        told += expected, nearby, not axes and expected, within and not expected
+    assert 50 < told[0] < 450, "both happen"
+    assert min(told[1:]) > 5
 
 
 def test_points_in_another_unit_and_columns_that_nodes_compute() -> None:
@@ -253,5 +390,5 @@ def test_points_in_another_unit_and_columns_that_nodes_compute() -> None:
     assert replace(kilograms, ucum="g").singles_out(others, 5), "25 g are not 25 kg"
     assert made("pca.pc1", (25.0,), left).column == made("other.pc2", (1.0,), left).column == COMPUTED
     again = Cuts.unpack(kilograms.pack())
-    assert (again.crowd, again.people, again.column, again.ucum, again.points) == ("one", 20, "weight", "kg", (25.0,))
-    assert np.array_equal(again.places, kilograms.places)
+    assert (again.crowd, again.column, again.ucum, again.points) == ("one", "weight", "kg", (25.0,))
+    assert np.array_equal(again.cells, kilograms.cells)
