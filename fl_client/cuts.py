@@ -14,8 +14,8 @@ crowd, where nobody is in neither. What is passed over, so that studies on the s
 - runs with the same borders of two crowds that differ by at least k, though they may differ by fewer;
 - in one crowd, a run of which both borders are also borders of the other answer: it is made of that answer's own cells,
   which small-cell rules withhold; nothing compares what the two withhold;
-- cuts of different columns. Columns that nodes compute from answers are all taken for one, of different axes, since what
-  they hold is the coordinator's word; derived ones are the policy's, word for word, and each is a column of its own.
+- cuts of different columns. Columns that nodes compute from answers are all taken for one, of different axes: what
+  they hold is the coordinator's word. Derived ones are the policy's, word for word, and each is a column of its own.
 """
 
 from __future__ import annotations
