@@ -11,7 +11,7 @@ same column, within each group by which both tell them, and each answer's groups
 enough apart where they are the same people or differ by at least k; where they have nobody in common; and, of one
 crowd, where nobody is in neither. What is passed over, so that studies on the same edges can be answered at all:
 
-- runs with the same borders of two crowds that differ by at least k, though they may differ by fewer;
+- of two crowds that differ by at least k, runs whose borders both answers have, though they may differ by fewer;
 - in one crowd, a run of which both borders are also borders of the other answer: it is made of that answer's own cells,
   which small-cell rules withhold; nothing compares what the two withhold;
 - cuts of different columns. Columns that nodes compute from answers are all taken for one, of different axes: what
@@ -104,11 +104,9 @@ class Cuts:
         mine, theirs = (np.pad(one.cells, (0, size - len(one.cells))).astype(np.int64) for one in (self, earlier))
         shape = len(self.points) + 2, len(earlier.points) + 2
         nested = self.crowd == earlier.crowd and np.array_equal(mine > 0, theirs > 0)
-        known = self._corresponding(earlier)
-        if nested:
-            known = known | _same_people(_joint(mine, theirs, shape))
-        left, right = _first(known), _first(known.T)
-        if nested and ((left >= 0).all() or (right >= 0).all()):
+        known = _same_people(_joint(mine, theirs, shape)) if nested else self._corresponding(earlier)
+        left, right = np.asarray(known.any(axis=1)), np.asarray(known.any(axis=0))
+        if (left.all() and right.all()) or (nested and (left.all() or right.all())):
             return False
         common = tuple(group for group in self.groups if group in earlier.groups)
         mixed = [(self.groups, ()), ((), earlier.groups)]
@@ -131,22 +129,24 @@ class Cuts:
         size = max(len(self.cells), len(inside))
         mine = np.pad(self.cells, (0, size - len(self.cells))).astype(np.int64)
         held = np.pad(inside, (0, size - len(inside))).astype(np.int64)
-        whole = np.full(len(self.points) + 2, -1)
-        whole[[0, -1]] = 0, 1  # all cells are the crowd itself, which was held against that crowd
+        none = np.zeros(len(self.points) + 2, dtype=bool)
+        whole = none.copy()
+        whole[[0, -1]] = True  # all cells are the crowd itself, which was held against that crowd
         codes = self._codes(self.groups, size)
         for group in [None, *np.unique(codes[mine > 0])] if self.groups else [None]:
             joint = _joint(mine if group is None else np.where(codes == group, mine, 0), held, (len(whole), 2))
-            left = whole if group is None else np.full(len(whole), -1)
-            if _few_apart(joint, left, np.arange(2), False, -1, least):
+            left = whole if group is None else none
+            if _few_apart(joint, left, np.ones(2, dtype=bool), False, -1, least):
                 return True
         return False
 
     def _corresponding(self, other: Cuts) -> NDArray[np.bool_]:
-        """(P + 2, Q + 2) which borders here and there are the same, by what is said of them."""
+        """(P + 2, Q + 2) which borders here and there are the same, by what is said of them. To which side of one a
+        value on it belongs is left aside: cases lie above a middle that groups are halfway to."""
         out = np.zeros((len(self.points) + 2, len(other.points) + 2), dtype=bool)
         out[0, 0] = out[-1, -1] = True
         if self.column == other.column != COMPUTED and self.ucum == other.ucum:
-            out[1:-1, 1:-1] = np.equal.outer(self.points, other.points)
+            out[1:-1, 1:-1] = np.isclose(np.array(self.points)[:, None], other.points, rtol=1e-15, atol=0.0)
         return out
 
     def _codes(self, groups: tuple[tuple[str, int], ...], size: int) -> NDArray[np.int64]:
@@ -171,11 +171,6 @@ def _same_people(joint: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((below == below[:, -1:]) & (below == below[-1:, :]))
 
 
-def _first(known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The first border of the other that corresponds to each, -1 where none does."""
-    return np.where(known.any(axis=1), known.argmax(axis=1), -1)
-
-
 def _in_groups(
     one: NDArray[np.int64], other: NDArray[np.int64], common: bool
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -186,8 +181,8 @@ def _in_groups(
 
 
 def _few_apart(
-    joint: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64], nested: bool, people: int, least: int
+    joint: NDArray[np.int64], left: NDArray[np.bool_], right: NDArray[np.bool_], nested: bool, people: int, least: int
 ) -> bool:
     from strategies.kernels.intervals import few_apart  # noqa: PLC0415  (numba loads where it is used)
 
-    return bool(few_apart(joint, left.astype(np.int64), right.astype(np.int64), nested, people, least))
+    return bool(few_apart(joint, left, right, nested, people, least))

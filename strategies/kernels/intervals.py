@@ -18,10 +18,10 @@ def few_apart(joint: Any, left: Any, right: Any, nested: bool, everybody: int, l
 
     Args:
         joint: (P + 2, Q + 2) people by cell here and there; row or column 0 for who is not in that partition.
-        left, right: (P + 2,) and (Q + 2,) to which border of the other a border corresponds, -1 to none; border 0 is
-            below all cells and the last above.
-        nested: whether a pair is passed over as soon as both borders of either run correspond to some, as in one crowd,
-            where a run is then one of the other's own; else only where they correspond to each other.
+        left, right: (P + 2,) and (Q + 2,) whether a border is also one of the other; border 0 is below all cells and
+            the last above.
+        nested: whether a pair is passed over as soon as both borders of either run are common, as in one crowd, where
+            the run is then one of the other's own; else only where those of both runs are.
         everybody: people of whom some must be in neither run; -1 where none need be.
         least: k.
     """
@@ -45,12 +45,8 @@ def few_apart(joint: Any, left: Any, right: Any, nested: bool, everybody: int, l
                     apart = alone + mine - both
                     if both == 0 or apart == 0 or apart >= least or everybody == mine + alone:
                         continue
-                    known = left[i] >= 0 and left[j] >= 0
-                    if nested:
-                        passed = known or (right[k] >= 0 and right[m] >= 0)
-                    else:
-                        passed = known and left[i] == k and left[j] == m
-                    if not passed:
+                    here, there = left[i] and left[j], right[k] and right[m]
+                    if not ((here or there) if nested else (here and there)):
                         return True
                 before += run[k + 1]
                 if before >= least:

@@ -306,22 +306,20 @@ def runs(places: np.ndarray, points: tuple[float, ...]) -> dict[Run, set[int]]:
 def told_apart(
     mine: dict[Run, set[int]],
     theirs: dict[Run, set[int]],
-    same: dict[int, int],
+    same: tuple[set[int], set[int]],
     least: int,
     nested: bool = False,
     crowd: set[int] | None = None,
 ) -> bool:
-    """As the room's words have it. `same`: my borders that are also theirs; `nested`: whether of one crowd; `crowd`:
-    of whom somebody must be in neither run."""
+    """As the room's words have it. `same`: my borders that are also theirs, and theirs that are mine; `nested`: whether
+    of one crowd; `crowd`: of whom somebody must be in neither run."""
     for (i, j), one in mine.items():
         for (k, m), other in theirs.items():
             if not one & other or not 0 < len(one ^ other) < least or (crowd is not None and not crowd - one - other):
                 continue
-            if nested and ({i, j} <= same.keys() or {k, m} <= set(same.values())):
-                continue
-            if not nested and (same.get(i), same.get(j)) == (k, m):
-                continue
-            return True
+            known = {i, j} <= same[0], {k, m} <= same[1]
+            if not (any(known) if nested else all(known)):
+                return True
     return False
 
 
@@ -340,23 +338,23 @@ def test_cuts_are_compared_as_sets_of_people_would_be() -> None:
         points = [tuple(sorted({round(float(p), 1) for p in rng.normal(0, 2, rng.integers(1, 4))})) for _ in range(2)]
         mine, theirs = (runs(row, some) for row, some in zip((left, right), points, strict=True))
         least, end = int(rng.integers(2, 9)), (len(points[0]) + 1, len(points[1]) + 1)
-        same = {0: 0, end[0]: end[1]}
-        if axes:
-            same |= {1 + i: 1 + points[1].index(p) for i, p in enumerate(points[0]) if p in points[1]}
         nested = crowds[1] == "one"
         if nested:  # a border past which the same people lie is the same
             ends = zip((mine, theirs), end, strict=True)
             below = [[one[0, i] if i else set[int]() for i in range(n + 1)] for one, n in ends]
-            same = {i: below[1].index(people) for i, people in enumerate(below[0]) if people in below[1]} | same
-            back = {k for k, people in enumerate(below[1]) if people in below[0]}
-            same |= {-1 - k: k for k in back - set(same.values())}
+            mine_too = {i for i, people in enumerate(below[0]) if people in below[1]}
+            same = mine_too, {i for i, people in enumerate(below[1]) if people in below[0]}
+        else:
+            common = set(points[0]) & set(points[1]) if axes else set()
+            own = [{i + 1 for i, p in enumerate(some) if p in common} for some in points]
+            same = own[0] | {0, end[0]}, own[1] | {0, end[1]}
         expected = told_apart(mine, theirs, same, least, nested, mine[0, end[0]] if nested else None)
         column, names = "x" if axes else "a.x", (("sex ", 2),)
         one, two = (made(column, p, v, c) for p, v, c in zip(points, (left, right), crowds, strict=True))
         assert one.singles_out(two, least) is expected
         beside = np.flatnonzero(~np.isnan(right))
         held, whole = np.isin(np.arange(beside.max() + 1), beside), {(0, 1): set(beside.tolist())}
-        nearby = told_apart(mine, whole, {0: 0, end[0]: 1}, least)
+        nearby = told_apart(mine, whole, ({0, end[0]}, {0, 1}), least)
         assert one.singles_out_beside(held, least) is nearby
 
         sex = rng.integers(0, 2, 40)
@@ -372,7 +370,7 @@ def test_cuts_are_compared_as_sets_of_people_would_be() -> None:
             within |= told_apart(a, theirs, same, least, nested) or told_apart(mine, b, same, least, nested)
         assert one.singles_out(two, least) is within
         assert one.singles_out_beside(held, least) is (
-            nearby or any(told_apart(among(mine, group), whole, {}, least) for group in parted)
+            nearby or any(told_apart(among(mine, group), whole, (set(), {0, 1}), least) for group in parted)
         )
         alone = made(column, points[1], right, crowds[1])
         mixed = (told_apart(among(mine, group), theirs, same, least, nested) for group in parted)
