@@ -12,7 +12,7 @@ where a = g - X out is the genotype without what covariates explain of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -143,12 +143,19 @@ class Models:
         above = whole[:, *np.triu_indices(whole.shape[1])]
         return Models(test, mean, start, anchor, above, nothing), likelihood.beginning(start)
 
-    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Models:
+    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Models:
         pieces = (self.mean, self.sought, self.anchor, self.inverse, self.out)
         return Models(self.test, *(piece[rows] for piece in pieces))
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    @staticmethod
+    def joined(parts: Sequence[Models]) -> Models:
+        """Those of one test, one after another."""
+        numbers = zip(*((p.mean, p.sought, p.anchor, p.inverse, p.out) for p in parts), strict=True)
+        mean, sought, anchor, inverse, out = (np.concatenate(pieces) for pieces in numbers)
+        return Models(parts[0].test, mean, sought, anchor, inverse, out)
 
     # -- what leaves ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,14 @@ carry, X an intercept and the standardised covariates.
     two classes   log odds of the second = X c + g b; score, information and likelihood at the coordinator's last
                   estimate, one round a step of Newton's method, all pairs together [2]; or with Firth's penalty
 
+That estimate is the coordinator's word. If log odds leapt at a point of its choice, sums would count who lies beyond,
+and those of two such points tell of the people in between. So nodes take no model that is `steep` over the declared
+ranges. Nothing that a coordinator states makes a model flatter than it is, and the refusal depends on nobody. What
+holds, among people with as many copies: weights of two whose covariates lie d half ranges apart differ by a factor of
+exp(64 d) at most; and of N who lie evenly over one covariate's range, those who carry the weight are N / 64 at least,
+by (sum w)^2 / sum w^2. What does not: who lies far from everybody else, in one covariate or in many at once, may carry
+most of it; and from very many exact sums about known covariates genotypes follow by linear equations.
+
 [1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.3.
 [2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 4.4.
 """
@@ -14,8 +22,8 @@ carry, X an intercept and the standardised covariates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +33,8 @@ from strategies import kernels
 from strategies.alleles import Alleles
 from strategies.analysis import Range
 from strategies.covariates import Covariates
-from strategies.hits import Models, SecondTest, bounded
-from strategies.likelihood import SLACK, Grid, Reach, Sample, beginning
+from strategies.hits import Models, Round, SecondTest, bounded, symmetric
+from strategies.likelihood import SEPARATED, SLACK, Grid, Reach, Sample, beginning
 from strategies.newton import SINGULAR, decomposed
 from strategies.summary import Field, Summary
 from strategies.two_way import trend, woolf
@@ -34,6 +42,16 @@ from strategies.two_way import trend, woolf
 Floats = NDArray[np.float64]
 
 MOMENT_BITS = 36
+
+STEEPEST = 64.0
+"""Log odds over half a range of a covariate, or of several, as the length of all slopes and the intercept. Beside ten
+principal components within 32 deviations those are 2 for a deviation of one, 0.6 for one of each."""
+
+ROUNDED = 1e-9
+"""Of the largest eigenvalue of a sum of squares, how much of it the smallest may be below 0."""
+
+PAIRS_AT_A_TIME = 512
+"""A constant in code: what is worked out about pairs needs some times the memory that it takes itself."""
 
 Values = Callable[[int], Floats]
 """The (N,) values of a phenotype by its number: in [-1, 1], or 0 and 1; NaN where missing."""
@@ -70,10 +88,14 @@ class Pairs:
         """The fields of the sums about phenotypes of numbers, in units of half their range."""
         most = np.append(np.abs(self.standard.ends).max(axis=0), 1.0)
         i, j = np.triu_indices(len(most))
-        products, scores = (np.tile(entries, (len(self), 1)) for entries in (most[i] * most[j], 2 * most[1:]))
+        one = {
+            "products": bounded("products of intercept, covariates and phenotype", most[None, i] * most[j], self.bits),
+            "scores": bounded("alternate alleles times covariates and phenotype", 2 * most[None, 1:], self.bits),
+        }
+        h = len(self)
         return {
-            "products": bounded("products of intercept, covariates and phenotype", products, self.bits, True),
-            "scores": bounded("alternate alleles times covariates and phenotype", scores, self.bits, True),
+            name: replace(f, shape=(h, *f.shape[1:]), l1=h * f.l1, l2=h**0.5 * f.l2, per_variant=True)
+            for name, f in one.items()
         }
 
     def sums_of_numbers(
@@ -130,11 +152,48 @@ class Pairs:
         return out
 
 
-def leaves_of_classes(models: Models, pairs: Pairs) -> dict[str, Field]:
-    """The fields of the sums about phenotypes of two classes, each under its model.
+def pieces(number: int) -> Iterator[slice]:
+    """All of so many pairs, some at a time; none of none, once."""
+    return (slice(a, a + PAIRS_AT_A_TIME) for a in range(0, max(number, 1), PAIRS_AT_A_TIME))
 
-    A log likelihood is told beyond that of even odds: y eta - log(1 + exp(eta)) + log 2, which is monotone in eta.
+
+def steep(models: Models, standard: Covariates) -> NDArray[np.bool_]:
+    """(H,) which models no node takes: see above.
+
+    The same length holds for what leverages are taken of: it may be no longer in any direction than 64, or a forged one
+    would mark a thin slice of people out as a leap does; and nothing but a sum of squares.
     """
+    unit = np.concatenate([[1.0, 1.0], standard.scale])  # of copies, intercept and covariates
+    out: NDArray[np.bool_] = np.zeros(len(models), dtype=np.bool_)
+    for at in (models.sought, models.anchor) if models.test.penalised else (models.sought,):
+        length = np.linalg.norm(at[:, 1:] / unit[1:], axis=1)
+        out = out | ~((np.abs(at[:, 0]) <= SEPARATED) & (length <= STEEPEST))
+    if models.test.penalised:
+        for some in pieces(len(models)):
+            inverse = symmetric(models.inverse[some]) / np.outer(unit, unit)
+            held = (np.abs(inverse) <= STEEPEST**2).all(axis=(1, 2))
+            spectrum = np.linalg.eigvalsh(np.where(held[:, None, None], inverse, 0.0))
+            least, most = spectrum[:, 0], spectrum[:, -1]
+            out[some] |= ~held | (most > STEEPEST**2) | (least < -ROUNDED * most)
+    return out
+
+
+def leaves_of_classes(models: Models, pairs: Pairs) -> dict[str, Field]:
+    """The fields of the sums about phenotypes of two classes, each under its model."""
+    parts = [_leaves(models[some], pairs) for some in pieces(len(models))]
+    return {
+        name: replace(
+            first,
+            shape=(len(models), *first.shape[1:]),
+            l1=sum(part[name].l1 for part in parts),
+            l2=math.hypot(*(part[name].l2 for part in parts)),
+        )
+        for name, first in parts[0].items()
+    }
+
+
+def _leaves(models: Models, pairs: Pairs) -> dict[str, Field]:
+    """Log likelihoods are told beyond those of even odds: y eta - log(1 + exp(eta)) + log 2, monotone in eta."""
     ends, sought = pairs.standard.ends, models.sought
     out = models.leaves(np.zeros((len(models), ends.shape[1])), ends, 0.0, pairs.bits)
     own = Reach(-models.mean[:, 0], 2 - models.mean[:, 0]).times(sought[:, 0])
@@ -157,6 +216,21 @@ def started(test: SecondTest, people: Floats, cases: Floats, copies: Floats, cov
     sought[:, 1] = special.logit(cases / people)
     anchor, inverse = (sought, np.zeros((len(people), q * (q + 1) // 2))) if test.penalised else (none, none)
     return Models(test, mean, sought, anchor, inverse, none), beginning(sought)
+
+
+def followed(models: Models, fields: Mapping[str, Field], sums: Summary, search: Floats) -> Round:
+    """The round after, from the sums about phenotypes of two classes, of H models; search is (H, ...)."""
+    steps = []
+    for some in pieces(len(models)):
+        values = {name: fields[name].values(sums[name][some]) for name in ("score", "information", "likelihood")}
+        steps.append(models[some].followed(values, search[some], np.zeros((len(models[some]), 2))))
+    return Round(
+        Models.joined([step.models for step in steps]),
+        np.concatenate([step.search for step in steps]),
+        np.concatenate([step.rows for step in steps]),
+        np.concatenate([step.done for step in steps]),
+        np.concatenate([step.lost for step in steps]),
+    )
 
 
 def regressed(products: Floats, scores: Floats, cells: NDArray[np.int64]) -> Floats:
