@@ -7,13 +7,7 @@ carry, X an intercept and the standardised covariates.
     two classes   log odds of the second = X c + g b; score, information and likelihood at the coordinator's last
                   estimate, one round a step of Newton's method, all pairs together [2]; or with Firth's penalty
 
-That estimate is the coordinator's word. If log odds leapt at a point of its choice, sums would count who lies beyond,
-and those of two such points tell of the people in between. So nodes take no model that is `steep` over the declared
-ranges. Nothing that a coordinator states makes a model flatter than it is, and the refusal depends on nobody. What
-holds, among people with as many copies: weights of two whose covariates lie d half ranges apart differ by a factor of
-exp(64 d) at most; and of N who lie evenly over one covariate's range, those who carry the weight are N / 64 at least,
-by (sum w)^2 / sum w^2. What does not: who lies far from everybody else, in one covariate or in many at once, may carry
-most of it; and from very many exact sums about known covariates genotypes follow by linear equations.
+That estimate is the coordinator's word; how steep it may be is in `strategies.steepness`.
 
 [1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.3.
 [2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 4.4.
@@ -33,8 +27,8 @@ from strategies import kernels
 from strategies.alleles import Alleles
 from strategies.analysis import Range
 from strategies.covariates import Covariates
-from strategies.hits import Models, Round, SecondTest, bounded, symmetric
-from strategies.likelihood import SEPARATED, SLACK, Grid, Reach, Sample, beginning
+from strategies.hits import Models, Round, SecondTest, bounded
+from strategies.likelihood import SLACK, Grid, Reach, Sample, beginning
 from strategies.newton import SINGULAR, decomposed
 from strategies.summary import Field, Summary
 from strategies.two_way import trend, woolf
@@ -42,13 +36,6 @@ from strategies.two_way import trend, woolf
 Floats = NDArray[np.float64]
 
 MOMENT_BITS = 36
-
-STEEPEST = 64.0
-"""Log odds over half a range of a covariate, or of several, as the length of all slopes and the intercept. Beside ten
-principal components within 32 deviations those are 2 for a deviation of one, 0.6 for one of each."""
-
-ROUNDED = 1e-9
-"""Of the largest eigenvalue of a sum of squares, how much of it the smallest may be below 0."""
 
 PAIRS_AT_A_TIME = 512
 """A constant in code: what is worked out about pairs needs some times the memory that it takes itself."""
@@ -158,24 +145,9 @@ def pieces(number: int) -> Iterator[slice]:
 
 
 def steep(models: Models, standard: Covariates) -> NDArray[np.bool_]:
-    """(H,) which models no node takes: see above.
-
-    The same length holds for what leverages are taken of: it may be no longer in any direction than 64, or a forged one
-    would mark a thin slice of people out as a leap does; and nothing but a sum of squares.
-    """
-    unit = np.concatenate([[1.0, 1.0], standard.scale])  # of copies, intercept and covariates
-    out: NDArray[np.bool_] = np.zeros(len(models), dtype=np.bool_)
-    for at in (models.sought, models.anchor) if models.test.penalised else (models.sought,):
-        length = np.linalg.norm(at[:, 1:] / unit[1:], axis=1)
-        out = out | ~((np.abs(at[:, 0]) <= SEPARATED) & (length <= STEEPEST))
-    if models.test.penalised:
-        for some in pieces(len(models)):
-            inverse = symmetric(models.inverse[some]) / np.outer(unit, unit)
-            held = (np.abs(inverse) <= STEEPEST**2).all(axis=(1, 2))
-            spectrum = np.linalg.eigvalsh(np.where(held[:, None, None], inverse, 0.0))
-            least, most = spectrum[:, 0], spectrum[:, -1]
-            out[some] |= ~held | (most > STEEPEST**2) | (least < -ROUNDED * most)
-    return out
+    """(H,) which models no node takes."""
+    null = np.zeros((1, 1 + len(standard.scale)))  # of which these models make no use
+    return np.concatenate([models[some].steep(null, standard.scale) for some in pieces(len(models))])
 
 
 def leaves_of_classes(models: Models, pairs: Pairs) -> dict[str, Field]:

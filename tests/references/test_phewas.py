@@ -12,6 +12,7 @@ import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
+from strategies import phenome
 from strategies.analyses.phewas import PROBLEMS, SEPARATED, STEEP, PheWAS
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
@@ -148,6 +149,20 @@ def test_a_covariate_in_too_wide_a_range_is_said_and_no_node_is_asked(people: Pe
     assert table.loc[gout, ["beta", "odds_ratio", "p_value"]].isna().all(axis=None)
     assert set(table["problem"][~gout]) == {"none"}, "least squares weigh all alike"
     assert len(steps) == 2, "a site would refuse the steps that follow"
+
+
+@pytest.mark.parametrize("firth", [False, True])
+def test_some_pairs_at_a_time_are_the_same_as_all(people: People, firth: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(QUESTION, phenotypes=("gout", "bmi", "asthma"), firth=firth)
+    table, steps, _ = people.asked(one)
+    monkeypatch.setattr(phenome, "PAIRS_AT_A_TIME", 5)
+    again, others, _ = people.asked(one)
+    pd.testing.assert_frame_equal(again, table)
+    for whole, pieces in zip(steps, others, strict=True):
+        got, want = pieces.leaves(FRAME), whole.leaves(FRAME)
+        assert {name: f.shape for name, f in got.items()} == {name: f.shape for name, f in want.items()}
+        for name in got:
+            assert (got[name].l1, got[name].l2) == pytest.approx((want[name].l1, want[name].l2), rel=1e-12)
 
 
 def test_firths_penalty_has_an_estimate_where_they_are(people: People) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
+from strategies import phenome
 from strategies.analyses.phewas import MOST_SUMS, PheWAS
 from strategies.analysis import Frame, Range
+from strategies.covariates import Covariates
 from strategies.errors import UsageError
-from strategies.phenome import STEEPEST
+from strategies.hits import SecondTest
+from strategies.phenome import Pairs
 from strategies.question import Question
 from strategies.reasons import Reason
+from strategies.steepness import STEEPEST
 from strategies.study import Study
 from tests.refusals import later
 from tests.tiny import COLUMNS, NAMES, PANEL, VARIANTS, Tiny, study, write_sites
@@ -103,6 +108,7 @@ def penalised(anchor: list[float], inverse: list[float]) -> NDArray[np.float64]:
         ([0.0, 0.0, 1e5], [0.1, 0.0, 0.0, 0.1, 0.0, 0.1], False),
         ([np.nan, 0.0, 0.0], [0.1, 0.0, 0.0, 0.1, 0.0, 0.1], False),
         ([0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.1, 0.0, 1100.0], False),  # beyond 64^2 at a deviation of 1/2
+        ([0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 3000.0, 1500.0, 750.0], False),  # in between two columns alone
         ([0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 1.0, 0.0, -4.0], False),  # positive where |c| < 1/2 deviation alone
         ([0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.1, 0.0, np.inf], False),
         ([0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.1, 0.0, np.nan], False),
@@ -138,6 +144,23 @@ def test_what_needs_too_many_sums_is_said_before_anything_is_asked() -> None:
     assert f"ask about {MOST_SUMS // each:,} pairs at once" in str(said.value)
     fewer = MOST_SUMS // each // VARIANTS
     replace(many, phenotypes=many.phenotypes[:fewer]).leaves(frame)
+
+
+def test_the_most_that_may_be_asked_is_declared_in_little_memory() -> None:
+    """50,000 pairs beside ten covariates: all bounds at once, with what they are made of, are 170 MB."""
+    h, k = 50_000, 10
+    assert h * (k + 2) * (k + 3) // 2 <= MOST_SUMS
+    one = np.ones(h)
+    models, _ = phenome.started(SecondTest.LOGISTIC, 1000 * one, 300 * one, 900 * one, k)
+    standard = Covariates(np.zeros(k), np.full(k, 0.3))
+    pairs = Pairs(np.repeat(np.arange(100), 500), np.tile(np.arange(500), 100), standard, 500_000)
+    tracemalloc.start()
+    try:
+        phenome.leaves_of_classes(models, pairs)
+        pairs.leaves_of_numbers()
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_what_takes_one_round_is_answered_for_each_site() -> None:
