@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,19 +30,23 @@ from tests.tiny import COLUMNS, NAMES, PANEL, VARIANTS, Tiny, study, write_sites
 PAGE = PheWAS("panel", ("trait", "high"), ("sex",))
 QUESTION = Question("phenome", PAGE)
 HIGH = Range.of("0", "1")
+SESSIONS = count(1)
 STUDY = study(QUESTION, columns={"trait": Range(-4.0, 4.0), "high": HIGH, "sex": Range(1.0, 2.0)})
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[Tiny]:
-    columns = {name: list(span) for name, span in COLUMNS.items()} | {"high": HIGH.plain()}
-    made = Tiny.of(write_sites(tmp_path / "data", own_total=NAMES, columns=columns), tmp_path / "nodes")
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """Each round is asked in a session of its own, so that one federation does for all."""
+    folder, columns = tmp_path_factory.mktemp("pairs"), {n: list(span) for n, span in COLUMNS.items()}
+    columns |= {"high": HIGH.plain()}
+    made = Tiny.of(write_sites(folder / "data", own_total=NAMES, columns=columns), folder / "nodes")
     yield made
     made.close()
 
 
 def asked(tiny: Tiny, rounds: int, **change: Callable[[Any], Any]) -> Reason | None:
-    return later.asked(tiny, STUDY, QUESTION, lambda page: page.taken >= rounds, change)
+    session = f"session-{next(SESSIONS)}"
+    return later.asked(tiny, STUDY, QUESTION, lambda page: page.taken >= rounds, change, session)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
