@@ -47,6 +47,7 @@ PANELS = {
     "tumour": slice(BRAF, PTEN + 1),
     "common": slice(SEVERITY, 9 + SCORED + NEUTRAL),
     "score": SCORE,
+    "phenome": slice(SEVERITY, SEVERITY + 13),
 }
 """The pieces of it that the example studies name: simulations/studies/madeup_*.tsv."""
 
@@ -198,7 +199,8 @@ def drawn(country: str, size: int, variants: Panel, rng: np.random.Generator) ->
     events.dates("end", np.where(np.isnat(died), LAST, died))
     events.dates("death", died)
     rest = copies[SCORE.start :]
-    rest[rng.random(rest.shape) < 0.003] = 3
+    missing = np.where(np.arange(len(rest)) % 2, 0.03, 0.0)  # of nobody or of many, so that no count of them is small
+    rest[rng.random(rest.shape) < missing[:, None]] = 3
     columns = {
         "person": person,
         "gender": ["male" if one else "female" for one in male],

@@ -12,7 +12,7 @@ where a = g - X out is the genotype without what covariates explain of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -24,6 +24,7 @@ from strategies import likelihood
 from strategies.alleles import Alleles
 from strategies.kernels.threads import in_pieces
 from strategies.likelihood import MOST_FACTOR, Floats, Grid, Reach, Sample
+from strategies.steepness import steep, steep_squares
 from strategies.summary import MOST_CONTRIBUTION, Field, Summary
 
 MOST_SOUGHT = 2.0**20
@@ -143,12 +144,42 @@ class Models:
         above = whole[:, *np.triu_indices(whole.shape[1])]
         return Models(test, mean, start, anchor, above, nothing), likelihood.beginning(start)
 
-    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Models:
+    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Models:
         pieces = (self.mean, self.sought, self.anchor, self.inverse, self.out)
         return Models(self.test, *(piece[rows] for piece in pieces))
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    @staticmethod
+    def joined(parts: Sequence[Models]) -> Models:
+        """Those of one test, one after another."""
+        numbers = zip(*((p.mean, p.sought, p.anchor, p.inverse, p.out) for p in parts), strict=True)
+        mean, sought, anchor, inverse, out = (np.concatenate(pieces) for pieces in numbers)
+        return Models(parts[0].test, mean, sought, anchor, inverse, out)
+
+    def steep(self, null: Floats, scale: Floats) -> NDArray[np.bool_]:
+        """(H,) which of them no node takes: see `strategies.steepness`.
+
+        Args:
+            null: (H, k) the null models.
+            scale: (k - 1) deviations of the covariates in half ranges.
+        """
+        points = (self.sought, self.anchor) if self.test.penalised else (self.sought,)
+        if self.test is SecondTest.SPA:
+            points = (self.sought[:, :1], self.sought[:, 1:])
+        tests = []
+        for at in points:
+            tests.append(steep(null - at * self.out if self.test.adjusted else at[:, 1:], scale))
+            if self.test is not SecondTest.SPA:  # whose t is in units of a score
+                tests.append(~(np.abs(at[:, 0]) <= likelihood.SEPARATED))
+        if self.test.penalised:
+            forms = symmetric(self.inverse)
+            if self.test.adjusted:  # of g - X out
+                left = np.concatenate([np.ones_like(self.inverse), -self.out], axis=1)
+                forms = forms * left[:, :, None] * left[:, None, :]
+            tests.append(steep_squares(forms, scale))
+        return np.asarray(np.any(tests, axis=0), dtype=np.bool_)
 
     # -- what leaves ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ carry, X an intercept and the standardised covariates.
     two classes   log odds of the second = X c + g b; score, information and likelihood at the coordinator's last
                   estimate, one round a step of Newton's method, all pairs together [2]; or with Firth's penalty
 
+That estimate is the coordinator's word; how steep it may be is in `strategies.steepness`.
+
 [1] Seber, Lee: Linear Regression Analysis, 2nd edition (2003), section 3.3.
 [2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 4.4.
 """
@@ -14,8 +16,8 @@ carry, X an intercept and the standardised covariates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from strategies import kernels
 from strategies.alleles import Alleles
 from strategies.analysis import Range
 from strategies.covariates import Covariates
-from strategies.hits import Models, SecondTest, bounded
+from strategies.hits import Models, Round, SecondTest, bounded
 from strategies.likelihood import SLACK, Grid, Reach, Sample, beginning
 from strategies.newton import SINGULAR, decomposed
 from strategies.summary import Field, Summary
@@ -34,6 +36,9 @@ from strategies.two_way import trend, woolf
 Floats = NDArray[np.float64]
 
 MOMENT_BITS = 36
+
+PAIRS_AT_A_TIME = 512
+"""A constant in code: what is worked out about pairs needs some times the memory that it takes itself."""
 
 Values = Callable[[int], Floats]
 """The (N,) values of a phenotype by its number: in [-1, 1], or 0 and 1; NaN where missing."""
@@ -70,10 +75,14 @@ class Pairs:
         """The fields of the sums about phenotypes of numbers, in units of half their range."""
         most = np.append(np.abs(self.standard.ends).max(axis=0), 1.0)
         i, j = np.triu_indices(len(most))
-        products, scores = (np.tile(entries, (len(self), 1)) for entries in (most[i] * most[j], 2 * most[1:]))
+        one = {
+            "products": bounded("products of intercept, covariates and phenotype", most[None, i] * most[j], self.bits),
+            "scores": bounded("alternate alleles times covariates and phenotype", 2 * most[None, 1:], self.bits),
+        }
+        h = len(self)
         return {
-            "products": bounded("products of intercept, covariates and phenotype", products, self.bits, True),
-            "scores": bounded("alternate alleles times covariates and phenotype", scores, self.bits, True),
+            name: replace(f, shape=(h, *f.shape[1:]), l1=h * f.l1, l2=h**0.5 * f.l2, per_variant=True)
+            for name, f in one.items()
         }
 
     def sums_of_numbers(
@@ -130,11 +139,33 @@ class Pairs:
         return out
 
 
-def leaves_of_classes(models: Models, pairs: Pairs) -> dict[str, Field]:
-    """The fields of the sums about phenotypes of two classes, each under its model.
+def pieces(number: int) -> Iterator[slice]:
+    """All of so many pairs, some at a time; none of none, once."""
+    return (slice(a, a + PAIRS_AT_A_TIME) for a in range(0, max(number, 1), PAIRS_AT_A_TIME))
 
-    A log likelihood is told beyond that of even odds: y eta - log(1 + exp(eta)) + log 2, which is monotone in eta.
-    """
+
+def steep(models: Models, standard: Covariates) -> NDArray[np.bool_]:
+    """(H,) which models no node takes."""
+    null = np.zeros((1, 1 + len(standard.scale)))  # of which these models make no use
+    return np.concatenate([models[some].steep(null, standard.scale) for some in pieces(len(models))])
+
+
+def leaves_of_classes(models: Models, pairs: Pairs) -> dict[str, Field]:
+    """The fields of the sums about phenotypes of two classes, each under its model."""
+    parts = [_leaves(models[some], pairs) for some in pieces(len(models))]
+    return {
+        name: replace(
+            first,
+            shape=(len(models), *first.shape[1:]),
+            l1=sum(part[name].l1 for part in parts),
+            l2=math.hypot(*(part[name].l2 for part in parts)),
+        )
+        for name, first in parts[0].items()
+    }
+
+
+def _leaves(models: Models, pairs: Pairs) -> dict[str, Field]:
+    """Log likelihoods are told beyond those of even odds: y eta - log(1 + exp(eta)) + log 2, monotone in eta."""
     ends, sought = pairs.standard.ends, models.sought
     out = models.leaves(np.zeros((len(models), ends.shape[1])), ends, 0.0, pairs.bits)
     own = Reach(-models.mean[:, 0], 2 - models.mean[:, 0]).times(sought[:, 0])
@@ -157,6 +188,21 @@ def started(test: SecondTest, people: Floats, cases: Floats, copies: Floats, cov
     sought[:, 1] = special.logit(cases / people)
     anchor, inverse = (sought, np.zeros((len(people), q * (q + 1) // 2))) if test.penalised else (none, none)
     return Models(test, mean, sought, anchor, inverse, none), beginning(sought)
+
+
+def followed(models: Models, fields: Mapping[str, Field], sums: Summary, search: Floats) -> Round:
+    """The round after, from the sums about phenotypes of two classes, of H models; search is (H, ...)."""
+    steps = []
+    for some in pieces(len(models)):
+        values = {name: fields[name].values(sums[name][some]) for name in ("score", "information", "likelihood")}
+        steps.append(models[some].followed(values, search[some], np.zeros((len(models[some]), 2))))
+    return Round(
+        Models.joined([step.models for step in steps]),
+        np.concatenate([step.search for step in steps]),
+        np.concatenate([step.rows for step in steps]),
+        np.concatenate([step.done for step in steps]),
+        np.concatenate([step.lost for step in steps]),
+    )
 
 
 def regressed(products: Floats, scores: Floats, cells: NDArray[np.int64]) -> Floats:

@@ -36,7 +36,8 @@ Nothing is asked about it. The whole answer is withheld where people, cases or c
 
 An error: covariates that explain one another, or that separate cases from controls (no maximum in `iterations` rounds).
 NaN and not `converged`: a variant that covariates explain; a second test without a maximum, that is, a log odds ratio
-beyond 20, singular information, or no end in the rounds. `firth` has a maximum where `logistic` has none.
+beyond 20, log odds too steep for nodes (`strategies.steepness`), singular information, or no end in the rounds. `firth`
+has a maximum where `logistic` has none.
 
 Sums over a variant's carriers are linear in their residuals, and an estimate tells about how many of them are cases: no
 minimum hides that. Without an offset not for related people, nor for strong structure beyond the covariates.
@@ -95,13 +96,11 @@ from strategies.ploidy import check_sex, read_by_sex
 from strategies.privacy import Regime
 from strategies.products import SMALL, Centring
 from strategies.protections.suppression import WITHHELD
+from strategies.steepness import STEEPEST, steep
 from strategies.summary import Field, Summary
 
 NULL_FIELDS = ("score", "information", "likelihood")
 """The sums that a step of a null model needs."""
-
-MOST_COEFFICIENT = 1024.0
-"""Of a model that a node is asked about; no search goes beyond `likelihood.SEPARATED` by more than a step."""
 
 Floats = NDArray[np.float64]
 
@@ -217,8 +216,8 @@ class LogisticAssociation:
     def _check_models(self) -> None:
         k, n = len(self.covariates), np.array(self.null)
         self._standard.check(k)
-        if len(n) != self._offset.number * (1 + k) or not (np.abs(n) <= MOST_COEFFICIENT).all():
-            raise ValueError("A round has the coefficients of each model, within their bounds.")
+        if len(n) != self._offset.number * (1 + k) or steep(n.reshape(-1, 1 + k), self._standard.scale).any():
+            raise ValueError("A round has the coefficients of each model, and none that are too steep.")
         if not 0 < self.cases < self.people:
             raise ValueError("A round has cases and controls.")
         self._offset.check_left_out()
@@ -345,6 +344,8 @@ class LogisticAssociation:
         blocks = self._offset.blocks(frame.panel)[self._rows(frame)]
         if self.stage is Stage.HITS:
             here, null = self._models()[self._here(frame)], models.coefficients[blocks]
+            if here.steep(null, self._standard.scale).any():
+                raise ValueError("A round has no models of hits that are too steep.")
             return people | here.leaves(null, models.ends, models.farthest, f - 2)
         short = models.residuals() if self.offset else {}
         return {**people, **models.leaves(), **short, **score_tests.leaves(models.reach, models.ends, blocks, f)}
@@ -452,6 +453,12 @@ class LogisticAssociation:
             spread = self.cases * (1 - self.cases / self.people)
             null_models.check_independent(values["information"], spread, self.covariates)
         step = self._null_models(frame).step(self.search, values)
+        if steep(step.coefficients, self._standard.scale).any() and not step.lost:
+            raise UsageError(
+                f"Log odds change by at most {STEEPEST:g} over half of the covariates' declared ranges.",
+                f"{', '.join(self.covariates)}: more, after {self.taken} rounds",
+                "declare narrower ranges, or drop what is nearly the trait itself.",
+            )
         if step.lost or (self.taken == self.iterations and not step.done):
             raise UsageError(
                 "Covariates must not separate cases from controls.",
@@ -478,14 +485,17 @@ class LogisticAssociation:
         u, v, blocks = u[chosen], variance[chosen], blocks[chosen]
         null, mean = self._null_models(frame).coefficients[blocks], self.means[on][chosen]
         models, search = Models.first(self.test, u, v, mean, null, tests.inverse[blocks], tests.out[chosen])
-        hits, scored = on[chosen], np.stack([u, v], axis=1)
-        return replace(following, stage=Stage.HITS, hits=hits, models=models.numbers, scored=scored, search=search)
+        flat, hits, scored = ~models.steep(null, self._standard.scale), on[chosen], np.stack([u, v], axis=1)
+        numbers, hits, scored, search = models.numbers[flat], hits[flat], scored[flat], search[flat]
+        return replace(following, stage=Stage.HITS, hits=hits, models=numbers, scored=scored, search=search)
 
     def _settled(self, step: Round, frame: Frame) -> LogisticAssociation:
         """The round after, of hits that are neither done nor lost; whatever is left at the end has no estimate."""
         assert frame.panel is not None
-        on = ~step.done & ~step.lost
-        rows = self._corrected(step.rows, self._offset.blocks(frame.panel)[self.hits])
+        blocks = self._offset.blocks(frame.panel)[self.hits]
+        null = self._null_models(frame).coefficients[blocks]
+        on = ~step.done & ~step.lost & ~step.models.steep(null, self._standard.scale)
+        rows = self._corrected(step.rows, blocks)
         estimates = Estimates(self.estimates).tested(self.hits, step.done, rows).numbers
         return replace(
             self,

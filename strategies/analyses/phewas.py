@@ -16,7 +16,8 @@ never fitted. What else has no estimate says why in `problem`.
 
 All pairs are fitted in full, rather than tested by the score of one null model for each phenotype: that needs a missing
 genotype to count as something, and has no odds ratio. Measured with 20,000 people at a site and ten covariates: 5,000
-pairs take 7 seconds of a processor and 3.6 MB a round and five rounds; the most there may be, ten times that.
+pairs take 7 seconds of a processor and 3.6 MB a round and five rounds; the most there may be, ten times that. What a
+node is asked about log odds is bounded by the declared ranges of covariates: see `strategies.phenome`.
 
 [1] Benjamini, Hochberg: Controlling the false discovery rate, JRSS B 57 (1995).
 [2] McCullagh, Nelder: Generalized Linear Models, 2nd edition (1989), section 4.4.
@@ -62,6 +63,8 @@ from strategies.summary import Field, Summary
 MOST_VARIANTS, MOST_PHENOTYPES = 100, 500
 MOST_COVARIATES = 50
 MOST_STEPS = 30
+MOST_SUMS = 4_000_000
+"""Of products of covariates, copies and phenotype in a round: each pair has (K + 2) (K + 3) / 2 beside K covariates."""
 
 LEVEL = 3e-6
 """Steps of a penalised search that are shorter than this are the last: leverages are of rounded information, and where
@@ -72,7 +75,7 @@ NAMED, MOST_NAMED, LETTERS_IN_A_ROW = 20, 5, 60
 
 Floats = NDArray[np.float64]
 
-FINE, FEW, ALONE, FEWER, EXPLAINED, SEPARATED, ENDLESS = range(7)
+FINE, FEW, ALONE, FEWER, EXPLAINED, SEPARATED, STEEP, ENDLESS = range(8)
 PROBLEMS = (
     "none",
     "withheld: few people in a cell, or few sites",
@@ -80,6 +83,7 @@ PROBLEMS = (
     "fewer people than coefficients, or as many",
     "covariates explain the variant or one another",
     "categories are separated: the likelihood has no maximum",
+    "odds that change more over the declared range of a covariate than sites are asked about: declare a narrower one",
     f"no maximum within {MOST_STEPS} steps, as where covariates separate categories",
 )
 """Why a pair has no estimate."""
@@ -159,7 +163,8 @@ class PheWAS:
             raise ValueError("A round that fits has people and covariates.")
         if h.size and (h.dtype != np.int64 or h.ndim != 1 or h[0] < 0 or (np.diff(h) <= 0).any()):
             raise ValueError("Pairs are different ones, ascending.")
-        self._models()
+        if phenome.steep(self._models(), self._standard).any():
+            raise ValueError("A round has no models that are too steep.")
 
     @property
     def by_site(self) -> bool:
@@ -227,6 +232,14 @@ class PheWAS:
                 f"All phenotypes are asked of at most {MOST_VARIANTS} variants of which everybody carries two copies.",
                 f"panel {self.panel!r:.60} of {m}",
                 "name a shorter panel, without X outside its pseudo-autosomal regions, Y and MT.",
+            )
+        k, pairs = len(self.covariates), m * len(self.phenotypes)
+        each = (k + 2) * (k + 3) // 2
+        if k and pairs * each > MOST_SUMS:
+            raise UsageError(
+                f"Pairs of variant and phenotype beside covariates need at most {MOST_SUMS:,} sums a round.",
+                f"{m} variants by {len(self.phenotypes)} phenotypes beside {k} covariates: {each:,} of each pair",
+                f"ask about {MOST_SUMS // each:,} pairs at once, or drop covariates.",
             )
         people = {"people": Field((), "people with all covariates" if self.covariates else "people", 1, 1)}
         if self.taken:
@@ -390,18 +403,18 @@ class PheWAS:
 
     def _stepped(self, sums: Summary, frame: Frame) -> Answer | PheWAS:
         """The next round, of the pairs that are neither done nor without a maximum, or the answer."""
-        values = {name: f.values(sums[name]) for name, f in self.leaves(frame).items()}
-        classes, models = self._binary(frame)[self.pairs], self._models()
+        fields, classes, models = self.leaves(frame), self._binary(frame)[self.pairs], self._models()
         found, problems, two = self.found.copy(), self.problems.copy(), self.pairs[classes]
         if self.taken == 1:
             at = self.pairs[~classes]
             spans = [frame.columns[self.phenotypes[number]] for number in at % len(self.phenotypes)]
             half = np.array([(span.maximum - span.minimum) / 2 for span in spans]).reshape(-1, 1)
-            rows = phenome.regressed(values["products"], values["scores"], self.counted[at])
+            products, scores = (fields[name].values(sums[name]) for name in ("products", "scores"))
+            rows = phenome.regressed(products, scores, self.counted[at])
             found[at, 5:] = rows * np.concatenate([half, half, np.ones_like(half)], axis=1)
             problems[at[np.isnan(rows[:, 0])]] = EXPLAINED
             problems[at[np.isfinite(rows[:, 0]) & np.isnan(rows[:, 2])]] = ALONE
-        step = models.followed(values, self.search, np.zeros((len(models), 2)))
+        step = phenome.followed(models, fields, sums, self.search)
         done = step.done
         if self.firth:  # in its first round the penalty is not there yet
             short = np.abs(step.models.sought - models.sought).max(axis=1, initial=0.0) < LEVEL
@@ -411,7 +424,9 @@ class PheWAS:
         with np.errstate(over="ignore"):
             found[two[done], 2:] = np.concatenate([np.exp(ends), np.stack([beta, error, p], axis=1)], axis=1)
         problems[two[step.lost & ~done]] = EXPLAINED if self.taken == 1 else SEPARATED
-        on = ~done & ~step.lost
+        steep = phenome.steep(step.models, self._standard) & ~done & ~step.lost
+        problems[two[steep]] = STEEP
+        on = ~done & ~step.lost & ~steep
         known = replace(self, found=found, problems=problems)
         if on.any() and self.taken + 1 < self.rounds():
             following = step.models[on].numbers

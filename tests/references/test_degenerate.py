@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from strategies.analyses.association import LinearAssociation
+from strategies.analyses.logistic_association import LogisticAssociation
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import Cohort
 from strategies.errors import GenosumError, UsageError
@@ -53,6 +54,23 @@ def test_a_trait_that_nearly_follows_is_still_a_regression() -> None:
     t = np.asarray(table["t"])
     assert np.isfinite(t).any()
     assert np.nanmax(np.abs(t)) < 8
+
+
+def test_log_odds_that_nodes_would_take_for_a_leap_are_named() -> None:
+    """Nothing is wrong with the covariate but its range, which is 1,000 times too wide."""
+    people, rng = cohort(400, VARIANTS, 36, missing=0.0), np.random.default_rng(2)
+    far = rng.normal(0, 1, 400)
+    people = with_column(with_column(people, "far", far), "case", (far + rng.logistic(0, 1, 400) > 0).astype(float))
+
+    def asked(widest: float) -> None:
+        frame = Frame(panel(VARIANTS), RANGES | {"far": Range(-widest, widest), "case": Range.of("no", "yes")})
+        question: LogisticAssociation | Answer = LogisticAssociation("common", "case", ("far",))
+        while isinstance(question, LogisticAssociation):
+            question = question.conclude(Total(question.summarise(people, frame), ("a",)), frame)
+
+    asked(5.0)
+    with pytest.raises(UsageError, match="change by at most 64 over half"):
+        asked(5000.0)
 
 
 def test_second_round_sums_that_do_not_agree_with_the_first_are_noticed() -> None:

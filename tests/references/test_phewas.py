@@ -12,7 +12,8 @@ import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from strategies.analyses.phewas import PROBLEMS, SEPARATED, PheWAS
+from strategies import phenome
+from strategies.analyses.phewas import PROBLEMS, SEPARATED, STEEP, PheWAS
 from strategies.analysis import Answer, Frame, Range, Total
 from strategies.cohort import MISSING, Cohort, Genotypes
 from strategies.protections.suppression import WITHHELD, small
@@ -58,12 +59,14 @@ class People:
         table["g"] = table["g"].where(table["g"] != MISSING)
         return table.assign(**{name: self.columns[name] for name in COVARIATES}).dropna()
 
-    def asked(self, question: PheWAS, minimum: int = 0) -> tuple[pd.DataFrame, list[PheWAS], Answer]:
+    def asked(
+        self, question: PheWAS, minimum: int = 0, frame: Frame = FRAME
+    ) -> tuple[pd.DataFrame, list[PheWAS], Answer]:
         """The answer's table, and the rounds that led to it."""
-        steps, at = [question], question
+        steps, at, parts = [question], question, self.parts
         while True:
-            total = Total(add([at.summarise(part, FRAME) for part in self.parts]), tuple("abcd"), {}, minimum)
-            following = at.conclude(total, FRAME)
+            total = Total(add([at.summarise(part, frame) for part in parts]), tuple("abcd"), {}, minimum)
+            following = at.conclude(total, frame)
             if isinstance(following, Answer):
                 return pd.DataFrame(dict(following.tables["phenome"])), steps, following
             steps, at = [*steps, following], following
@@ -135,6 +138,31 @@ def test_where_categories_are_separated_a_pair_says_so(people: People) -> None:
     assert table.loc[apart, ["beta", "odds_ratio", "p_value"]].isna().all(axis=None)
     assert answer.facts["without_estimate"] == apart.sum()
     assert len(steps) <= QUESTION.rounds()
+
+
+def test_a_covariate_in_too_wide_a_range_is_said_and_no_node_is_asked(people: People) -> None:
+    """Ages of twenty to ninety in a range of 200,000 years: log odds climb by thousands over half of it."""
+    wide = Frame(FRAME.panel, {**RANGES, "age": Range(-1e5, 1e5)})
+    table, steps, _ = people.asked(replace(QUESTION, phenotypes=("gout", "bmi")), frame=wide)
+    gout = table["phenotype"] == "gout"
+    assert set(table["problem"][gout]) == {PROBLEMS[STEEP]}
+    assert table.loc[gout, ["beta", "odds_ratio", "p_value"]].isna().all(axis=None)
+    assert set(table["problem"][~gout]) == {"none"}, "least squares weigh all alike"
+    assert len(steps) == 2, "a site would refuse the steps that follow"
+
+
+@pytest.mark.parametrize("firth", [False, True])
+def test_some_pairs_at_a_time_are_the_same_as_all(people: People, firth: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(QUESTION, phenotypes=("gout", "bmi", "asthma"), firth=firth)
+    table, steps, _ = people.asked(one)
+    monkeypatch.setattr(phenome, "PAIRS_AT_A_TIME", 5)
+    again, others, _ = people.asked(one)
+    pd.testing.assert_frame_equal(again, table)
+    for whole, pieces in zip(steps, others, strict=True):
+        got, want = pieces.leaves(FRAME), whole.leaves(FRAME)
+        assert {name: f.shape for name, f in got.items()} == {name: f.shape for name, f in want.items()}
+        for name in got:
+            assert (got[name].l1, got[name].l2) == pytest.approx((want[name].l1, want[name].l2), rel=1e-12)
 
 
 def test_firths_penalty_has_an_estimate_where_they_are(people: People) -> None:

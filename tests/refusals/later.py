@@ -35,11 +35,12 @@ def asked(
     question: Question,
     there: Callable[[Any], bool],
     change: Mapping[str, Callable[[Any], Any]],
+    session: str = "session-1",
 ) -> Reason | None:
     """Why a node refuses that round with some of its parameters changed; None if it answers."""
     page, totals = later(tiny, study, question, there)
     for name, value in change.items():
         object.__setattr__(page, name, value(getattr(page, name)))
-    envelope = tiny.pen(study).open().ask(question.name, analysis=page, earlier=totals, slices=1)
+    envelope = tiny.pen(study, session).open().ask(question.name, analysis=page, earlier=totals, slices=1)
     header = tiny.read("AT", tiny.gates["AT"].answer(envelope)).header
     return header.reason if isinstance(header, Refused) else None

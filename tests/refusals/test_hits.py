@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from strategies.analyses.logistic_association import LogisticAssociation, Stage
-from strategies.hits import SecondTest
+from strategies.hits import Models, SecondTest
 from strategies.question import Question
 from strategies.reasons import Reason
 from tests.refusals import later
@@ -48,6 +48,9 @@ def beyond(hits: np.ndarray) -> np.ndarray:
         (Stage.NULL, {"centre": lambda c: (2.0,)}, Reason.NOT_DERIVED),
         (Stage.NULL, {"null": lambda n: (*n, 0.0)}, Reason.NOT_DERIVED),
         (Stage.NULL, {"null": lambda n: (1e9, 0.0)}, Reason.NOT_DERIVED),
+        (Stage.NULL, {"null": lambda n: (0.0, 33.0), "scale": lambda s: (0.5,)}, Reason.NOT_DERIVED),
+        (Stage.NULL, {"null": lambda n: (0.0, 1.0), "scale": lambda s: (1e-4,)}, Reason.NOT_DERIVED),
+        (Stage.SCORES, {"null": lambda n: (0.0, 33.0), "scale": lambda s: (0.5,)}, Reason.NOT_DERIVED),
         (Stage.NULL, {"people": lambda p: 0}, Reason.NOT_DERIVED),
         (Stage.NULL, {"taken": lambda t: t + 1}, Reason.NOT_DERIVED),
         (Stage.NULL, {"second_stage": lambda p: 0.5}, Reason.NOT_DERIVED),
@@ -60,9 +63,37 @@ def beyond(hits: np.ndarray) -> np.ndarray:
         (Stage.HITS, {"hits": lambda h: h.astype(np.float64)}, Reason.NOT_DERIVED),
         (Stage.HITS, {"models": lambda m: m[:, :-1].copy()}, Reason.NOT_DERIVED),
         (Stage.HITS, {"models": lambda m: m * 1e9}, Reason.NOT_DERIVED),
+        (Stage.HITS, {"models": lambda m: m + 2.0**19 * (np.arange(m.shape[1]) == 3)}, Reason.STUDY_INVALID),
+        (Stage.HITS, {"models": lambda m: m + 1e9 * (np.arange(m.shape[1]) == m.shape[1] - 1)}, Reason.STUDY_INVALID),
     ],
 )  # fmt: skip
 def test_a_round_that_does_not_fit_is_refused(
     tiny: Tiny, stage: Stage, change: dict[str, Callable[[Any], Any]], why: Reason
 ) -> None:
     assert asked(tiny, stage, **change) is why
+
+
+def test_the_steepest_null_model_is_answered(tiny: Tiny) -> None:
+    assert asked(tiny, Stage.SCORES, null=lambda n: (0.0, 31.9), scale=lambda s: (0.5,)) is None
+
+
+SCALE, NULL = np.array([0.5]), np.array([[-1.0, 0.2]])
+
+
+@pytest.mark.parametrize(
+    ("test", "numbers", "taken"),
+    [  # mean, sought, anchor, inverse, out
+        (SecondTest.FIRTH_APPROXIMATE, [1.0, 0.5, 0.5, 0.2, 0.1, 0.3], True),
+        (SecondTest.FIRTH_APPROXIMATE, [1.0, 0.5, 0.5, 0.2, 0.1, 1e3], False),  # what is taken out leaps
+        (SecondTest.FIRTH_APPROXIMATE, [1.0, 0.0, 0.5, 0.2, 0.1, 1e3], False),  # where leverages are taken
+        (SecondTest.FIRTH_APPROXIMATE, [1.0, 0.0, 0.0, 0.2, 0.1, 1e3], False),  # and they alone
+        (SecondTest.FIRTH_APPROXIMATE, [1.0, 0.0, 0.0, -0.2, 0.1, 0.3], False),
+        (SecondTest.SPA, [1.0, 2.0, -2.0, 0.1, 0.3], True),
+        (SecondTest.SPA, [1.0, 2.0, -2e3, 0.1, 0.3], False),
+        (SecondTest.LOGISTIC, [1.0, 0.5, -1.0, 30.0], True),
+        (SecondTest.LOGISTIC, [1.0, 0.5, -1.0, 33.0], False),
+        (SecondTest.LOGISTIC, [1.0, 21.0, -1.0, 0.2], False),
+    ],
+)
+def test_no_second_test_leaps_over_covariates(test: SecondTest, numbers: list[float], taken: bool) -> None:
+    assert Models.of(test, np.array([numbers]), 2).steep(NULL, SCALE).tolist() == [not taken]
