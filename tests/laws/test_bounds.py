@@ -55,23 +55,24 @@ class Person:
     values: Mapping[str, float]
 
     def among(self, others: Cohort) -> Cohort:
-        """The others and she, who comes last."""
-        assert others.genotypes is not None
-        codes = np.concatenate([others.genotypes.codes(), self.codes[:, None]], axis=1)
+        """The others and she, who comes last, with what is opened of the others."""
         columns = {name: np.append(values, self.values[name]) for name, values in others.columns.items()}
+        joined = replace(others, people=len(others) + 1, columns=MappingProxyType(columns))
+        if others.genotypes is None:
+            return joined
         assert others.dosages is not None
+        codes = np.concatenate([others.genotypes.codes(), self.codes[:, None]], axis=1)
         dosages = np.concatenate([others.dosages, whole(self.codes[:, None])], axis=1)
-        return replace(
-            others,
-            people=len(others) + 1,
-            genotypes=Genotypes.pack(codes),
-            columns=MappingProxyType(columns),
-            dosages=dosages,
-        )
+        return replace(joined, genotypes=Genotypes.pack(codes), dosages=dosages)
+
+    def shows(self, others: Cohort) -> tuple[bytes, ...]:
+        """What is opened of her: who shows the same changes the same."""
+        values = np.array([self.values[name] for name in others.columns])
+        return (values.tobytes(), b"" if others.genotypes is None else self.codes.tobytes())
 
     def altered(self, case: Case) -> Iterator[Person]:
         """She, with one genotype or one value that is read different."""
-        for j in range(len(self.codes)):
+        for j in range(len(self.codes) if case.analysis.needs().panel else 0):
             for code in range(4):
                 if code != self.codes[j]:
                     codes = self.codes.copy()
@@ -160,12 +161,19 @@ class Search:
 def searched(case: Case, random: int = 4, sweeps: int = 1, seed: int = 1) -> Search:
     rng = np.random.default_rng(seed)
     assert case.frame.panel is not None
-    others = stretched(cohort(3, len(case.frame.panel), seed), case.frame.columns)
+    others = opened(stretched(cohort(3, len(case.frame.panel), seed), case.frame.columns), case.analysis)
     search = Search.of(case, others)
-    for person in starts(case.analysis, case.frame, rng, random):
+    for person in {p.shows(others): p for p in starts(case.analysis, case.frame, rng, random)}.values():
         search.tried(person)
     search.climb(sweeps)
     return search
+
+
+def opened(people: Cohort, analysis: Analysis) -> Cohort:
+    """The same people with what the gate opens for an analysis, and nothing else that it could read."""
+    needs = analysis.needs()
+    read = replace(people, columns=MappingProxyType({name: people.columns[name] for name in needs.opened}))
+    return read if needs.panel else replace(read, genotypes=None, dosages=None)
 
 
 def stretched(people: Cohort, ranges: Mapping[str, Range]) -> Cohort:

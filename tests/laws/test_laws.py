@@ -54,8 +54,8 @@ from tests.laws.zoo import (
     rounds,
 )
 
-CASES = cases()
 VARIANTS = 23
+CASES = cases(VARIANTS)
 every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 PRIVATE = [c for c in CASES if c.analysis.regime is Regime.PRIVATE]
 EXACT = [c for c in CASES if c.analysis.regime is Regime.EXACT]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -64,7 +65,9 @@ def genes_of(number: int) -> tuple[str, ...]:
     return tuple(f"gene{ten}{name}" for name, first in (("a", 0), ("b", 4)) if first <= place <= first + 4)
 
 
+@cache
 def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohort:
+    """People at random. They are drawn once and shared by all who ask alike, and nobody may write into them."""
     rng = np.random.default_rng(seed)
     codes = rng.binomial(2, rng.uniform(0.05, 0.95, variants)[:, None], (variants, people)).astype(np.uint8)
     codes[rng.random(codes.shape) < missing] = 3
@@ -86,6 +89,8 @@ def cohort(people: int, variants: int, seed: int, missing: float = 0.1) -> Cohor
     columns[PASSED] = np.random.default_rng([10, seed]).choice([0.0, 1.0, 2.0, 3.0], people, p=[0.2, 0.1, 0.1, 0.6])
     dosages = dosed(codes, rng)
     ways = np.random.default_rng([8, seed]).integers(0, len(How), variants).astype(np.uint8)
+    for array in (*columns.values(), dosages, ways):
+        array.setflags(write=False)
     return Cohort(people, Genotypes.pack(codes), MappingProxyType(columns), dosages=dosages, matched=ways)
 
 
@@ -140,7 +145,8 @@ def extreme_people(variants: int) -> Cohort:
     return Cohort(len(rows), Genotypes.pack(codes), MappingProxyType(table), dosages=whole(codes), matched=ways)
 
 
-def cohorts(variants: int) -> dict[str, Cohort]:
+@cache
+def cohorts(variants: int) -> Mapping[str, Cohort]:
     empty = np.zeros(0, dtype=np.int64)
     return {
         "ordinary": cohort(61, variants, 1),
@@ -305,7 +311,8 @@ def frame_for(change: Mapping[str, Any], variants: int) -> Frame:
     return Frame(panel(variants, places if {"sex", "offset"} & set(change) else PLACES[:1]), RANGES)
 
 
-def cases(variants: int = 23) -> list[Case]:
+@cache
+def cases(variants: int) -> tuple[Case, ...]:
     people = cohort(300, variants, 9)
     out = []
     for page in CATALOGUE:
@@ -315,4 +322,4 @@ def cases(variants: int = 23) -> list[Case]:
             chosen = {0: steps[0], len(steps) // 2: steps[len(steps) // 2], len(steps) - 1: steps[-1]}
             name = " ".join([page.__name__, *(f"{k} {v}" for k, v in change.items())])
             out += [Case(f"{name} round {n + 1}", step, frame, change) for n, step in sorted(chosen.items())]
-    return out
+    return tuple(out)

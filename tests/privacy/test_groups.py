@@ -62,8 +62,8 @@ def crowds() -> Iterator[Cohort]:
 
 
 def opened(people: Cohort) -> Cohort:
-    """What a node opens for the question."""
-    return Cohort(len(people), people.genotypes, {name: people.columns[name] for name in ("high", "sex")})
+    """What a node opens for the question, to be written into."""
+    return Cohort(len(people), people.genotypes, {name: people.columns[name].copy() for name in ("high", "sex")})
 
 
 def test_no_group_with_a_small_cell_is_shown() -> None:
