@@ -111,27 +111,27 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _value(hint: Any, raw: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return raw
-    if origin in (Union, types.UnionType):
-        return None if raw is None else _value(next(a for a in arguments if a is not type(None)), raw, where)
-    if origin is tuple and isinstance(raw, list | tuple):
-        return tuple(_value(arguments[0], item, where) for item in raw)
-    if origin in (dict, Mapping) and isinstance(raw, Mapping):
-        return {_value(str, k, where): _value(arguments[1], v, f"{where}, {k!s:.40}") for k, v in raw.items()}
+    if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
+        return raw  # half of a surrogate pair, which JSON can spell, is no character
     if hint is bool and isinstance(raw, bool):
         return raw
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
         return raw
     if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023:
         return float(raw)  # neither NaN nor infinite, nor a whole number beyond float64
+    if hint is Any:
+        return raw
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if raw is None else _value(next(a for a in arguments if a is not type(None)), raw, where)
+    if origin is tuple and isinstance(raw, list | tuple):
+        return tuple(_value(arguments[0], item, where) for item in raw)
+    if origin in (dict, Mapping) and isinstance(raw, Mapping):
+        return {_value(str, k, where): _value(arguments[1], v, f"{where}, {k!s:.40}") for k, v in raw.items()}
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         if isinstance(raw, str) and raw in tuple(hint):
             return hint(raw)
         raise UsageError(f"{where} must be one of {', '.join(hint)}.", repr(raw)[:80], "use one of these.")
-    if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
-        return raw  # half of a surrogate pair, which JSON can spell, is no character
     if hasattr(hint, "from_plain"):
         return hint.from_plain(raw, where)
     if hasattr(hint, "__dataclass_fields__") and isinstance(raw, Mapping):
