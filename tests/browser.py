@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -32,21 +33,24 @@ def drawn(report: str, folder: Path) -> dict[str, int]:
     figures = re.findall(r'<figure id="([^"]+)".*?(<svg role="img".*?</svg>)', report, flags=re.DOTALL)
     style = re.search(r"<style>.*?</style>", report, flags=re.DOTALL)
     assert style
-    bands = "".join(f'<div style="height:{BAND}px;overflow:hidden">{plot}</div>' for _, plot in figures)
     page = folder / "plots.html"
-    page.write_text(f"<!doctype html><meta charset=utf-8>{style.group()}<body style='margin:0;padding:0'>{bands}")
+    stacked = "".join(f'<div style="height:{BAND}px;overflow:hidden">{plot}</div>' for _, plot in figures)
+    page.write_text(f"<!doctype html><meta charset=utf-8>{style.group()}<body style='margin:0;padding:0'>{stacked}")
     pixels = screenshot(page, len(figures) * BAND)
-    out = {}
-    for number, (name, _) in enumerate(figures):
-        band = pixels[number * BAND : (number + 1) * BAND]
-        out[name] = int((np.abs(band - BLUE).max(axis=2) <= 12).sum())
-    return out
+    bands = (pixels[number * BAND : (number + 1) * BAND] for number in range(len(figures)))
+    return {name: blue(band) for (name, _), band in zip(figures, bands, strict=True)}
 
 
-def screenshot(page: Path, height: int) -> np.ndarray:
+def blue(pixels: NDArray[np.uint8]) -> int:
+    """How many pixels are of the colour of data, up to 12 of 255 of each channel."""
+    near = ((pixels[..., k] >= level - 12) & (pixels[..., k] <= level + 12) for k, level in enumerate(BLUE))
+    return int(np.logical_and.reduce(list(near)).sum())
+
+
+def screenshot(page: Path, height: int) -> NDArray[np.uint8]:
     """(height, 1200, 3) pixels of a page."""
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         command = ["chromium", *CHROMIUM, f"--user-data-dir={folder}/profile", f"--window-size=1200,{height}"]
         subprocess.run([*command, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True)
-        return np.asarray(Image.open(shot).convert("RGB")).astype(int)
+        return np.asarray(Image.open(shot).convert("RGB"))
