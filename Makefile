@@ -23,6 +23,7 @@ federation: .venv/ready  ## the same study over a real SuperLink and four SuperN
 	rm -rf results/federation
 	$(BIN)/python -m simulations.deployment --out results/federation
 
+test: export PYTHONDONTWRITEBYTECODE =  # empty is unset: modules are compiled once, not by every process of every test
 test: .venv/ready  ## every test but the slow proofs
 	$(BIN)/python -m tests.compiled
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not proof" -n 3 --dist loadfile --no-loadscope-reorder
