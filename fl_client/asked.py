@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from fl_client.selection import reads_genotypes
-from strategies.analysis import PASSED, Analysis, Cutting, Frame
+from fl_client.splits import ways
+from strategies.analysis import PASSED, Analysis, Frame
 from strategies.codec import canonical
 from strategies.question import Question, offers
 from strategies.study import Study
@@ -29,8 +30,8 @@ def of_cohort(study: Study, question: Question) -> str:
 def of_answer(
     study: Study, question: Question, analysis: Analysis, frame: Frame, projections: Mapping[str, str]
 ) -> str:
-    """A digest of what says who is in a round's answer or in a part of it, and between which cuts: the cohort, the part
-    of the people, the columns that keep out whoever lacks them, the optional ones, and the points.
+    """A digest of what says who is in a round's answer or in a part of it, and how they are told apart: the cohort, the
+    part of the people, the columns that keep out whoever lacks them, the optional ones, and where columns are cut.
 
     Which panel's genotypes are counted keeps nobody in or out; the one that a computed column follows from does.
 
@@ -50,7 +51,6 @@ def of_answer(
                 out[name] = derived.get(name, frame.columns[name]).plain()
         return out
 
-    cuts = analysis.cuts(frame) if isinstance(analysis, Cutting) else {}
     compared = (selection.reads.columns if selection else frozenset()) | study.derived_reads(question).columns
     return _digest(
         {
@@ -58,7 +58,7 @@ def of_answer(
             "part": asdict(needs.part),
             "needed": said(needs.columns),
             "optional": said(needs.optional),
-            "cuts": {name: list(points) for name, points in cuts.items()},
+            "ways": [asdict(way) for way in ways(analysis, frame)],
         }
     )
 
