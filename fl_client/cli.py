@@ -8,6 +8,7 @@ fl-client qc NODE.toml                examine people and variants, and say whom 
 fl-client data NODE.toml              fix the data set as it lies now as a numbered version
 fl-client serve NODE.toml             dial out to the coordinator's SuperLink and answer, until stopped
 fl-client veto NODE.toml [--lift]     say no to everything from now on, also in mid-study
+fl-client denials NODE.toml [--lift COORDINATOR]  say who was refused for people's sake, and how often; or forget it
 fl-client airlock NODE.toml           write the reports of what left, one for each question, anew from the journal
 fl-client ledger show NODE.toml       what was spent, by whom and when, and what it comes to as epsilon
 fl-client ledger verify NODE.toml     follow the journal from its beginning, and hold the tables against it
@@ -35,6 +36,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 from fl_client import executor, spending, versions
 from fl_client.airlock import Airlock
 from fl_client.checkup import checked
+from fl_client.denials import MOST_DENIALS
 from fl_client.enrolment import Enrolment
 from fl_client.ledger import VETO_FILE, Ledger
 from fl_client.policy import NodeConfig
@@ -69,23 +71,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--public-people", type=int, default=0, help="about how many people, as anybody may know")
     one.add_argument("--own-total", action="store_true", help="this node's own total may follow from others'")
     one.set_defaults(verb=_init)
-    for name, verb, text in (
-        ("check", _check, "read all that the node would, and say what is wrong"),
-        ("dictionary", _dictionary, "what may be known in public of the columns that the policy allows"),
-        ("data", _fix_data, "fix the data set as it lies now as a numbered version"),
-        ("serve", _serve, "answer, until stopped"),
-        ("veto", _veto, "say no to everything from now on"),
-        ("airlock", _write_airlock, "write the reports of what left anew from the journal"),
+    study = {"type": Path, "help": "a study's file: say how its panels' variants are found here"}
+    out = {"type": Path, "help": "a new file, in the place of the terminal"}
+    again = {"action": "store_true", "help": "answer again"}
+    whom = {"metavar": "COORDINATOR", "help": "forget this year's of one, who is answered again"}
+    for name, verb, text, option in (
+        ("check", _check, "read all that the node would, and say what is wrong", {"--study": study}),
+        (
+            "dictionary",
+            _dictionary,
+            "what may be known in public of the columns that the policy allows",
+            {"--out": out},
+        ),
+        ("data", _fix_data, "fix the data set as it lies now as a numbered version", {}),
+        ("serve", _serve, "answer, until stopped", {}),
+        ("veto", _veto, "say no to everything from now on", {"--lift": again}),
+        ("denials", _denials, "say who was refused for people's sake, and how often", {"--lift": whom}),
+        ("airlock", _write_airlock, "write the reports of what left anew from the journal", {}),
     ):
         one = verbs.add_parser(name, help=text)
         one.add_argument("node", type=Path, help="the node's file")
+        for flag, how in option.items():
+            one.add_argument(flag, **how)
         one.set_defaults(verb=verb)
-        if name == "check":
-            one.add_argument("--study", type=Path, help="a study's file: say how its panels' variants are found here")
-        if name == "dictionary":
-            one.add_argument("--out", type=Path, help="a new file, in the place of the terminal")
-        if name == "veto":
-            one.add_argument("--lift", action="store_true", help="answer again")
     one = verbs.add_parser("explain", help="say in plain words who and what a study is about, and yes or no")
     one.add_argument("study", type=Path, help="the study's file")
     one.add_argument("--node", type=Path, required=True, help="the node's file")
@@ -275,7 +283,7 @@ def _serve(chosen: argparse.Namespace) -> int:
         return executor.serve(config, chosen.node.resolve())
 
 
-# -- veto, ledger -------------------------------------------------------------------------------------------------
+# -- veto, denials, ledger ----------------------------------------------------------------------------------------
 
 
 def _veto(chosen: argparse.Namespace) -> int:
@@ -301,6 +309,28 @@ def _opened(node: Path) -> Iterator[tuple[NodeConfig, Ledger]]:
         yield config, ledger
     finally:
         ledger.close()
+
+
+def _denials(chosen: argparse.Namespace) -> int:
+    with _opened(chosen.node) as (config, ledger):
+        if chosen.lift is not None:
+            with ledger.exclusive():
+                count = ledger.denials.lift(chosen.lift)
+            if not count:
+                raise UsageError(
+                    "What is lifted was refused to that coordinator in this calendar year (UTC).",
+                    f"{config.name} refused {chosen.lift!r:.60} nothing for people's sake",
+                    "see the names with `fl-client denials` alone.",
+                )
+            print(f"{count} refusals are forgotten: {config.name} answers {chosen.lift} again, within its policy.")
+            return 0
+        counts = ledger.denials.counts()
+    for (coordinator, year), count in counts.items():
+        more = "" if count < MOST_DENIALS else "; all exact questions are refused in that year"
+        print(f"{coordinator}, {year}: {count} of {MOST_DENIALS} refusals that told of people{more}")
+    if not counts:
+        print("Nobody was refused anything for people's sake.")
+    return 0
 
 
 def _write_airlock(chosen: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ what else there is to say stays in the node's own log.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import traceback
@@ -27,12 +28,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fl_client import versions
+from fl_client import asked, versions
 from fl_client.agreements import Agreement
 from fl_client.airlock import Airlock
 from fl_client.charges import affordable, reserve
 from fl_client.crowds import Crowds
-from fl_client.ledger import VETO_FILE, Ledger, Session, Slot
+from fl_client.ledger import VETO_FILE, Crowd, Ledger, Session, Slot
 from fl_client.objections import Objection, Objections, unreadable
 from fl_client.policy import NodeConfig
 from fl_client.readers import Dataset
@@ -219,12 +220,13 @@ class Gate:
             chosen = self._cohorts.chosen(dataset, study, question)
             computed = {**projected, **chosen.columns}
             cohort = dataset.cohort(needs, frame, words, computed, chosen.inside)  # 4 open
-            exact, least = question.regime is Regime.EXACT, self.policy.minimum_people
-            try:
-                crowds = self._crowds.of(dataset, admitted.analysis, frame, chosen, cohort, least) if exact else ()
-            except RefusalError as refusal:
-                self._objections.count(message.signer, study, question, refusal.public, answer=True)
-                raise
+            crowds: tuple[Crowd, ...] = ()
+            if question.regime is Regime.EXACT:
+                numbers = self._sessions.projections(admitted.session, needs)
+                about = asked.of_answer(study, question, admitted.analysis, frame, numbers)
+                least = self.policy.minimum_people
+                with self.ledger.denials.counting(message.signer, about):
+                    crowds = self._crowds.of(dataset, admitted.analysis, frame, chosen, cohort, least)
             summary = admitted.analysis.summarise(cohort, frame)  # 5 summarise
         except DataError as error:
             unreadable(error)
@@ -381,7 +383,8 @@ class Gate:
         if panel is None or len(projection) != len(panel):
             raise RefusalError(Reason.MALFORMED)
         place = Slot(step.session, step.question, 0, 0, 0)
-        if self.ledger.first_seen(place, message.digest) != message.digest:
+        numbers = hashlib.sha256(message.body).hexdigest()
+        if self.ledger.first_seen(place, numbers) != numbers:
             raise RefusalError(Reason.ALREADY_ANSWERED)
         try:
             columns = self._dataset().project(projection, panel)

@@ -167,7 +167,7 @@ class Ledger:
         self._engine = self._database.engine
         self._marks = KeptMarks(folder, dataset)
         self.agreements = Agreements(self._engine, dataset, self._append)
-        self.denials = Denials(self._engine, dataset)
+        self.denials = Denials(self._engine, dataset, self._append)
         with self._engine.begin() as connection:
             closed = self._closed(connection)
         self._sweep(closed)  # a process may have died between forgetting and deleting
@@ -349,6 +349,12 @@ class Ledger:
         """The columns that a question offers, if they were computed."""
         path = self._panels(session) / f"{question}.columns"
         return path.read_bytes() if path.exists() else None
+
+    def projection(self, session: str, question: str) -> str:
+        """The digest of the numbers from which those columns were computed."""
+        place = {"session": session, "question": question, "attempt": 0, "round": 0}
+        with self._engine.begin() as connection:
+            return str(connection.execute(sa.select(_earlier.c.digest).filter_by(**place)).scalar_one())
 
     def close_session(self, session: str) -> None:
         """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by

@@ -6,12 +6,12 @@ In the private regime nothing about the data counts, or the refusal itself would
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fl_client.denials import MOST_DENIALS, Denials, asked_about
+from fl_client import asked
+from fl_client.denials import MOST_DENIALS, Denials
 from fl_client.policy import Policy
 from fl_client.ranges import objection
 from fl_client.readers import Dataset
@@ -60,25 +60,28 @@ class Objections:
     def to(self, coordinator: str, study: Study, question: Question) -> Objection | None:
         """The first to a question, None if there is none. What there is to say of a question whose columns it reads is
         said of this one."""
-        asked = (*study.all_sources(question), question)
-        return next(filter(None, (self._alone(coordinator, study, one) for one in asked)), None)
+        return self._first(coordinator, study, question)[1]
 
     def counted(self, coordinator: str, study: Study, question: Question) -> Objection | None:
-        """The same, counted if it tells of people: the coordinator is about to hear it."""
-        found = self.to(coordinator, study, question)
-        if found is not None:
-            self.count(coordinator, study, question, found[1], answer=False)
+        """The same, counted if it tells of people, for the question whose they are: the coordinator is about to hear
+        it. Where there is none, it hears that of each exact one's there are enough."""
+        one, found = self._first(coordinator, study, question)
+        if found is None:
+            exact = [q for q in _with_sources(study, question) if q.regime is Regime.EXACT]
+            self.denials.answered(coordinator, [asked.of_cohort(study, q) for q in exact])
+        elif "minimum_people" in found[1]:
+            self.denials.refused(coordinator, asked.of_cohort(study, one), found[0])
         return found
 
-    def count(
-        self, coordinator: str, study: Study, question: Question, public: Mapping[str, float], answer: bool
-    ) -> None:
-        """Count a refusal with these public numbers if it tells of people: of an answer's, or of a cohort's."""
-        if "minimum_people" in public:
-            self.denials.add(coordinator, asked_about(study, question, self.config.version, answer))
+    def _first(self, coordinator: str, study: Study, question: Question) -> tuple[Question, Objection | None]:
+        """The same as `to`, and which question's it is."""
+        for one in _with_sources(study, question):
+            if (found := self._alone(coordinator, study, one)) is not None:
+                return one, found
+        return question, None
 
     def _alone(self, coordinator: str, study: Study, question: Question) -> Objection | None:
-        """The same of a question alone."""
+        """The first to a question alone."""
         policy = self.policy
         if coordinator not in policy.coordinators:
             return Reason.COORDINATOR_NOT_ALLOWED, {}
@@ -174,3 +177,8 @@ class Objections:
     def minimum_cell(self, study: Study) -> int:
         """The strictest of policy, data set and study."""
         return max(self.least_cell, study.minimum_cell)
+
+
+def _with_sources(study: Study, question: Question) -> tuple[Question, ...]:
+    """A question after all whose columns it reads."""
+    return (*study.all_sources(question), question)

@@ -84,12 +84,16 @@ class Sessions:
             RefusalError: if they were not computed yet.
         """
         out: dict[str, NDArray[np.float64]] = {}
-        for source in {name.split(".")[0] for name in needs.opened if "." in name and name != PASSED}:
+        for source in _sources(needs):
             kept = self._ledger.columns(session.session, source)
             if kept is None:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             out |= {f"{source}.{name}": values for name, values in unpack_columns(kept).items()}
         return out
+
+    def projections(self, session: Session, needs: Needs) -> dict[str, str]:
+        """The digest of the numbers that came with each answer from which those columns were computed."""
+        return {source: self._ledger.projection(session.session, source) for source in _sources(needs)}
 
 
 def new_key() -> tuple[bytes, str]:
@@ -97,6 +101,11 @@ def new_key() -> tuple[bytes, str]:
     key = X25519PrivateKey.generate()
     plain = serialization.PrivateFormat.Raw, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.Raw, *plain), key.public_key().public_bytes(*RAW).hex()
+
+
+def _sources(needs: Needs) -> set[str]:
+    """The questions whose offered columns a round reads."""
+    return {name.split(".")[0] for name in needs.opened if "." in name and name != PASSED}
 
 
 def _parts(body: bytes) -> tuple[bytes, dict[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def parse(text: bytes) -> dict[str, Any]:
-    """A JSON object, strictly: no duplicate keys, no NaN, no numbers out of range.
+    """A JSON object, strictly: no duplicate keys, no NaN, no number that float64 has not.
 
     Raises:
         ValueError: if the text is anything else.
@@ -41,8 +42,17 @@ def parse(text: bytes) -> dict[str, Any]:
     def refuse(_: str) -> float:
         raise ValueError("not a finite number")
 
+    def real(digits: str) -> float:
+        return number if math.isfinite(number := float(digits)) else refuse(digits)
+
+    def whole(digits: str) -> int:
+        real(digits)
+        return int(digits)
+
     try:
-        document = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        document = json.loads(
+            text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse, parse_float=real, parse_int=whole
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):
@@ -65,8 +75,10 @@ def read_toml(path: Path, what: str, rule: str, remedy: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(rule, f"{path}: {error.strerror}", remedy) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of its encoding, or of a number of more than 4,300 digits
         raise UsageError(f"{what} is written in TOML.", f"{path.name}: {error}", "correct the line.") from None
+    except RecursionError:
+        raise UsageError(f"{what} is written in TOML.", f"{path.name}: nested too deeply", "correct it.") from None
 
 
 def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: frozenset[str] = frozenset()) -> T:

@@ -60,8 +60,9 @@ class Conversion:
     offset: float = 0.0
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values in the new unit; NaN stays NaN."""
-        return values if self == SAME else values * self.factor + self.offset
+        """Values in the new unit; NaN stays NaN, and what float64 has not is infinite."""
+        with np.errstate(over="ignore"):
+            return values if self == SAME else values * self.factor + self.offset
 
     def then(self, other: Conversion) -> Conversion:
         """This one, and the other after it."""

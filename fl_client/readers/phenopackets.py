@@ -103,6 +103,8 @@ def _packet(path: Path) -> Mapping[str, Any]:
         raise absent(path, error) from None
     except ValueError as error:
         raise _bad(path, f"no JSON object: {error}") from None
+    except RecursionError:
+        raise _bad(path, "no JSON object: nested too deeply") from None
     if not str(_at(path, packet, "metaData").get("phenopacketSchemaVersion", "2")).startswith("2"):
         raise _bad(path, "it says that it is of another version")
     return packet
@@ -112,6 +114,8 @@ def _named(part: Any) -> Any:
     """A message with its fields as ProtoJSON writes them; it reads them as the schema does, too: `date_of_birth`."""
     if isinstance(part, Mapping):
         return {_LETTER.sub(lambda found: found[1].upper(), key): _named(value) for key, value in part.items()}
+    if isinstance(part, str) and not part.isascii() and any("\ud800" <= c <= "\udfff" for c in part):
+        raise ValueError("half of a surrogate pair is no character")
     return [_named(one) for one in part] if isinstance(part, list) else part
 
 

@@ -119,7 +119,7 @@ class Server:
                     parts.append([array(kind, column) for kind, column in zip(kinds, columns, strict=True)])
         except sa.exc.SQLAlchemyError as error:
             raise unreachable(self.name, error) from None
-        except ValueError:
+        except (ValueError, TypeError, ArithmeticError):
             raise mistyped(self.name) from None
         parts = parts or [[array(kind, ()) for kind in kinds]]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -33,6 +33,7 @@ from fl_server.config import ServerConfig
 from strategies.errors import DataError
 from strategies.federation import Federation
 from strategies.privacy import Loss
+from strategies.reasons import Reason
 from tests.deployment.conftest import ASSOCIATION, COUNTS, PRIVATE
 from tests.tiny import write_site
 
@@ -313,6 +314,32 @@ def test_veto_and_lift(home: Path) -> None:
     assert client.main(["veto", node, "--lift"]) == 0
     assert not veto.exists()
     assert client.main(["veto", node, "--lift"]) == 0
+
+
+def test_denials_are_listed_and_lifted(home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fl_client.cli.MOST_DENIALS", 3)
+    node, year = home / "FI" / "node.toml", time.gmtime().tm_year
+    capsys.readouterr()
+    assert client.main(["denials", str(node)]) == 0
+    assert capsys.readouterr().out == "Nobody was refused anything for people's sake.\n"
+    ledger = NodeConfig.read(node).open_ledger()
+    for number in range(3):
+        ledger.denials.refused("helsinki", f"thing {number}", Reason.OVERLAP)
+    ledger.denials.refused("demo", "thing 0", Reason.TOO_FEW_PEOPLE)
+    ledger.close()
+    assert client.main(["denials", str(node)]) == 0
+    demo = f"demo, {year}: 1 of 3 refusals that told of people\n"
+    assert capsys.readouterr().out == (
+        f"{demo}helsinki, {year}: 3 of 3 refusals that told of people; all exact questions are refused in that year\n"
+    )
+    assert client.main(["denials", str(node), "--lift", "helsinki"]) == 0
+    assert capsys.readouterr().out == "3 refusals are forgotten: FI answers helsinki again, within its policy.\n"
+    assert client.main(["denials", str(node)]) == 0
+    assert capsys.readouterr().out == demo
+    _wrong(client.main(["denials", str(node), "--lift", "helsinki"]), capsys, 2, "FI refused 'helsinki' nothing")
+    assert client.main(["ledger", "export", str(node)]) == 0
+    (line,) = [json.loads(line)["entry"] for line in capsys.readouterr().out.splitlines()]
+    assert (line["event"], line["coordinator"], line["denials"]) == ("lift_denials", "helsinki", 3)
 
 
 def test_ledger_verifies_and_adds_up(home: Path, capsys: Said) -> None:

@@ -137,6 +137,11 @@ SPOILT = {
     "an identifier is a fraction": (
         "ALTER TABLE person ALTER person_id TYPE numeric USING person_id + 0.25", "its column's",
     ),
+    "an identifier is endless": (
+        "ALTER TABLE person ALTER person_id TYPE numeric; UPDATE person SET person_id = 'Infinity' "
+        "WHERE person_id = (SELECT min(person_id) FROM person)",
+        "its column's",
+    ),
     "days are written otherwise": (
         "ALTER TABLE death ALTER death_date TYPE text USING to_char(death_date, 'DD.MM.YYYY')", "its column's",
     ),

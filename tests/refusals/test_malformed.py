@@ -3,9 +3,11 @@ in a cell; never another exception, and never a wrong number."""
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,9 +23,11 @@ import pytest
 from fl_client.readers import Dataset, DatasetConfig
 from fl_client.readers.events import NEVER
 from fl_client.readers.variables import Variable
+from fl_client.selection import results
 from simulations.omop import Cdm
 from strategies.analysis import Frame, Needs, Range
-from strategies.errors import DataError
+from strategies.codec import read_toml
+from strategies.errors import DataError, UsageError
 from strategies.events import Code, Domain
 
 SECRET = "5EC2ET"
@@ -538,3 +542,108 @@ def test_a_day_does_not_depend_on_where_it_is_read(cdm: Cdm, tmp_path: Path) -> 
         folder.mkdir()
         store = opened(folder, **write(cdm, folder)).clinical.store  # type: ignore[union-attr]
         assert store._connection.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+# --- Phenopackets -----------------------------------------------------------------------------------------------------
+
+FAR = "1" + "0" * 400
+PACKET = {"id": "x", "subject": {"id": SECRET, "vitalStatus": {"status": "DECEASED", "survivalTimeInDays": 1}}}
+RESULT = {"assay": {"id": "LOINC:4548-4"}, "value": {"quantity": {"value": 1, "unit": {"id": "UCUM:%"}}}}
+
+
+def packet(folder: Path, old: str, new: str) -> Path:
+    """A folder of one person's Phenopacket with one result, a part of its text replaced."""
+    text = json.dumps(PACKET | {"measurements": [RESULT]})
+    assert old in text
+    folder.mkdir(exist_ok=True)
+    (folder / "a.json").write_text(text.replace(old, new, 1))
+    return folder
+
+
+@pytest.mark.parametrize("number", [FAR, f"-{FAR}", f"{FAR}.5", "1e400", "-1e400", "9" * 5000, "Infinity", "NaN"])
+@pytest.mark.parametrize("place", ['"value": 1', '"survivalTimeInDays": 1', '"id": "x"'])
+def test_a_number_that_is_none_is_said_wherever_it_stands(place: str, number: str, tmp_path: Path) -> None:
+    packet(tmp_path / "packets", place, f"{place.rpartition(' ')[0]} {number}")
+    with pytest.raises(DataError) as error:
+        opened(tmp_path, phenopackets="packets")
+    says(error, "a.json: no JSON object: not a finite number")
+    assert number[:20] not in str(error.value) or number in ("Infinity", "NaN")
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "8" * 308])
+def test_a_number_that_float64_has_is_one(number: str, tmp_path: Path) -> None:
+    packet(tmp_path / "packets", '"survivalTimeInDays": 1', f'"survivalTimeInDays": {number}')
+    data = opened(tmp_path, phenopackets="packets")
+    assert data.table.parsed["survival_days"].tolist() == [float(number)]
+
+
+@pytest.mark.parametrize("depth", [200, 700, 900, 5000, 100_000])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}")])
+def test_what_is_nested_deeply_is_read_or_said(start: str, end: str, depth: int, tmp_path: Path) -> None:
+    deep = f'"x", "more": {start * depth}{"[]" if start != "[" else ""}{end * depth}'
+    packet(tmp_path / "packets", '"x"', deep)
+    if depth == 200:
+        assert opened(tmp_path, phenopackets="packets").people == (SECRET,)
+        return
+    with pytest.raises(DataError) as error:
+        opened(tmp_path, phenopackets="packets")
+    says(error, "a.json: no JSON object: nested too deeply")
+
+
+@pytest.mark.parametrize("place", [SECRET, "LOINC:4548-4", "UCUM:%"])
+def test_half_a_character_is_none(place: str, tmp_path: Path) -> None:
+    """An identifier that no encoding has could neither be numbered nor drawn into a part."""
+    packet(tmp_path / "packets", place, rf"{place}\ud800")
+    with pytest.raises(DataError) as error:
+        opened(tmp_path, phenopackets="packets")
+    says(error, "a.json: no JSON object: half of a surrogate pair is no character")
+
+
+# --- values that a conversion takes out of float64 --------------------------------------------------------------------
+
+
+def test_a_value_beyond_all_numbers_of_another_unit_lies_at_the_end_of_its_range(tmp_path: Path) -> None:
+    (tmp_path / "people.tsv").write_text("person\tx\na\t1e305\nb\t-1e305\nc\t2\nd\tNA\n")
+    data = opened(tmp_path, people="people.tsv", variables={"x": Variable(range=(-1e306, 1e306), unit="kg")})
+    asked = Frame(None, {"x": Range(-5000.0, 5000.0, "g")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = data.cohort(Needs(("x",)), asked).columns["x"]
+    np.testing.assert_array_equal(got, [5000, -5000, 2000, np.nan])
+
+
+def test_so_does_a_result(tmp_path: Path) -> None:
+    """1e308 g/L in mg/L is more than float64 has, and more than any number that it is compared with."""
+    folder = packet(tmp_path / "packets", '"value": 1', '"value": 1e308')
+    (folder / "a.json").write_text((folder / "a.json").read_text().replace("UCUM:%", "UCUM:g/L"))
+    data = opened(tmp_path, phenopackets="packets")
+    assert data.clinical is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = results(data.clinical.events(*HBA1C), HBA1C[1], "mg/L")
+    assert got.tolist() == [np.inf]
+
+
+# --- the node's file --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [10**400, -(10**400), float("inf"), float("nan"), True])
+def test_a_missing_code_is_a_number_that_a_cell_can_have(code: Any) -> None:
+    with pytest.raises(ValueError, match="missing codes are texts or numbers"):
+        Variable(range=(0, 1), missing=(code,))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"version = {'9' * 5000}", "4300 digits"), (f"version = {'[' * 3000}{']' * 3000}", "nested too deeply"),
+        ("version = 5EC2ET", "at line 1"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_toml_is_said(text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_toml(tmp_path / "node.toml", "A node's file", "It is readable.", "correct the path.")
+    assert error.value.rule == "A node's file is written in TOML."
+    assert found in error.value.found
+    assert SECRET not in str(error.value)
