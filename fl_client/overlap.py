@@ -208,7 +208,7 @@ class Register:
             raise DataError(
                 "What a node remembers of exact answers is as it wrote it, under its own key.",
                 f"the register of persons and {KEY_FILE} do not belong together",
-                "restore both from one copy of the state folder.",
+                "restore both from one copy of the state folder; a register is read by versions that made it alone.",
             ) from None
 
 
