@@ -10,10 +10,13 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from strategies.errors import DataError, UsageError
 
@@ -87,6 +90,32 @@ class Database:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
             else:
                 connection.exec_driver_sql("VACUUM sessions, replies, exchanges, agreements, peers")
+
+
+Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
+
+
+def given(*names: str) -> dict[str, sa.BindParameter[Any]]:
+    """For a statement's `filter_by`: these columns have the values that `run` is given under their names."""
+    return {name: sa.bindparam(name) for name in names}
+
+
+def run(connection: sa.Connection, statement: Statement, **values: Any) -> sa.CursorResult[Any]:
+    """Execute a statement that a room holds as a constant.
+
+    It becomes text once in a process. SQLAlchemy would look at every part of it each time to see that it knows it,
+    which takes longer than what SQLite does then. Values come back as the driver has them: SQLite's truths are numbers.
+    """
+    text, own = _text(statement, connection.dialect.name)
+    return connection.exec_driver_sql(text, own | values)
+
+
+@cache
+def _text(statement: Statement, dialect: str) -> tuple[str, dict[str, Any]]:
+    """A statement's text and the values that it brings along, such as a limit."""
+    words = SQLiteDialect_pysqlite(paramstyle="named") if dialect == "sqlite" else PGDialect_psycopg()
+    compiled = statement.compile(dialect=words)
+    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
 
 def checked(url: str, key: str = "ledger") -> str:

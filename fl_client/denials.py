@@ -17,7 +17,7 @@ import time
 
 import sqlalchemy as sa
 
-from fl_client.database import TABLES
+from fl_client.database import TABLES, given, run
 from strategies.analysis import parameters
 from strategies.codec import canonical
 from strategies.question import Question
@@ -35,6 +35,7 @@ _denials = sa.Table(
     sa.Column("year", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("asked", sa.Text, primary_key=True),
 )
+_OF_YEAR = sa.select(sa.func.count()).select_from(_denials).filter_by(**given("dataset", "coordinator", "year"))
 
 
 class Denials:
@@ -52,9 +53,8 @@ class Denials:
 
     def exhausted(self, coordinator: str) -> bool:
         """Whether a coordinator was told no so often this year that no more may be told."""
-        counted = sa.select(sa.func.count()).select_from(_denials).filter_by(**self._key(coordinator))
         with self._engine.begin() as connection:
-            return int(connection.execute(counted).scalar_one()) >= MOST_DENIALS
+            return int(run(connection, _OF_YEAR, **self._key(coordinator)).scalar_one()) >= MOST_DENIALS
 
     def _key(self, coordinator: str) -> dict[str, str | int]:
         return {"dataset": self._dataset, "coordinator": coordinator, "year": time.gmtime().tm_year}
