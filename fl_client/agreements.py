@@ -93,7 +93,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Another site of a roster: its public key for the pairwise masks, and this node's share of its root."""
+    """Another site of a roster: the secret of the pairwise masks with it, and this node's share of its root."""
 
     site: str
     key: bytes

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from strategies.errors import DataError, UsageError
 
@@ -113,8 +111,9 @@ def run(connection: sa.Connection, statement: Statement, **values: Any) -> sa.Cu
 @cache
 def _text(statement: Statement, dialect: str) -> tuple[str, dict[str, Any]]:
     """A statement's text and the values that it brings along, such as a limit."""
-    words = SQLiteDialect_pysqlite(paramstyle="named") if dialect == "sqlite" else PGDialect_psycopg()
-    compiled = statement.compile(dialect=words)
+    driver, style = ("sqlite", "named") if dialect == "sqlite" else (POSTGRESQL, "pyformat")
+    kind: Callable[..., sa.Dialect] = sa.make_url(f"{driver}://").get_dialect()
+    compiled = statement.compile(dialect=kind(paramstyle=style))
     return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
 
@@ -183,7 +182,7 @@ def _file(path: Path) -> sa.Engine:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
     sa.event.listen(engine, "connect", _settings)
-    sa.event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+    sa.event.listen(engine, "begin", lambda c: c.connection.cursor().execute("BEGIN IMMEDIATE"))
     return engine
 
 

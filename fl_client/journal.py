@@ -63,7 +63,7 @@ def mark(connection: sa.Connection, dataset: str) -> Mark:
     back = distances(last.sequence)
     places = [last.sequence - d for d in back]
     named = {f"place_{number}": place for number, place in enumerate(places)}
-    heads = dict(run(connection, _heads(len(places)), **named).all()) if places else {}
+    heads = {row.sequence: row.head for row in run(connection, _heads(len(places)), **named)} if places else {}
     earlier = tuple(heads.get(place, "")[:EARLIER_DIGITS] for place in places)
     return Mark(dataset, last.sequence, last.head, json.loads(last.entry)["spent"].get(dataset, 0.0), earlier)
 
@@ -71,7 +71,7 @@ def mark(connection: sa.Connection, dataset: str) -> Mark:
 @cache
 def _heads(number: int) -> sa.Select[Any]:
     """So many entries' numbers and heads."""
-    places = [sa.bindparam(f"place_{place}") for place in range(number)]
+    places = [sa.bindparam(f"place_{place}", type_=sa.BigInteger) for place in range(number)]
     return sa.select(_journal.c.sequence, _journal.c.head).where(_journal.c.sequence.in_(places))
 
 

@@ -99,6 +99,7 @@ _REPLY, _RECORD = sa.select(_replies).filter_by(**given("request")), _replies.in
 _OCCUPANT = sa.select(_replies.c.request).filter_by(**given("session", "question", "round", "slice", "attempt"))
 _PERSONS = sa.select(_persons).filter_by(**given("dataset")).order_by(_persons.c.start)
 _CROWDS = sa.select(_crowds.c.crowd).filter_by(**given("dataset"))
+_CROWD_THERE = sa.select(_crowds.c.crowd).filter_by(**given("dataset", "crowd"))
 _CROWD, _ADD_CROWD = sa.select(_crowds).filter_by(**given("dataset", "crowd")), _crowds.insert()
 _VERSIONS = sa.select(_versions).filter_by(**given("dataset")).order_by(_versions.c.number)
 _ADOPTED = sa.select(_adopted).filter_by(**given("dataset", "sequence", "head"))
@@ -450,7 +451,7 @@ class Ledger:
             run(connection, _RECORD, request=request, **slot.__dict__, file=name, masked=masked, crowd=whole)
             for crowd in crowds:
                 key = {"dataset": self.dataset, "crowd": crowd.name}
-                if not run(connection, _CROWD, **key).first():
+                if not run(connection, _CROWD_THERE, **key).first():
                     run(connection, _ADD_CROWD, **key, version=crowd.version, sealed=crowd.sealed)
             self._append(connection, {"event": "answer", **line})
             mark = journal.mark(connection, self.dataset)
