@@ -9,7 +9,6 @@ The journal names sessions, studies, questions and decisions, never people, geno
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from fl_client.agreements import Agreements
 from fl_client.database import TABLES, Database, given, run, write
 from fl_client.denials import Denials
 from fl_client.marks import Kept, KeptMarks
+from fl_client.panels import Panels
 from fl_client.reservations import Bounds, Charge, Place
 from strategies.marks import Mark
 from strategies.privacy import Loss
@@ -187,7 +187,7 @@ class Ledger:
         self._engine = self._database.engine
         self._marks = KeptMarks(folder, dataset)
         self.agreements = Agreements(self._engine, dataset, self._append)
-        self.denials = Denials(self._engine, dataset)
+        self.denials, self.panels = Denials(self._engine, dataset), Panels(folder)
         with self._engine.begin() as connection:
             closed = self._closed(connection)
         self._sweep(closed)  # a process may have died between forgetting and deleting
@@ -332,7 +332,7 @@ class Ledger:
         return Session(**row) if row else None
 
     def open_session(self, opened: Session, panels: Mapping[str, bytes], make: Callable[[Mark], bytes]) -> bytes:
-        """Remember a study and its key. The panels lie beside the database.
+        """Remember a study, its panels and its key.
 
         Args:
             opened: with no reply yet.
@@ -342,10 +342,7 @@ class Ledger:
         Returns:
             the reply, stored.
         """
-        folder = self._panels(opened.session)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, text in panels.items():
-            write(folder / name, text)
+        self.panels.keep(opened.session, panels)
         with self._engine.begin() as connection:
             self._append(
                 connection,
@@ -356,19 +353,6 @@ class Ledger:
             run(connection, _OPEN, **{**opened.__dict__, "reply": reply})
         self._keep(mark)
         return reply
-
-    def panels(self, session: str) -> dict[str, bytes]:
-        """The panels of an open session."""
-        return {file.name: file.read_bytes() for file in self._panels(session).iterdir() if not file.suffix}
-
-    def keep_columns(self, session: str, question: str, columns: bytes) -> None:
-        """Keep the columns that a question offers beside the session's panels, and as long as those."""
-        write(self._panels(session) / f"{question}.columns", columns)
-
-    def columns(self, session: str, question: str) -> bytes | None:
-        """The columns that a question offers, if they were computed."""
-        path = self._panels(session) / f"{question}.columns"
-        return path.read_bytes() if path.exists() else None
 
     def close_session(self, session: str) -> None:
         """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by
@@ -392,14 +376,8 @@ class Ledger:
         there = {path.name for path in (self.folder / "replies").iterdir()}
         for name in there.intersection(closed[0]):
             (self.folder / "replies" / name).unlink(missing_ok=True)
-        for folder in map(self._panels, closed[1]):
-            if folder.exists():
-                for file in folder.iterdir():
-                    file.unlink(missing_ok=True)
-                folder.rmdir()
-
-    def _panels(self, session: str) -> Path:
-        return self.folder / f"panels-{hashlib.sha256(session.encode()).hexdigest()[:32]}"
+        for session in closed[1]:
+            self.panels.forget(session)
 
     # -- replies --------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,10 @@ class Sessions:
         """The session's study."""
         if self._study is None or self._study[0] != session.session:
             assert session.document is not None
-            self._study = session.session, Study.from_document(session.document, self._ledger.panels(session.session))
+            self._study = (
+                session.session,
+                Study.from_document(session.document, self._ledger.panels.read(session.session)),
+            )
         return self._study[1]
 
     def read(self, message: Message, opening: Open) -> tuple[Study, bytes, dict[str, bytes]]:
@@ -89,7 +92,7 @@ class Sessions:
         """
         out: dict[str, NDArray[np.float64]] = {}
         for source in {name.split(".")[0] for name in needs.opened if "." in name and name != PASSED}:
-            kept = self._ledger.columns(session.session, source)
+            kept = self._ledger.panels.columns(session.session, source)
             if kept is None:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             out |= {f"{source}.{name}": values for name, values in unpack_columns(kept).items()}
