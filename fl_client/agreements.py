@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from fl_client.database import TABLES
+from fl_client.database import TABLES, given, run
 
 _exchanges = sa.Table(
     "exchanges",
@@ -66,6 +67,19 @@ _withdrawn = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("agreement", sa.Text, primary_key=True),
 )
+_EXCHANGED, _EXCHANGE = sa.select(_exchanges.c.reply).filter_by(**given("request")), _exchanges.insert()
+_THIS = _agreements.c.agreement == sa.bindparam("this")
+_BEGIN, _REACH = _agreements.insert(), _agreements.update().where(_THIS).values(stage=sa.bindparam("stage"))
+_SIGN = _REACH.values(transcript=sa.bindparam("transcript"))
+_GIVE_UP = _REACH.values(key=sa.null(), root=sa.null())
+_PEERS, _PEER = sa.select(_peers).filter_by(**given("agreement")).order_by("site"), _peers.insert()
+_NO_PEERS = _peers.delete().filter_by(**given("agreement"))
+_FORGET = tuple(table.delete().filter_by(**given("session")) for table in (_exchanges, _peers))
+_PENDING, _MAY_BE = sa.select(_pending).filter_by(**given("dataset")), _pending.insert()
+_NONE_PENDING = _pending.delete().filter_by(**given("dataset"))
+_NOT_PENDING = _pending.delete().filter_by(**given("dataset", "agreement"))
+_ROSTERS, _ROSTER = sa.select(_rosters.c.members).filter_by(**given("dataset")), _rosters.insert()
+_WITHDRAWN, _WITHDRAW = sa.select(_withdrawn.c.agreement).filter_by(**given("dataset")), _withdrawn.insert()
 
 
 class Stage(StrEnum):
@@ -79,7 +93,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Another site of a roster: its public key for the pairwise masks, and this node's share of its root."""
+    """Another site of a roster: the secret of the pairwise masks with it, and this node's share of its root."""
 
     site: str
     key: bytes
@@ -127,32 +141,35 @@ class Agreements:
     def exchanged(self, request: str) -> bytes | None:
         """The stored reply to an exchange of keys, signatures or seeds, or None."""
         with self._engine.begin() as connection:
-            return connection.execute(sa.select(_exchanges.c.reply).filter_by(request=request)).scalar()
+            return run(connection, _EXCHANGED, request=request).scalar()
 
     def remember(self, request: str, session: str, reply: bytes) -> None:
         """Store the reply to an exchange that changes nothing else."""
         with self._engine.begin() as connection:
-            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+            run(connection, _EXCHANGE, request=request, session=session, reply=reply)
 
     def of(self, session: str, **place: Any) -> list[Agreement]:
         """A session's agreements with this `share`, or question, or attempt; by question and attempt."""
-        chosen = sa.select(_agreements).filter_by(session=session, **place)
         with self._engine.begin() as connection:
-            rows = connection.execute(chosen.order_by("question", "attempt")).mappings().all()
-        return [Agreement(**{**r, "roster": tuple(json.loads(r["roster"])), "stage": Stage(r["stage"])}) for r in rows]
+            return self._of(connection, session, **place)
+
+    def _of(self, connection: sa.Connection, session: str, **place: Any) -> list[Agreement]:
+        rows = run(connection, _chosen(*place), session=session, **place).mappings()
+        kinds = ((row, {"stage": Stage(row["stage"]), "exact": bool(row["exact"])}) for row in rows)
+        return [Agreement(**{**row, "roster": tuple(json.loads(row["roster"])), **kind}) for row, kind in kinds]
 
     def peers(self, agreement: str) -> dict[str, Peer]:
         """The other sites of an agreement that this node signed."""
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_peers).filter_by(agreement=agreement).order_by("site")).all()
+            rows = run(connection, _PEERS, agreement=agreement).all()
         return {r.site: Peer(r.site, r.key, r.share) for r in rows}
 
     def known(self) -> Known:
         """Which totals of this data set may exist; each node's list goes into what the sites of a roster sign."""
         with self._engine.begin() as connection:
-            opened = connection.execute(sa.select(_rosters.c.members).filter_by(dataset=self.dataset)).scalars().all()
-            pending = connection.execute(sa.select(_pending).filter_by(dataset=self.dataset)).all()
-            gone = connection.execute(sa.select(_withdrawn.c.agreement).filter_by(dataset=self.dataset)).scalars().all()
+            opened = run(connection, _ROSTERS, dataset=self.dataset).scalars().all()
+            pending = run(connection, _PENDING, dataset=self.dataset).all()
+            gone = run(connection, _WITHDRAWN, dataset=self.dataset).scalars().all()
         may_be = {p.agreement: tuple(json.loads(p.members)) for p in pending if p.members not in opened}
         return Known(frozenset(tuple(json.loads(m)) for m in opened), may_be, frozenset(gone))
 
@@ -160,34 +177,29 @@ class Agreements:
         """Give up these questions' attempts before these: delete keys, roots and shares, for good."""
         with self._engine.begin() as connection:
             for question, attempt in before.items():
-                self._withdraw(connection, session, _agreements.c.question == question, _agreements.c.attempt < attempt)
+                there = self._of(connection, session, question=question)
+                self._withdraw(connection, [one for one in there if one.attempt < attempt])
 
     def forget(self, connection: sa.Connection, session: str) -> None:
         """Give up and delete all that a session has, within the transaction that closes it."""
-        self._withdraw(connection, session)
-        for table in (_exchanges, _peers):
-            connection.execute(table.delete().filter_by(session=session))
+        self._withdraw(connection, self._of(connection, session))
+        for everything in _FORGET:
+            run(connection, everything, session=session)
 
-    def _withdraw(self, connection: sa.Connection, session: str, *which: sa.ColumnElement[bool]) -> None:
-        chosen = (_agreements.c.session == session, *which)
-        for row in connection.execute(sa.select(_agreements).where(*chosen)).all():
-            connection.execute(_peers.delete().filter_by(agreement=row.agreement))
-            if row.stage in (Stage.SHARED, Stage.AGREED):
-                place = {"dataset": self.dataset, "agreement": row.agreement}
-                connection.execute(_withdrawn.insert().values(**place))
-        values = {"key": None, "root": None}
-        connection.execute(_agreements.update().where(*chosen).values(**values))
-        unopened = (*chosen, _agreements.c.stage != Stage.OPENED)
-        connection.execute(_agreements.update().where(*unopened).values(stage=Stage.WITHDRAWN))
+    def _withdraw(self, connection: sa.Connection, agreements: Sequence[Agreement]) -> None:
+        for one in agreements:
+            run(connection, _NO_PEERS, agreement=one.agreement)
+            if one.stage in (Stage.SHARED, Stage.AGREED):
+                run(connection, _WITHDRAW, dataset=self.dataset, agreement=one.agreement)
+            stage = Stage.OPENED if one.stage is Stage.OPENED else Stage.WITHDRAWN
+            run(connection, _GIVE_UP, this=one.agreement, stage=stage)
 
     def share(self, request: str, agreements: Sequence[Agreement], reply: bytes) -> None:
         """Store what a node sent to the others of a roster."""
         with self._engine.begin() as connection:
             for agreement in agreements:
-                values = {**asdict(agreement), "roster": json.dumps(sorted(agreement.roster))}
-                connection.execute(_agreements.insert().values(**values))
-            session = agreements[0].session
-            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+                run(connection, _BEGIN, **{**asdict(agreement), "roster": json.dumps(sorted(agreement.roster))})
+            run(connection, _EXCHANGE, request=request, session=agreements[0].session, reply=reply)
 
     def agree(
         self,
@@ -207,35 +219,37 @@ class Agreements:
             learned: what this node knows with the others' lists, instead of what it knew.
             line: the journal's.
         """
-        mine = {"dataset": self.dataset}
         with self._engine.begin() as connection:
             for one in agreements:
-                place = {"session": one.session, "question": one.question, "attempt": one.attempt}
-                values = {"stage": Stage.AGREED, "transcript": one.transcript}
-                connection.execute(_agreements.update().filter_by(**place).values(**values))
-                named = {"agreement": one.agreement, "session": one.session}
-                connection.execute(_peers.insert(), [{**named, **asdict(peer)} for peer in peers[one.agreement]])
+                run(connection, _SIGN, this=one.agreement, stage=Stage.AGREED, transcript=one.transcript)
+                for peer in peers[one.agreement]:
+                    run(connection, _PEER, agreement=one.agreement, session=one.session, **peer.__dict__)
             rosters = {one.agreement: one.roster for one in agreements if one.exact} | dict(learned.pending)
-            connection.execute(_pending.delete().filter_by(**mine))
+            run(connection, _NONE_PENDING, dataset=self.dataset)
             for name, roster in rosters.items():
-                connection.execute(_pending.insert().values(**mine, agreement=name, members=json.dumps(sorted(roster))))
+                members = json.dumps(sorted(roster))
+                run(connection, _MAY_BE, dataset=self.dataset, agreement=name, members=members)
             for roster in learned.opened:
                 self._opened(connection, roster)
-            session = agreements[0].session
-            connection.execute(_exchanges.insert().values(request=request, session=session, reply=reply))
+            run(connection, _EXCHANGE, request=request, session=agreements[0].session, reply=reply)
             self._append(connection, {"event": "agree", **line})
 
     def open(self, agreement: Agreement, line: Mapping[str, Any]) -> None:
         """Remember that the total of this attempt was opened."""
-        place = {"session": agreement.session, "question": agreement.question, "attempt": agreement.attempt}
         with self._engine.begin() as connection:
-            connection.execute(_agreements.update().filter_by(**place).values(stage=Stage.OPENED))
-            connection.execute(_pending.delete().filter_by(dataset=self.dataset, agreement=agreement.agreement))
+            run(connection, _REACH, this=agreement.agreement, stage=Stage.OPENED)
+            run(connection, _NOT_PENDING, dataset=self.dataset, agreement=agreement.agreement)
             if agreement.exact:
                 self._opened(connection, agreement.roster)
             self._append(connection, {"event": "unmask", **line})
 
     def _opened(self, connection: sa.Connection, roster: Sequence[str]) -> None:
-        place = {"dataset": self.dataset, "members": json.dumps(sorted(roster))}
-        if not connection.execute(sa.select(_rosters).filter_by(**place)).first():
-            connection.execute(_rosters.insert().values(**place))
+        members = json.dumps(sorted(roster))
+        if members not in run(connection, _ROSTERS, dataset=self.dataset).scalars().all():
+            run(connection, _ROSTER, dataset=self.dataset, members=members)
+
+
+@cache
+def _chosen(*names: str) -> sa.Select[Any]:
+    """A session's agreements where these columns, too, are as given."""
+    return sa.select(_agreements).filter_by(**given("session", *names)).order_by("question", "attempt")

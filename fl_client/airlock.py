@@ -45,7 +45,7 @@ class Airlock:
                 reports[place] = _added(known, line)
         for place, report in reports.items():
             self.folder.mkdir(mode=0o700, exist_ok=True)  # not synced: the journal is, and a question has many replies
-            write(place.with_suffix(".json"), json.dumps(report, indent=1).encode(), synced=False)
+            write(place.with_suffix(".json"), json.dumps(report).encode(), synced=False)
             write(place.with_suffix(".html"), page(report).encode(), synced=False)
         return len(reports)
 

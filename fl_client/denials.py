@@ -32,7 +32,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fl_client.database import TABLES
+from fl_client.database import TABLES, given, run
 from fl_client.refusal import RefusalError
 from strategies.reasons import Reason
 
@@ -49,6 +49,9 @@ _denials = sa.Table(
     sa.Column("asked", sa.Text, primary_key=True),
     sa.Column("said", sa.Text, nullable=False),
     sa.Column("runs", sa.Integer, nullable=False),
+)
+_RUNS_OF_YEAR = sa.select(sa.func.coalesce(sa.func.sum(_denials.c.runs), 0)).filter_by(
+    **given("dataset", "coordinator", "year")
 )
 
 
@@ -113,8 +116,7 @@ class Denials:
             return count
 
     def _counted(self, connection: sa.Connection, coordinator: str) -> int:
-        runs = sa.select(sa.func.coalesce(sa.func.sum(_denials.c.runs), 0))
-        return int(connection.execute(runs.filter_by(**self._year(coordinator))).scalar_one())
+        return int(run(connection, _RUNS_OF_YEAR, **self._year(coordinator)).scalar_one())
 
     def _year(self, coordinator: str) -> dict[str, str | int]:
         return {"dataset": self._dataset, "coordinator": coordinator, "year": time.gmtime().tm_year}

@@ -50,13 +50,13 @@ from strategies.errors import GenosumError, UsageError
 
 log = logging.getLogger("genosum.executor")
 
-BUSY_POLL_S, IDLE_POLL_S, BUSY_FOR_S = 0.05, 0.5, 60.0
-"""How often a process looks for work, within a minute of the last and after it."""
+BUSY_POLL_S, IDLE_POLL_S, BUSY_FOR_S = 0.05, 0.5, 10.0
+"""How often a process looks for work, within some seconds of the last and after them."""
 
 HEARTBEAT_S = 10
 """The shortest interval that a SuperLink allows: a killed node is known to be gone, and may come back, after 20 s."""
 
-RESTART_S, MOST_RESTART_S = 1.0, 15.0
+RESTART_S, MOST_RESTART_S, LIVED_S = 1.0, 15.0, 60.0
 """The pause before a process is started again, doubled each time that it does not live for a minute."""
 
 STOP_S = 10.0
@@ -251,7 +251,7 @@ def serve(config: NodeConfig, node_file: Path) -> int:
             _end(children)
             if ended["work"] == UsageError.exit_code:
                 return UsageError.exit_code
-        pause_s = RESTART_S if time.monotonic() - started > BUSY_FOR_S else min(2 * pause_s, MOST_RESTART_S)
+        pause_s = RESTART_S if time.monotonic() - started > LIVED_S else min(2 * pause_s, MOST_RESTART_S)
         log.warning("ended: %s; next start in %.0f s", ended, pause_s)
         if stop.wait(pause_s):
             break

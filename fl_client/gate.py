@@ -391,7 +391,7 @@ class Gate:
         except DataError as error:
             unreadable(error)
             raise RefusalError(Reason.DATASET_UNAVAILABLE) from None
-        self.ledger.keep_columns(step.session, step.question, pack_arrays(columns))
+        self.ledger.panels.keep_columns(step.session, step.question, pack_arrays(columns))
         line = {"event": "project", "coordinator": message.signer, "session": step.session, "study": step.study,
                 "question": step.question, "columns": len(columns)}  # fmt: skip
         self.ledger.note(line)

@@ -12,11 +12,12 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from fl_client.database import TABLES
+from fl_client.database import TABLES, given, run
 from strategies.codec import canonical
 from strategies.marks import EARLIER_DIGITS, Mark, distances
 
@@ -29,6 +30,9 @@ _journal = sa.Table(
     sa.Column("entry", sa.Text, nullable=False),
     sa.Column("head", sa.Text, nullable=False),
 )
+_LAST_TWO = sa.select(_journal).order_by(_journal.c.sequence.desc()).limit(2)
+_ONE = sa.select(_journal).filter_by(**given("sequence"))
+_ADD = _journal.insert()
 
 
 def append(connection: sa.Connection, line: Mapping[str, Any]) -> int:
@@ -39,7 +43,7 @@ def append(connection: sa.Connection, line: Mapping[str, Any]) -> int:
     Raises:
         ValueError: if the last entry is not as it was written.
     """
-    rows = connection.execute(sa.select(_journal).order_by(_journal.c.sequence.desc()).limit(2)).all()
+    rows = run(connection, _LAST_TWO).all()
     last, before = (rows[0].sequence, rows[0].head) if rows else (0, GENESIS)
     if rows and before != _head(rows[1].head if len(rows) > 1 else GENESIS, rows[0].entry):
         raise ValueError(f"The journal was altered at entry {last}.")
@@ -47,33 +51,42 @@ def append(connection: sa.Connection, line: Mapping[str, Any]) -> int:
     entry = {"time": round(time.time(), 3), **line, "spent": _after(totals, line)}
     text = canonical(entry).decode()
     sequence = _next(last, entry)
-    connection.execute(_journal.insert().values(sequence=sequence, entry=text, head=_head(before, text)))
+    run(connection, _ADD, sequence=sequence, entry=text, head=_head(before, text))
     return sequence
 
 
 def mark(connection: sa.Connection, dataset: str) -> Mark:
     """Where the journal stands now; unsigned."""
-    last = connection.execute(sa.select(_journal).order_by(_journal.c.sequence.desc()).limit(1)).first()
+    last = run(connection, _LAST_TWO).first()
     if last is None:
         return Mark(dataset, 0, "", 0.0)
     back = distances(last.sequence)
     places = [last.sequence - d for d in back]
-    heads = {r.sequence: r.head for r in connection.execute(sa.select(_journal).where(_journal.c.sequence.in_(places)))}
+    named = {f"place_{number}": place for number, place in enumerate(places)}
+    heads = {row.sequence: row.head for row in run(connection, _heads(len(places)), **named)} if places else {}
     earlier = tuple(heads.get(place, "")[:EARLIER_DIGITS] for place in places)
     return Mark(dataset, last.sequence, last.head, json.loads(last.entry)["spent"].get(dataset, 0.0), earlier)
+
+
+@cache
+def _heads(number: int) -> sa.Select[Any]:
+    """So many entries' numbers and heads."""
+    places = [sa.bindparam(f"place_{place}", type_=sa.BigInteger) for place in range(number)]
+    return sa.select(_journal.c.sequence, _journal.c.head).where(_journal.c.sequence.in_(places))
 
 
 def holds(connection: sa.Connection, seen: Mark) -> bool:
     """Whether this journal, as it is now, issued that mark."""
     if seen.sequence == 0:
         return True
-    return connection.execute(sa.select(_journal.c.head).filter_by(sequence=seen.sequence)).scalar() == seen.head
+    row = run(connection, _ONE, sequence=seen.sequence).first()
+    return row is not None and row.head == seen.head
 
 
 def shared(connection: sa.Connection, lost: Mark) -> float:
     """What had been spent where the lost mark's branch provably still was this journal's: 0 if nothing proves any."""
     for distance, head in zip(distances(lost.sequence), lost.earlier, strict=True):
-        row = connection.execute(sa.select(_journal).filter_by(sequence=lost.sequence - distance)).first()
+        row = run(connection, _ONE, sequence=lost.sequence - distance).first()
         if head and row is not None and row.head[:EARLIER_DIGITS] == head:
             return float(json.loads(row.entry)["spent"].get(lost.dataset, 0.0))
     return 0.0

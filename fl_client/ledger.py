@@ -9,7 +9,6 @@ The journal names sessions, studies, questions and decisions, never people, geno
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,9 +19,10 @@ import sqlalchemy as sa
 
 from fl_client import journal, reservations
 from fl_client.agreements import Agreements
-from fl_client.database import TABLES, Database, write
+from fl_client.database import TABLES, Database, given, run, write
 from fl_client.denials import Denials
 from fl_client.marks import Kept, KeptMarks
+from fl_client.panels import Panels
 from fl_client.reservations import Bounds, Charge, Place
 from strategies.marks import Mark
 from strategies.privacy import Loss
@@ -94,6 +94,26 @@ _earlier = sa.Table(
     sa.Column("round", sa.Integer, primary_key=True),
     sa.Column("digest", sa.Text, nullable=False),
 )
+_SESSION, _OPEN = sa.select(_sessions).filter_by(**given("session")), _sessions.insert()
+_REPLY, _RECORD = sa.select(_replies).filter_by(**given("request")), _replies.insert()
+_OCCUPANT = sa.select(_replies.c.request).filter_by(**given("session", "question", "round", "slice", "attempt"))
+_PERSONS = sa.select(_persons).filter_by(**given("dataset")).order_by(_persons.c.start)
+_CROWDS = sa.select(_crowds.c.crowd).filter_by(**given("dataset"))
+_CROWD_THERE = sa.select(_crowds.c.crowd).filter_by(**given("dataset", "crowd"))
+_CROWD, _ADD_CROWD = sa.select(_crowds).filter_by(**given("dataset", "crowd")), _crowds.insert()
+_VERSIONS = sa.select(_versions).filter_by(**given("dataset")).order_by(_versions.c.number)
+_ADOPTED = sa.select(_adopted).filter_by(**given("dataset", "sequence", "head"))
+_FIRST_SEEN = sa.select(_earlier.c.digest).filter_by(**given("session", "question", "attempt", "round"))
+_SEE, _ENROL, _FIX = _earlier.insert(), _persons.insert(), _versions.insert()
+_ADOPT, _ALL_ADOPTED = _adopted.insert(), sa.select(_adopted)
+_OVER = sa.select(_sessions.c.session).where(_sessions.c.document.is_(None))
+_MASKED_OVER = sa.select(_replies.c.file).where(_replies.c.masked, _replies.c.session.in_(_OVER))
+_CLOSE = (
+    _sessions.update()
+    .where(_sessions.c.session == sa.bindparam("closed"), _sessions.c.document.is_not(None))
+    .values(key=sa.null(), document=sa.null())
+)
+_UNSEE = _earlier.delete().filter_by(**given("session"))
 
 
 @dataclass(frozen=True)
@@ -167,7 +187,7 @@ class Ledger:
         self._engine = self._database.engine
         self._marks = KeptMarks(folder, dataset)
         self.agreements = Agreements(self._engine, dataset, self._append)
-        self.denials = Denials(self._engine, dataset, self._append)
+        self.denials, self.panels = Denials(self._engine, dataset, self._append), Panels(folder)
         with self._engine.begin() as connection:
             closed = self._closed(connection)
         self._sweep(closed)  # a process may have died between forgetting and deleting
@@ -228,7 +248,7 @@ class Ledger:
         with self._engine.begin() as connection:
             told = journal.replay(connection)
             rows = reservations.rows(connection)
-            adopted = connection.execute(sa.select(_adopted)).all()
+            adopted = run(connection, _ALL_ADOPTED).all()
         charges = sorted((c.dataset, c.session, c.question, c.attempt, c.rho, c.permit, c.year) for c in told.charges)
         if sorted(rows) != charges:
             raise ValueError("The table of reservations is not what the journal says.")
@@ -257,8 +277,8 @@ class Ledger:
         if journal.holds(connection, mark):
             return True
         # Each data set's mark for itself: two of one entry were charged one loss each.
-        there = sa.select(_adopted).filter_by(dataset=mark.dataset, sequence=mark.sequence, head=mark.head)
-        return connection.execute(there).first() is not None
+        there = {"dataset": mark.dataset, "sequence": mark.sequence, "head": mark.head}
+        return run(connection, _ADOPTED, **there).first() is not None
 
     def present(self, mark: Mark) -> None:
         """Take notice of a mark that others remember. Its signature was verified."""
@@ -296,7 +316,7 @@ class Ledger:
                         continue
                     gap = Loss(max(0.0, mark.spent - journal.shared(connection, mark)))
                     lost = {"dataset": mark.dataset, "sequence": mark.sequence, "head": mark.head}
-                    connection.execute(_adopted.insert().values(**lost))
+                    run(connection, _ADOPT, **lost)
                     charge = Charge(Place("", mark.head, 0), gap, "", year)
                     self._charge(connection, "adopt", mark.dataset, charge, (), sequence=mark.sequence, head=mark.head)
                     out.append((mark, gap))
@@ -308,11 +328,11 @@ class Ledger:
 
     def session(self, session: str) -> Session | None:
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_sessions).filter_by(session=session)).mappings().first()
+            row = run(connection, _SESSION, session=session).mappings().first()
         return Session(**row) if row else None
 
     def open_session(self, opened: Session, panels: Mapping[str, bytes], make: Callable[[Mark], bytes]) -> bytes:
-        """Remember a study and its key. The panels lie beside the database.
+        """Remember a study, its panels and its key.
 
         Args:
             opened: with no reply yet.
@@ -322,10 +342,7 @@ class Ledger:
         Returns:
             the reply, stored.
         """
-        folder = self._panels(opened.session)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, text in panels.items():
-            write(folder / name, text)
+        self.panels.keep(opened.session, panels)
         with self._engine.begin() as connection:
             self._append(
                 connection,
@@ -333,37 +350,23 @@ class Ledger:
             )
             mark = journal.mark(connection, self.dataset)
             reply = make(mark)
-            connection.execute(_sessions.insert().values(**{**opened.__dict__, "reply": reply}))
+            run(connection, _OPEN, **{**opened.__dict__, "reply": reply})
         self._keep(mark)
         return reply
-
-    def panels(self, session: str) -> dict[str, bytes]:
-        """The panels of an open session."""
-        return {file.name: file.read_bytes() for file in self._panels(session).iterdir() if not file.suffix}
-
-    def keep_columns(self, session: str, question: str, columns: bytes) -> None:
-        """Keep the columns that a question offers beside the session's panels, and as long as those."""
-        write(self._panels(session) / f"{question}.columns", columns)
-
-    def columns(self, session: str, question: str) -> bytes | None:
-        """The columns that a question offers, if they were computed."""
-        path = self._panels(session) / f"{question}.columns"
-        return path.read_bytes() if path.exists() else None
 
     def projection(self, session: str, question: str) -> str:
         """The digest of the numbers from which those columns were computed."""
         place = {"session": session, "question": question, "attempt": 0, "round": 0}
         with self._engine.begin() as connection:
-            return str(connection.execute(sa.select(_earlier.c.digest).filter_by(**place)).scalar_one())
+            return str(run(connection, _FIRST_SEEN, **place).scalar_one())
 
     def close_session(self, session: str) -> None:
         """Forget keys, roots, shares, panels and masked replies of a study. Private replies stay: they are public by
         intent."""
         with self._engine.begin() as connection:
-            there = _sessions.update().filter_by(session=session).where(_sessions.c.document.is_not(None))
-            done = connection.execute(there.values(key=None, document=None))
+            done = run(connection, _CLOSE, closed=session)
             self.agreements.forget(connection, session)
-            connection.execute(_earlier.delete().filter_by(session=session))
+            run(connection, _UNSEE, session=session)
             if done.rowcount:
                 self._append(connection, {"event": "close", "session": session})
             closed = self._closed(connection)
@@ -372,45 +375,36 @@ class Ledger:
 
     def _closed(self, connection: sa.Connection) -> tuple[list[str], list[str]]:
         """Masked replies of closed studies, and closed studies."""
-        over = sa.select(_sessions.c.session).where(_sessions.c.document.is_(None))
-        masked = sa.select(_replies.c.file).where(_replies.c.masked, _replies.c.session.in_(over))
-        return list(connection.execute(masked).scalars()), list(connection.execute(over).scalars())
+        return list(run(connection, _MASKED_OVER).scalars()), list(run(connection, _OVER).scalars())
 
     def _sweep(self, closed: tuple[Sequence[str], Sequence[str]]) -> None:
         """Delete the files of closed studies."""
         there = {path.name for path in (self.folder / "replies").iterdir()}
         for name in there.intersection(closed[0]):
             (self.folder / "replies" / name).unlink(missing_ok=True)
-        for folder in map(self._panels, closed[1]):
-            if folder.exists():
-                for file in folder.iterdir():
-                    file.unlink(missing_ok=True)
-                folder.rmdir()
-
-    def _panels(self, session: str) -> Path:
-        return self.folder / f"panels-{hashlib.sha256(session.encode()).hexdigest()[:32]}"
+        for session in closed[1]:
+            self.panels.forget(session)
 
     # -- replies --------------------------------------------------------------------------------------------------
 
     def reply(self, request: str) -> bytes | None:
         """The stored bytes of an answered request, or None."""
         with self._engine.begin() as connection:
-            name = connection.execute(sa.select(_replies.c.file).filter_by(request=request)).scalar()
-        path = self.folder / "replies" / name if name else None
+            row = run(connection, _REPLY, request=request).first()
+        path = self.folder / "replies" / row.file if row else None
         return path.read_bytes() if path and path.exists() else None
 
     def occupant(self, slot: Slot) -> str | None:
         """The request that was answered at this place, or None."""
         with self._engine.begin() as connection:
-            return connection.execute(sa.select(_replies.c.request).filter_by(**slot.__dict__)).scalar()
+            return run(connection, _OCCUPANT, **slot.__dict__).scalar()
 
     def stored(self, request: str) -> Stored | None:
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_replies).filter_by(request=request)).mappings().first()
+            row = run(connection, _REPLY, request=request).first()
         if row is None:
             return None
-        slot = Slot(row["session"], row["question"], row["round"], row["slice"], row["attempt"])
-        return Stored(request, slot, row["masked"])
+        return Stored(request, Slot(row.session, row.question, row.round, row.slice, row.attempt), bool(row.masked))
 
     def record(
         self,
@@ -437,20 +431,12 @@ class Ledger:
         """
         name = f"{request}.bin"
         with self._engine.begin() as connection:
-            connection.execute(
-                _replies.insert().values(
-                    request=request,
-                    **slot.__dict__,
-                    file=name,
-                    masked=masked,
-                    crowd=crowds[0].name if crowds else None,
-                )
-            )
+            whole = crowds[0].name if crowds else None
+            run(connection, _RECORD, request=request, **slot.__dict__, file=name, masked=masked, crowd=whole)
             for crowd in crowds:
-                if not connection.execute(sa.select(_crowds.c.crowd).filter_by(**self._key(crowd))).first():
-                    connection.execute(
-                        _crowds.insert().values(**self._key(crowd), version=crowd.version, sealed=crowd.sealed)
-                    )
+                key = {"dataset": self.dataset, "crowd": crowd.name}
+                if not run(connection, _CROWD_THERE, **key).first():
+                    run(connection, _ADD_CROWD, **key, version=crowd.version, sealed=crowd.sealed)
             self._append(connection, {"event": "answer", **line})
             mark = journal.mark(connection, self.dataset)
             reply = make(mark)
@@ -462,39 +448,33 @@ class Ledger:
     def persons(self) -> list[tuple[int, bytes]]:
         """The data set's register of persons, piece by piece: the first number of each piece and its sealed tokens."""
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_persons).filter_by(dataset=self.dataset).order_by(_persons.c.start))
-            return [(row.start, row.sealed) for row in rows]
+            return [(row.start, row.sealed) for row in run(connection, _PERSONS, dataset=self.dataset)]
 
     def enrol(self, start: int, sealed: bytes) -> None:
         """Append a piece to the register of persons."""
         with self._engine.begin() as connection:
-            connection.execute(_persons.insert().values(dataset=self.dataset, start=start, sealed=sealed))
+            run(connection, _ENROL, dataset=self.dataset, start=start, sealed=sealed)
 
     def crowds(self) -> tuple[str, ...]:
         """Names of the crowds that exact answers were ever about."""
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_crowds.c.crowd).filter_by(dataset=self.dataset)).scalars()
-            return tuple(sorted(rows))
+            return tuple(sorted(run(connection, _CROWDS, dataset=self.dataset).scalars()))
 
     def crowd(self, name: str) -> Crowd:
         """The crowd of that name."""
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_crowds).filter_by(dataset=self.dataset, crowd=name)).one()
+            row = run(connection, _CROWD, dataset=self.dataset, crowd=name).one()
         return Crowd(row.crowd, row.version, row.sealed)
-
-    def _key(self, crowd: Crowd) -> dict[str, str]:
-        return {"dataset": self.dataset, "crowd": crowd.name}
 
     def versions(self) -> dict[int, str]:
         """Number -> digest of every version of the data set that was fixed, oldest first."""
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_versions).filter_by(dataset=self.dataset).order_by(_versions.c.number))
-            return {row.number: row.digest for row in rows}
+            return {row.number: row.digest for row in run(connection, _VERSIONS, dataset=self.dataset)}
 
     def fix_version(self, number: int, digest: str, people: int) -> None:
         """Fix a version of the data set: what its files and exclusions are from now on, under this number."""
         with self._engine.begin() as connection:
-            connection.execute(_versions.insert().values(dataset=self.dataset, number=number, digest=digest))
+            run(connection, _FIX, dataset=self.dataset, number=number, digest=digest)
             line = {"event": "version", "dataset": self.dataset, "version": number, "data": digest, "people": people}
             self._append(connection, line)
 
@@ -502,9 +482,9 @@ class Ledger:
         """The digest of the earlier totals with which a round was first asked: this one, if it is asked now."""
         place = {"session": slot.session, "question": slot.question, "attempt": slot.attempt, "round": slot.round}
         with self._engine.begin() as connection:
-            known = connection.execute(sa.select(_earlier.c.digest).filter_by(**place)).scalar()
+            known: str | None = run(connection, _FIRST_SEEN, **place).scalar()
             if known is None:
-                connection.execute(_earlier.insert().values(**place, digest=digest))
+                run(connection, _SEE, **place, digest=digest)
             return known or digest
 
     # -- journal --------------------------------------------------------------------------------------------------

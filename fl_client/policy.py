@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Policy:
         """What the node's file would say."""
         return asdict(self) | {"columns": {name: column.plain() for name, column in self.columns.items()}}
 
-    @property
+    @cached_property
     def identifier(self) -> str:
         """A digest of the rules, named in every report, so that two versions of a policy are told apart."""
         return hashlib.sha256(canonical(self.plain())).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fl_client import journal
-from fl_client.database import TABLES
+from fl_client.database import TABLES, given, run
 from strategies.privacy import Loss, Renewal
 
 _reserved = sa.Table(
@@ -26,6 +26,9 @@ _reserved = sa.Table(
     sa.Column("permit", sa.Text, nullable=False),
     sa.Column("year", sa.Integer, nullable=False),
 )
+_THERE = sa.select(_reserved.c.rho).filter_by(**given("dataset", "session", "question", "attempt"))
+_OF_DATASET = sa.select(_reserved).filter_by(**given("dataset"))
+_ALL, _ADD = sa.select(_reserved), _reserved.insert()
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ def fits(connection: sa.Connection, dataset: str, asked: Charge, bounds: Bounds)
         OverBudgetError: if it does not fit into what is left of a bound.
         ValueError: if reservations were cut out of the table.
     """
-    there = sa.select(_reserved.c.rho).filter_by(dataset=dataset, **asked.place.__dict__)
-    if connection.execute(there).first():
+    if run(connection, _THERE, dataset=dataset, **asked.place.__dict__).first():
         return False
     for name, whole, spent in _within(connection, dataset, bounds, asked.permit, asked.year):
         left = max(0.0, whole.rho - spent)
@@ -99,7 +101,7 @@ def _within(
     connection: sa.Connection, dataset: str, bounds: Bounds, permit: str, year: int
 ) -> tuple[tuple[str, Loss, float], ...]:
     """Each bound by name, the widest first, and what was spent of it."""
-    rows = connection.execute(sa.select(_reserved).filter_by(dataset=dataset)).all()
+    rows = run(connection, _OF_DATASET, dataset=dataset).all()
     total = journal.mark(connection, dataset).spent
     if not math.isclose(math.fsum(r.rho for r in rows), total, rel_tol=1e-9, abs_tol=1e-15):
         raise ValueError("The table of reservations is not what the journal says.")
@@ -122,10 +124,10 @@ def charge(connection: sa.Connection, dataset: str, asked: Charge) -> dict[str, 
         "permit": asked.permit,
         "year": asked.year,
     }
-    connection.execute(_reserved.insert().values(**said))
+    run(connection, _ADD, **said)
     return said
 
 
 def rows(connection: sa.Connection) -> list[tuple[Any, ...]]:
     """Data set, session, question, attempt, rho, permit and year of all that was set aside."""
-    return [tuple(row) for row in connection.execute(sa.select(_reserved)).all()]
+    return [tuple(row) for row in run(connection, _ALL).all()]

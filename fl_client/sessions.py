@@ -21,11 +21,13 @@ RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
 
 
 class Sessions:
-    """Those in a node's ledger; the study of the latest is kept decoded, since its slices come one after another."""
+    """Those in a node's ledger; the latest's study and what the node said to it are kept decoded, since its slices come
+    one after another."""
 
     def __init__(self, ledger: Ledger, name: str, identity: Identity) -> None:
         self._ledger, self._name, self._identity = ledger, name, identity
         self._study: tuple[str, Study] | None = None
+        self._said: tuple[bytes, Opened] | None = None
 
     def of(self, message: Message, name: str) -> Session:
         """The open session of this coordinator.
@@ -50,15 +52,20 @@ class Sessions:
 
     def said(self, session: Session) -> Opened:
         """What this node said when it opened the session."""
-        opened = open_envelope(session.reply, {self._name: self._identity.public}).header
-        assert isinstance(opened, Opened)
-        return opened
+        if self._said is None or self._said[0] != session.reply:
+            opened = open_envelope(session.reply, {self._name: self._identity.public}).header
+            assert isinstance(opened, Opened)
+            self._said = session.reply, opened
+        return self._said[1]
 
     def study(self, session: Session) -> Study:
         """The session's study."""
         if self._study is None or self._study[0] != session.session:
             assert session.document is not None
-            self._study = session.session, Study.from_document(session.document, self._ledger.panels(session.session))
+            self._study = (
+                session.session,
+                Study.from_document(session.document, self._ledger.panels.read(session.session)),
+            )
         return self._study[1]
 
     def read(self, message: Message, opening: Open) -> tuple[Study, bytes, dict[str, bytes]]:
@@ -85,7 +92,7 @@ class Sessions:
         """
         out: dict[str, NDArray[np.float64]] = {}
         for source in _sources(needs):
-            kept = self._ledger.columns(session.session, source)
+            kept = self._ledger.panels.columns(session.session, source)
             if kept is None:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             out |= {f"{source}.{name}": values for name, values in unpack_columns(kept).items()}

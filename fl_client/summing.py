@@ -202,10 +202,10 @@ class Summing:
     def _peers(
         self, signed: Mapping[str, tuple[Shared, bytes, bytes]], begun: Sequence[Agreement], session: Session
     ) -> dict[str, list[Peer]]:
-        """Agreement -> what each other site sent for it: its mask key, and its root's share for this node."""
+        """Agreement -> of each other site, the secret of the masks with it, and its root's share for this node."""
         if session.key is None:
             raise RefusalError(Reason.NOT_OPENED)
-        key = X25519PrivateKey.from_private_bytes(session.key)
+        key, own = X25519PrivateKey.from_private_bytes(session.key), [_key(one) for one in begun]
         peers: dict[str, list[Peer]] = {one.agreement: [] for one in begun}
         for site, (header, body, _) in signed.items():
             if site == self.name:
@@ -215,15 +215,17 @@ class Summing:
                 sealed = unpack_parts(body)
                 shares = unseal(sealed[takers.index(self.name)], key, _bound(header.request, site, self.name))
                 keys = [bytes.fromhex(header.keys[one.question]) for one in begun]
-                for one, public in zip(begun, keys, strict=True):
-                    secure_sum.pair_secret(_key(one), public, one.agreement, self.name, site)
+                secrets = [
+                    secure_sum.pair_secret(mine, public, one.agreement, self.name, site)
+                    for one, mine, public in zip(begun, own, keys, strict=True)
+                ]
             except (WireError, ValueError, IndexError):
                 raise RefusalError(Reason.KEYS_INVALID) from None
             if len(sealed) != len(takers) or len(shares) != len(begun) * secure_sum.SEED_BYTES:
                 raise RefusalError(Reason.KEYS_INVALID)
-            for number, (one, public) in enumerate(zip(begun, keys, strict=True)):
+            for number, (one, secret) in enumerate(zip(begun, secrets, strict=True)):
                 mine = shares[number * secure_sum.SEED_BYTES :][: secure_sum.SEED_BYTES]
-                peers[one.agreement].append(Peer(site, public, mine))
+                peers[one.agreement].append(Peer(site, secret, mine))
         return peers
 
     def _not_exposing(self, roster: Sequence[str], known: Known) -> None:
@@ -254,11 +256,8 @@ class Summing:
 
     def mask(self, request: str, agreement: Agreement, summary: Summary) -> bytes:
         """A part under its masks; the same bytes for the same request."""
-        digest, key = bytes.fromhex(request), _key(agreement)
-        seeds = {}
-        for site, peer in self._agreements.peers(agreement.agreement).items():
-            secret = secure_sum.pair_secret(key, peer.key, agreement.agreement, self.name, site)
-            seeds[site] = secure_sum.pair_seed(secret, digest)
+        digest, peers = bytes.fromhex(request), self._agreements.peers(agreement.agreement)
+        seeds = {site: secure_sum.pair_seed(peer.key, digest) for site, peer in peers.items()}
         assert agreement.root is not None
         vector = secure_sum.mask(summary, self.name, secure_sum.self_seed(agreement.root, digest), seeds)
         return vector.astype("<u8", copy=False).tobytes()

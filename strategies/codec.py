@@ -6,11 +6,12 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from strategies.errors import UsageError
 
@@ -93,62 +94,96 @@ def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: froze
     Raises:
         UsageError: for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
     """
-    hints = _hints(cls)
-    known = {f.name: f for f in fields(cls) if f.init and f.name not in leave_out}  # type: ignore[arg-type]
-    unknown = sorted(set(raw) - set(known))
-    if unknown:
+    allowed, needed = _keys(cls, leave_out)  # type: ignore[arg-type]
+    if not raw.keys() <= allowed.keys():
+        unknown = sorted(set(raw) - set(allowed))
         raise UsageError(
-            f"{where} has these keys: {', '.join(known)}.",
+            f"{where} has these keys: {', '.join(allowed)}.",
             f"unknown {', '.join(map(repr, unknown))[:200]}",
             "correct or remove it.",
         )
-    missing = [n for n, f in known.items() if n not in raw and f.default is MISSING and f.default_factory is MISSING]
-    if missing:
+    if not needed <= raw.keys():
+        missing = [name for name in allowed if name in needed and name not in raw]
         raise UsageError(f"{where} needs {', '.join(missing)}.", "it is not there", "add it.")
-    values = {name: _value(hints[name], raw[name], f"{where}, {name}") for name in raw}
+    values = {name: allowed[name](raw[name], f"{where}, {name}") for name in raw}
     try:
         return cls(**values)
     except ValueError as error:
         raise UsageError(f"{where}: {error}", "another value", "correct it.") from None
 
 
-_HINTS: dict[type, dict[str, Any]] = {}
-"""Kept, since every annotation is compiled anew each time, and a roster's messages are decoded by every site."""
+Reading = Callable[[Any, str], Any]
+"""From a plain value, and what is being read."""
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    if cls not in _HINTS:
-        _HINTS[cls] = get_type_hints(cls)
-    return _HINTS[cls]
+@cache
+def _keys(cls: type, leave_out: frozenset[str]) -> tuple[dict[str, Reading], frozenset[str]]:
+    """How a dataclass' fields are read, and which of them must be there. Kept, as `_reading` is: to take annotations
+    apart takes longer than to read a value, and a roster's messages are decoded by every site."""
+    hints = get_type_hints(cls)
+    known = [f for f in fields(cls) if f.init and f.name not in leave_out]
+    needed = frozenset(f.name for f in known if f.default is MISSING and f.default_factory is MISSING)
+    return {f.name: _reading(hints[f.name]) for f in known}, needed
 
 
-def _value(hint: Any, raw: Any, where: str) -> Any:
-    if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
-        return raw  # half of a surrogate pair, which JSON can spell, is no character
-    if hint is bool and isinstance(raw, bool):
-        return raw
-    if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
-        return raw
-    if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023:
-        return float(raw)  # neither NaN nor infinite, nor a whole number beyond float64
-    if hint is Any:
-        return raw
+@cache
+def _reading(hint: Any) -> Reading:
+    """How a value with this annotation is read."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return None if raw is None else _value(next(a for a in arguments if a is not type(None)), raw, where)
-    if origin is tuple and isinstance(raw, list | tuple):
-        return tuple(_value(arguments[0], item, where) for item in raw)
-    if origin in (dict, Mapping) and isinstance(raw, Mapping):
-        return {_value(str, k, where): _value(arguments[1], v, f"{where}, {k!s:.40}") for k, v in raw.items()}
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
+
+    def refused(raw: Any, where: str) -> UsageError:
+        return UsageError(f"{where} must be {_words(hint)}.", repr(raw)[:80], "correct it.")
+
+    def optional(raw: Any, where: str) -> Any:
+        return None if raw is None else one(raw, where)
+
+    def several(raw: Any, where: str) -> Any:
+        if isinstance(raw, list | tuple):
+            return tuple([one(item, where) for item in raw])
+        raise refused(raw, where)
+
+    def table(raw: Any, where: str) -> Any:
+        if isinstance(raw, Mapping):
+            return {text(k, where): one(v, f"{where}, {k!s:.40}") for k, v in raw.items()}
+        raise refused(raw, where)
+
+    def word(raw: Any, where: str) -> Any:
         if isinstance(raw, str) and raw in tuple(hint):
             return hint(raw)
         raise UsageError(f"{where} must be one of {', '.join(hint)}.", repr(raw)[:80], "use one of these.")
+
+    def inner(raw: Any, where: str) -> Any:
+        if isinstance(raw, Mapping):
+            return decode(hint, raw, where)
+        raise refused(raw, where)
+
+    def plain(raw: Any, where: str) -> Any:
+        if hint is bool and isinstance(raw, bool):
+            return raw
+        if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
+            return raw
+        if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023:
+            return float(raw)  # neither NaN nor infinite, nor a whole number beyond float64
+        if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
+            return raw  # half of a surrogate pair, which JSON can spell, is no character
+        raise refused(raw, where)
+
+    if hint is Any:
+        return lambda raw, where: raw
+    if origin in (Union, types.UnionType):
+        one = _reading(next(a for a in arguments if a is not type(None)))
+        return optional
+    if origin is tuple:
+        one = _reading(arguments[0])
+        return several
+    if origin in (dict, Mapping):
+        text, one = _reading(str), _reading(arguments[1])
+        return table
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return word
     if hasattr(hint, "from_plain"):
-        return hint.from_plain(raw, where)
-    if hasattr(hint, "__dataclass_fields__") and isinstance(raw, Mapping):
-        return decode(hint, raw, where)
-    raise UsageError(f"{where} must be {_words(hint)}.", repr(raw)[:80], "correct it.")
+        return cast(Reading, hint.from_plain)
+    return inner if hasattr(hint, "__dataclass_fields__") else plain
 
 
 def _words(hint: Any) -> str:

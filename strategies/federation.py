@@ -7,6 +7,7 @@ import binascii
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,12 @@ def public_key(text: str) -> Ed25519PublicKey:
         raise ValueError("identity must be an Ed25519 public key in base64.") from None
 
 
+@lru_cache(maxsize=4096)
 def verify(identity: str, signature: bytes, data: bytes) -> bool:
-    """Whether `signature` over `data` was made by the holder of the identity."""
+    """Whether `signature` over `data` was made by the holder of the identity.
+
+    What was found is kept: a node's mark, key and certificate are met again in every exchange of a study.
+    """
     try:
         public_key(identity).verify(signature, data)
     except (InvalidSignature, ValueError):

@@ -7,7 +7,7 @@ beside its database, each coordinator in its own state) can hold it against the 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from strategies.codec import canonical
@@ -61,7 +61,7 @@ class Mark:
 
     def plain(self) -> dict[str, Any]:
         """As plain data, the inverse of `strategies.codec.decode`."""
-        return asdict(self)
+        return {**vars(self), "earlier": list(self.earlier)}
 
     def _text(self) -> bytes:
         return _SIGNED + canonical({key: value for key, value in self.plain().items() if key != "signature"})

@@ -25,7 +25,8 @@ import base64
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -300,8 +301,7 @@ class Message:
 
 def seal_envelope(header: Header, body: bytes, identity: Identity) -> bytes:
     """Sign a message and put it into bytes."""
-    document = {"kind": header.kind, **_plain(asdict(header))}
-    text = canonical(document)
+    text = canonical({"kind": header.kind, **_plain(header)})
     length = _LENGTH.pack(len(text))
     signature = identity.sign(_SIGNED + _digest(length, text, body))
     return b"".join([_PREFIX.pack(MAGIC, VERSION, _key_id(identity.public), signature), length, text, body])
@@ -367,14 +367,19 @@ def transcript_of(share: str, shared: Iterable[bytes]) -> str:
     return hashlib.sha256(b"genosum transcript v1\0" + " ".join(digests).encode()).hexdigest()
 
 
+@lru_cache(maxsize=4096)
 def _key_id(identity: str) -> bytes:
     return hashlib.sha256(base64.b64decode(identity)).digest()[:8]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+    return {name: _plain(v) for name, v in vars(value).items()}
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:

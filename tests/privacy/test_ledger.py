@@ -627,9 +627,10 @@ def test_a_closed_study_leaves_no_key_root_share_panel_or_masked_reply_on_the_di
     session = gate.ledger.session(pen.session)
     assert session is not None
     agreements = gate.ledger.agreements.of(pen.session)
-    shares = [peer.share for one in agreements for peer in gate.ledger.agreements.peers(one.agreement).values()]
-    secrets = [session.key, *(key for one in agreements for key in (one.key, one.root)), *shares]
-    assert [len(s or b"") for s in secrets] == [32] * (1 + 2 * 2 + 2 * 3)
+    peers = [peer for one in agreements for peer in gate.ledger.agreements.peers(one.agreement).values()]
+    of_peers = (secret for peer in peers for secret in (peer.key, peer.share))
+    secrets = [session.key, *(key for one in agreements for key in (one.key, one.root)), *of_peers]
+    assert [len(s or b"") for s in secrets] == [32] * (1 + 2 * 2 + 2 * 2 * 3)
     forms = [*(s for s in secrets if s), seeds, PANEL.encode()[:200], *masked]
     hidden = [form.hex().encode() for form in secrets if form]
     before = bytes_on_disk(gate.ledger.folder)

@@ -593,7 +593,9 @@ def pair_masks(recording: Recording, held: Mapping[tuple[str, str], Held]) -> di
         agreement, peers = held[ask.session, site]
         own = X25519PrivateKey.from_private_bytes(agreement.key or b"")
         for other, peer in peers.items():
-            secret = secure_sum.pair_secret(own, peer.key, agreement.agreement, site, other)
+            theirs = X25519PrivateKey.from_private_bytes(held[ask.session, other][0].key or b"").public_key()
+            secret = secure_sum.pair_secret(own, theirs.public_bytes_raw(), agreement.agreement, site, other)
+            assert secret == peer.key
             out[digest, site, other] = stream(secure_sum.pair_seed(secret, bytes.fromhex(digest)), len(vector))
     return out
 
@@ -710,6 +712,7 @@ def test_no_secret_is_in_any_message_in_the_clear(
         assert agreement.root
         secrets |= {f"mask key of {site}": agreement.key, f"root of {site}": agreement.root}
         secrets |= {f"share of {peer.site}'s root for {site}": peer.share for peer in peers.values()}
+        secrets |= {f"secret of {site} and {peer.site}": peer.key for peer in peers.values()}
 
     shares = recording.shares["DK", 1]
     assert set(shares) == {"AT", "BE", "CY"}
@@ -891,7 +894,7 @@ def test_a_later_attempt_ends_the_earlier_one_for_good(tiny: Tiny) -> None:
         assert reason(reply_of(tiny, site, request)) is None
     (held,) = tiny.gates["AT"].ledger.agreements.of(pen.session)
     peers = tiny.gates["AT"].ledger.agreements.peers(held.agreement)
-    secrets = [held.key, held.root, *(peer.share for peer in peers.values())]
+    secrets = [held.key, held.root, *(secret for peer in peers.values() for secret in (peer.key, peer.share))]
     assert reason(reply_of(tiny, "AT", pen.share({"counts": 2}, ("AT", "BE", "CY")))) is None
     for late in (request, pen.unmask([request]), pen.recover(["DK"])):
         assert reason(reply_of(tiny, "AT", late)) in (None if late == request else Reason.AGREEMENT_STALE,)

@@ -92,7 +92,7 @@ def test_columns_are_kept_for_the_study_and_no_longer(tiny: Tiny) -> None:
     assert tiny.gates[SITE].answer(request) == first
     (file,) = kept(tiny.gates[SITE])
     assert file.stat().st_mode & 0o777 == 0o600
-    assert tiny.restart(SITE).ledger.columns(pen.session, "pca") is not None
+    assert tiny.restart(SITE).ledger.panels.columns(pen.session, "pca") is not None
     tiny.gates[SITE].answer(pen.closing())
     assert not kept(tiny.gates[SITE])
 
