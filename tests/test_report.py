@@ -177,9 +177,8 @@ def test_every_figure_says_on_which_terms_and_in_words(page: str) -> None:
     figures = re.findall(r'<figure id="([\w-]+)".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
     for _, caption in figures:
         exact = r"Exact, no ε; [\d\u202f]+ people; [\d\u202f]+ rows withheld\.$"
-        assert re.search(exact + r"|Private: ε (2|10), .* per person at each site.*; nothing is withheld\.$", caption), (
-            caption
-        )
+        private = r"|Private: ε (2|10), .* per person at each site.*; nothing is withheld\.$"
+        assert re.search(exact + private, caption), caption
     words = [unescape(label) for label in re.findall(r'<svg role="img" aria-label="([^"]*)"', page)]
     assert len(words) >= len(figures) > 20
     assert all(len(label) > 40 for label in words)
