@@ -37,6 +37,7 @@ from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
+from strategies.learning.boosted_trees import BoostedTrees
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Regime
 
@@ -78,6 +79,7 @@ CATALOGUE: tuple[type[Analysis], ...] = (
     Attrition,
     NoisedAttrition,
     PrivateTraining,
+    BoostedTrees,
 )
 
 _PER_SITE = "each site's part would need full noise, and the smallest would be noise alone"

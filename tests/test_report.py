@@ -50,6 +50,7 @@ from strategies.analysis import Analysis, Answer, Combining, Frame, Range, Total
 from strategies.catalogue import CATALOGUE
 from strategies.families import Family
 from strategies.grammar import selection_of
+from strategies.learning.boosted_trees import BoostedTrees
 from strategies.privacy import Budget, Regime
 from strategies.question import Question
 from strategies.variants import Panel, Variant
@@ -100,6 +101,7 @@ QUESTIONS = (
     Question("hazards", CoxRegression("months", "high", ("trait", "sex"), intervals=24)),
     Question("causes", CompetingRisks("months", "outcome", intervals=24)),
     Question("flow", Attrition(), cohort="some"),
+    Question("trees", BoostedTrees("high", ("trait", "sex"), trees=3, depth=2, leaf_people=10)),
     Question("noised_people", NoisedTableOne(("trait", "high")), Budget(2.0, 1e-5)),
     Question("noised_ages", NoisedHistogram("trait", bins=6), Budget(2.0, 1e-5)),
     Question("noised_crossed", NoisedContingency("sex", "high"), Budget(2.0, 1e-5)),

@@ -96,6 +96,7 @@ POLICY: dict[str, Any] = {
         "phewas": ["exact"],
         "survival": ["exact", "private"],
         "cox": ["exact"],
+        "boosted_trees": ["exact"],
         "competing_risks": ["exact"],
         "mixed_model": ["exact"],
         "regression": ["exact", "private"],

@@ -440,5 +440,19 @@ class BoostedTrees:
         return feature.edges[cut + 1] if feature.edges else 0.5
 
 
+def draw_importance(answer: Answer, axes: Any) -> str:
+    """Draw which part of all that was gained each feature gained; returns the figure in words."""
+    table = answer.tables["importance"]
+    share = np.nan_to_num(np.asarray(table["share"], dtype=np.float64))
+    order = np.argsort(-share, kind="stable")[:20]
+    names = [str(table["feature"][i]) for i in order]
+    axes.barh(np.arange(len(order)), share[order], color="C0")
+    axes.set_yticks(np.arange(len(order)), [f"{name:.24}" for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, None)
+    axes.set_xlabel("share of the gain")
+    return "Share of the gain by feature: " + ", ".join(f"{n} {share[i]:.2f}" for n, i in zip(names, order, strict=True))
+
+
 def _some(tree: Counts, node: Counts, part: Counts) -> list[tuple[int, int, int]]:
     return [(int(t), int(n), int(k)) for t, n, k in zip(tree, node, part, strict=True) if k >= 0]

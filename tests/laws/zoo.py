@@ -19,6 +19,7 @@ from strategies.cohort import COPY, NO_DOSAGE, Cohort, Genotypes
 from strategies.design import Standardise
 from strategies.families import Family
 from strategies.hits import SecondTest
+from strategies.learning.boosted_trees import Loss
 from strategies.sandwich import Errors
 from strategies.variants import How, Panel, Variant
 
@@ -190,6 +191,10 @@ PARAMETERS: dict[str, Any] = {
     "variables": ("score", "smoking", "visits"),
     "response": "trait",
     "formula": "sex + score",
+    "features": ("score", "risk", "smoking"),
+    "trees": 3,
+    "depth": 2,
+    "leaf_people": 5,
 }
 """A value for each parameter without default that any analysis has, by the parameter's name."""
 
@@ -239,6 +244,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"distribution": Family.NEGATIVE_BINOMIAL, "response": "time", "formula": "arm + score", "errors": Errors.HC0},
     {"distribution": Family.BINOMIAL, "response": "high", "formula": "arm + score + risk"},
     {"distribution": Family.POISSON, "response": "time", "formula": "smoking + score", "exposure": "years"},
+    {"features": ("score", "arm", "risk"), "loss": Loss.SQUARED, "trees": 2, "depth": 2, "leaf_people": 3},
 )
 """Further cases: an analysis that has all parameters of a change is under the laws with these values, too. One that
 names a column of sexes is asked of a panel with X, Y and MT."""

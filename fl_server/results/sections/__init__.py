@@ -56,6 +56,7 @@ from strategies.analyses.survival import SurvivalCurves
 from strategies.analyses.table_one import TableOne
 from strategies.analyses.whole_genome_regression import WholeGenomeRegression
 from strategies.analysis import Analysis
+from strategies.learning.boosted_trees import BoostedTrees
 from strategies.learning.train import PrivateTraining
 from strategies.privacy import Regime
 
@@ -102,5 +103,6 @@ SECTIONS: Mapping[tuple[str, Regime], Callable[[Result], Section]] = {
     _key(Attrition): attritions.flow,
     _key(NoisedAttrition): attritions.flow,
     _key(PrivateTraining): models.trained,
+    _key(BoostedTrees): models.grown,
 }
 """The section of each analysis and regime; `tests/test_report.py` asks for one of every page."""

@@ -1,4 +1,4 @@
-"""A trained model in the report."""
+"""Trained models in the report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from functools import partial
 
 from fl_server.conduct import Result
-from fl_server.results.figures import Figure, figure
-from fl_server.results.section import Section, Table
-from fl_server.results.words import NONE, between, count, fixed, number
+from fl_server.results.figures import Figure, Size, figure
+from fl_server.results.section import Section, Table, in_short
+from fl_server.results.words import NONE, between, count, fixed, floats, number, short
+from strategies.learning.boosted_trees import draw_importance
 from strategies.learning.train import draw_roc, draw_training
 
 
@@ -51,3 +52,27 @@ def trained(result: Result) -> Section:
         lead = f"A model that predicts {label}; its AUC cannot be told from the noise."
     table = Table("The model in short; its card lies beside the parameters", ("", "value"), tuple(rows), (False, True))
     return Section(f"Prediction of {label}", lead, figures, (table,))
+
+
+def grown(result: Result) -> Section:
+    """Boosted trees."""
+    answer, name, facts = result.answer, result.question.name, result.answer.facts
+    table = answer.tables["importance"]
+    partings, gain, share = (floats(table[c]) for c in ("partings", "gain", "share"))
+    rows = tuple(
+        (str(feature), count(partings[i]), short(gain[i], 4), fixed(share[i], 3))
+        for i, feature in enumerate(table["feature"])
+    )
+    told = Table("What the features gained", ("feature", "partings", "gain", "share"), rows, (False, True, True, True))
+    beside = in_short(
+        ("people with every column", count(number(facts, "people"))),
+        ("trees", count(number(facts, "trees"))),
+        ("leaves", count(number(facts, "leaves"))),
+        ("made small", str(facts["loss"])),
+        ("before any tree", short(number(facts, "base"), 4)),
+        ("exchanges", count(number(facts, "rounds"))),
+    )
+    size = Size(352, 90 + 24 * min(max(len(rows), 1), 20))
+    drawn = figure(f"{name}-importance", "Share of the gain by feature.", partial(draw_importance, answer), size)
+    lead = f"Boosted trees that foretell {facts['response']}: {facts['fit']}."
+    return Section(f"Trees of {facts['response']}", lead, (drawn,), (told,), beside)
