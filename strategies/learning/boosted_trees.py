@@ -451,7 +451,9 @@ def draw_importance(answer: Answer, axes: Any) -> str:
     axes.invert_yaxis()
     axes.set_xlim(0, None)
     axes.set_xlabel("share of the gain")
-    return "Share of the gain by feature: " + ", ".join(f"{n} {share[i]:.2f}" for n, i in zip(names, order, strict=True))
+    return "Share of the gain by feature: " + ", ".join(
+        f"{n} {share[i]:.2f}" for n, i in zip(names, order, strict=True)
+    )
 
 
 def _some(tree: Counts, node: Counts, part: Counts) -> list[tuple[int, int, int]]:

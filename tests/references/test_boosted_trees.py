@@ -146,6 +146,8 @@ def test_bins_of_few_people_are_joined_before_anything_follows_from_them() -> No
 
 
 def test_a_leaf_shows_no_fewer_people_than_a_cell() -> None:
-    answer = asked(BoostedTrees("case", FEATURES, trees=6, depth=4, leaf_people=10), people(700, 3), [200, 400, 700], 10)
+    answer = asked(
+        BoostedTrees("case", FEATURES, trees=6, depth=4, leaf_people=10), people(700, 3), [200, 400, 700], 10
+    )
     assert answer.facts["fit"] == "grown"
     assert np.asarray(answer.tables["trees"]["people"]).min() >= 10
