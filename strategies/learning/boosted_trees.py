@@ -175,17 +175,21 @@ class BoostedTrees:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low:g} to {high:g}.")
-        grown = (self.tree + 1) * bool(self.taken)
-        inner, all_ = 2**self.depth - 1, 2 ** (self.depth + 1) - 1
+
+    def _check_trees(self) -> None:
+        """Assert that the trees so far are such.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        grown, inner, all_ = self.tree + 1, 2**self.depth - 1, 2 ** (self.depth + 1) - 1
         shapes = {"parts": (grown, inner), "borders": (grown, inner), "values": (grown, all_)}
         for name, shape in shapes.items():
-            array = getattr(self, name)
-            if array.shape != shape if self.taken else array.size:
+            array, kind = getattr(self, name), np.float64 if name == "values" else np.int64
+            if array.shape != shape or array.dtype != kind:
                 raise ValueError("A round carries the trees so far.")
-            if array.dtype != (np.float64 if name == "values" else np.int64):
-                raise ValueError("Trees are integers and values numbers.")
-        if not (np.abs(self.values) <= MOST_VALUE).all() or (self.parts < OPEN).any():
-            raise ValueError("Trees are within their bounds.")
+        if not (np.abs(self.values) <= MOST_VALUE).all() or (self.parts < OPEN).any() or not len(self._open):
+            raise ValueError("Trees are within their bounds, and a round is about open nodes of the last.")
 
     def needs(self) -> Needs:
         return Needs(columns=(self.response, *self.features))
@@ -259,9 +263,10 @@ class BoostedTrees:
                 "people": Field((1,), "people with every column", 1, 1),
                 "response": Field((), f"sum of {self.response}", most + 2.0**-bits, most + 2.0**-bits, bits),
             }
-        if not len(self._open):
-            raise ValueError("A round is about open nodes.")
+        self._check_trees()
         features = self._bins(frame)
+        if (self.parts >= len(features)).any():
+            raise ValueError("A node is parted by a feature.")
         shape = len(self._open), len(features), max(2, self.bins)
         if math.prod(shape) > MOST_CELLS:
             raise UsageError(

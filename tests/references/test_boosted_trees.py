@@ -117,7 +117,9 @@ def test_however_people_are_split_over_sites_the_trees_are_the_same_bytes() -> N
     one, three = (asked(page, columns, ends) for ends in ([900], [20, 400, 900]))
     for name, table in one.tables.items():
         for column, values in table.items():
-            assert np.array_equal(np.asarray(values), np.asarray(three.tables[name][column])), (name, column)
+            np.testing.assert_array_equal(
+                np.asarray(values), np.asarray(three.tables[name][column]), f"{name} {column}"
+            )
     assert {**one.facts} == {**three.facts}
 
 
