@@ -97,6 +97,10 @@ NOT_PRIVATE: Mapping[str, str] = {
     "genotype_table": "its cells are of few people, and noise at their size would leave nothing of them",
     "rare_variants": "its cells are of few people, and noise at their size would leave nothing of them",
     "phewas": "so many phenotypes would share one budget; ask `contingency` of those that matter",
+    "boosted_trees": (
+        "every bin of every level of every tree would be released with noise, which would choose the partings; `train` "
+        "learns with noise"
+    ),
     "carriers": "nothing of it but a number leaves; `histogram` tells how many carry with noise",
     "missingness": "every column and pair would share one budget; `table_one` tells of each column with noise",
 }

@@ -28,32 +28,32 @@ def placed(bins: Any, features: Any, cuts: Any, out: Any) -> None:
     2 k + 1, of bins up to its cut, and 2 k + 2.
 
     Args:
-        bins: (F, n).
+        bins: (n, F): what one person's way needs lies together.
         features: (K,) by which feature each node parts people; negative where it does not.
         cuts: (K,) the last bin of its first child.
     """
-    for i in range(bins.shape[1]):
+    for i in range(len(bins)):
         at = 0
         while at < len(features) and features[at] >= 0:
-            at = 2 * at + 1 + (bins[features[at], i] > cuts[at])
+            at = 2 * at + 1 + (bins[i, features[at]] > cuts[at])
         out[i] = at
 
 
 @compiled
 def added(bins: Any, features: Any, cuts: Any, values: Any, out: Any) -> None:
     """Add to the (n,) `out` each of T trees' values at the nodes where people end, tree after tree."""
-    for i in range(bins.shape[1]):
+    for i in range(len(bins)):
         for t in range(len(features)):
             at = 0
             while at < features.shape[1] and features[t, at] >= 0:
-                at = 2 * at + 1 + (bins[features[t, at], i] > cuts[t, at])
+                at = 2 * at + 1 + (bins[i, features[t, at]] > cuts[t, at])
             out[i] += values[t, at]
 
 
 @compiled
 def histograms(bins: Any, place: Any, numbers: Any, out: Any) -> None:
-    """Add people, and sums of their (n, S) integers, to (L, F, B, 1 + S) cells; people of a negative place count in
-    none."""
+    """Of (F, n) bins, add people, and sums of their (n, S) integers, to (L, F, B, 1 + S) cells; people of a negative
+    place count in none."""
     sums = numbers.shape[1]
     for f in range(bins.shape[0]):
         for i in range(bins.shape[1]):

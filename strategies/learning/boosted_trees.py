@@ -295,10 +295,10 @@ class BoostedTrees:
         from strategies.kernels import trees  # noqa: PLC0415  (numba loads where it is used)
 
         bins = np.stack([one.bins(cohort.columns[one.column][inside]) for one in self._bins(frame)])
-        f = np.full(len(values), self.base)
-        trees.added(bins, self.parts[: self.tree], self.borders[: self.tree], self.values[: self.tree], f)
+        rows, f = np.ascontiguousarray(bins.T), np.full(len(values), self.base)
+        trees.added(rows, self.parts[: self.tree], self.borders[: self.tree], self.values[: self.tree], f)
         node = np.zeros(len(values), dtype=np.int64)
-        trees.placed(bins, self.parts[self.tree], self.borders[self.tree], node)
+        trees.placed(rows, self.parts[self.tree], self.borders[self.tree], node)
         number = np.full(2 ** (self.depth + 1) - 1, -1)
         number[self._open] = np.arange(len(self._open))
         numbers = [fields["gradient"].integers(self._gradient(f, case, values).astype(np.float64))]
