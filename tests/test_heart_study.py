@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import tomli_w
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from fl_server import results
 from simulations.run import simulate
 from strategies.analysis import parameters
+from strategies.learning.boosted_trees import BoostedTrees
+from strategies.question import Question
 from strategies.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +87,8 @@ def write_hospitals(folder: Path, study: Study) -> pd.DataFrame:
         sites[name] = {"country": country, "people": len(table), "dataset": dataset}
         tables.append(table.assign(site=name))
     policy = {
-        "coordinators": ["demo"], "purposes": ["scientific_research"], "analyses": {"regression": ["exact"]},
+        "coordinators": ["demo"], "purposes": ["scientific_research"],
+        "analyses": {"regression": ["exact"], "boosted_trees": ["exact"]},
         "epsilon": 1.0, "delta": 1e-6, "minimum_people": 20, "minimum_sites": 3, "minimum_cell": 5,
         "columns": {name: span.plain() for name, span in study.columns.items()},
     }  # fmt: skip
@@ -139,3 +144,62 @@ def test_four_hospitals_regressions_are_those_of_all_rows(tmp_path: Path) -> Non
     for name, ratio in zip(names, np.exp(want.params[1:]), strict=True):
         shown = f"{ratio:.4g}".replace("-", "−")
         assert re.search(rf"{re.escape(name)}</t[dh]>.*?{shown}", article[1], re.DOTALL), name
+
+
+FEATURES = ("age", "sex", "pain", "pressure", "heart_rate", "exercise_angina", "st_depression")
+
+
+def test_four_hospitals_trees_are_those_of_all_rows(tmp_path: Path) -> None:
+    """scikit-learn's on everybody with every column, equally binned, where cells of few people need not be joined."""
+    study = Study.read(ROOT / "simulations" / "studies" / "heart.toml")
+    (tmp_path / "sites").mkdir()
+    everybody = write_hospitals(tmp_path / "sites", study)
+    policies = tmp_path / "sites" / "sites.toml"
+    policies.write_text(policies.read_text(encoding="utf-8").replace("minimum_cell = 5", "minimum_cell = 0"))
+    page = BoostedTrees("disease", FEATURES, trees=12, depth=3)
+    asked = replace(study, minimum_cell=0, questions=(Question("trees", page),))
+    (result,) = simulate(asked, tmp_path / "sites").results
+    table, facts = result.answer.tables["trees"], result.answer.facts
+
+    columns = [column for name in FEATURES for column in TERMS.get(name, {name: name}).values()]
+    rows = everybody[["disease", *columns]].dropna()
+    assert facts["people"] == len(rows)
+    pain = np.array(["typical_angina", "atypical_angina", "non_anginal_pain", "asymptomatic"])
+    values: dict[str, np.ndarray] = {}
+    for name in FEATURES:
+        if name == "pain":
+            typical = 1 - rows[[*TERMS["pain"].values()]].sum(axis=1)
+            kinds = [typical, *(rows[kind] for kind in pain[1:])]
+            labels = ("typical angina", "atypical angina", "non-anginal pain", "asymptomatic")
+            values |= {f"pain {label}": kind.to_numpy() for label, kind in zip(labels, kinds, strict=True)}
+        elif name in TERMS:
+            ((term, column),) = TERMS[name].items()
+            values[f"{name} {term.split('[')[1][:-1]}"] = rows[column].to_numpy()
+        else:
+            span = study.columns[name]
+            edges = np.linspace(span.minimum, span.maximum, 33)
+            values[name] = np.clip(np.searchsorted(edges, rows[name], side="right") - 1, 0, 31)
+    model = HistGradientBoostingClassifier(
+        max_iter=12, max_depth=3, max_leaf_nodes=None, min_samples_leaf=20, early_stopping=False
+    ).fit(np.stack([*values.values()], axis=1).astype(float), rows["disease"])
+    assert facts["base"] == pytest.approx(model._baseline_prediction.item(), rel=1e-12)
+    for number, (predictor,) in enumerate(model._predictors, start=1):
+        mine = np.asarray(table["tree"]) == number
+        order = _in_order(np.asarray(table["node"])[mine], np.asarray(table["feature"])[mine])
+        nodes = predictor.nodes
+        parted = nodes["is_leaf"] == 0
+        named = np.where(parted, np.array([*values])[nodes["feature_idx"]], "")
+        assert np.asarray(table["feature"])[mine][order].tolist() == named.tolist()
+        assert np.asarray(table["people"])[mine][order].tolist() == nodes["count"].tolist()
+        np.testing.assert_allclose(np.asarray(table["value"])[mine][order][~parted], nodes["value"][~parted], atol=1e-9)
+    assert facts["rounds"] <= 1 + 12 * 3
+
+
+def _in_order(node: np.ndarray, feature: np.ndarray) -> list[int]:
+    """Places of a tree's nodes as scikit-learn has them: a node, then all below its first child, then its second."""
+    place = {int(k): i for i, k in enumerate(node)}
+
+    def below(k: int) -> list[int]:
+        return [place[k], *(below(2 * k + 1) + below(2 * k + 2) if feature[place[k]] else [])]
+
+    return below(0)
