@@ -379,7 +379,8 @@ class BoostedTrees:
         )
         parts[t, nodes], borders[t, nodes], gains[t, nodes] = found.feature, found.cut, found.gain
         if not self.level:
-            sizes[t, 0], values[t, 0] = found.people[0], self.learning_rate * found.value[0]
+            sizes[t, 0] = found.people[0]
+            values[t, 0] = np.clip(self.learning_rate * found.value[0], -MOST_VALUE, MOST_VALUE)
         apart = np.flatnonzero(found.feature >= 0)
         for side in (0, 1):
             child = 2 * nodes[apart] + 1 + side
