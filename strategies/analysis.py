@@ -377,6 +377,17 @@ WHOLE = (slice(None),)
 """The cut of a round that is asked in one piece."""
 
 
+def check_within(page: object, *bounds: tuple[str, float, float]) -> None:
+    """Assert that a page's numbers lie within bounds: name, lowest and highest.
+
+    Raises:
+        ValueError: if one does not.
+    """
+    for name, low, high in bounds:
+        if not low <= getattr(page, name) <= high:
+            raise ValueError(f"{name} must be from {low:g} to {high:g}.")
+
+
 def parameters(analysis: Analysis) -> dict[str, Any]:
     """The public parameters of a round as plain data, in the order of the dataclass' fields; no arrays."""
     return {f: plain(getattr(analysis, f)) for f in _with(type(analysis), "array", there=False)}

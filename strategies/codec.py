@@ -82,6 +82,16 @@ def read_toml(path: Path, what: str, rule: str, remedy: str) -> dict[str, Any]:
         raise UsageError(f"{what} is written in TOML.", f"{path.name}: nested too deeply", "correct it.") from None
 
 
+def is_number(raw: Any) -> bool:
+    """Whether it is a number, and one that float64 has: neither NaN nor infinite, nor a whole one beyond."""
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023
+
+
+def is_text(raw: str) -> bool:
+    """Whether it has characters alone: half of a surrogate pair, which JSON can spell, is none."""
+    return raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)
+
+
 def decode(cls: type[T], raw: Mapping[str, Any], where: str, *, leave_out: frozenset[str] = frozenset()) -> T:
     """Build a frozen dataclass from plain data.
 
@@ -162,10 +172,10 @@ def _reading(hint: Any) -> Reading:
             return raw
         if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
             return raw
-        if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1023:
-            return float(raw)  # neither NaN nor infinite, nor a whole number beyond float64
-        if hint is str and isinstance(raw, str) and (raw.isascii() or not any("\ud800" <= c <= "\udfff" for c in raw)):
-            return raw  # half of a surrogate pair, which JSON can spell, is no character
+        if hint is float and is_number(raw):
+            return float(raw)
+        if hint is str and isinstance(raw, str) and is_text(raw):
+            return raw
         raise refused(raw, where)
 
     if hint is Any:

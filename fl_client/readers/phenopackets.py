@@ -17,7 +17,7 @@ from fl_client.readers.lines import absent
 from fl_client.readers.recorded import Happened, Recorded, day_of
 from fl_client.readers.tables import Table
 from fl_client.readers.variables import Variable
-from strategies.codec import parse
+from strategies.codec import is_text, parse
 from strategies.errors import DataError
 from strategies.events import Domain
 
@@ -114,7 +114,7 @@ def _named(part: Any) -> Any:
     """A message with its fields as ProtoJSON writes them; it reads them as the schema does, too: `date_of_birth`."""
     if isinstance(part, Mapping):
         return {_LETTER.sub(lambda found: found[1].upper(), key): _named(value) for key, value in part.items()}
-    if isinstance(part, str) and not part.isascii() and any("\ud800" <= c <= "\udfff" for c in part):
+    if isinstance(part, str) and not is_text(part):
         raise ValueError("half of a surrogate pair is no character")
     return [_named(one) for one in part] if isinstance(part, list) else part
 

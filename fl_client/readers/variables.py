@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fl_client.readers.numbers import MISSING_CODES, number
 from strategies.analysis import Range
+from strategies.codec import is_number
 from strategies.dictionary import Described
 from strategies.errors import DataError
 from strategies.units import Conversion, analyte_of, conversion
@@ -58,7 +59,7 @@ class Variable:
         pairs = self._pairs
         if not all(isinstance(word, str) for pair in pairs for word in pair):
             raise ValueError('categories are a list of names, or a table such as {"1" = "male", "0" = "female"}.')
-        if not all(isinstance(code, str) or _is_number(code) for code in self.missing):
+        if not all(isinstance(code, str) or is_number(code) for code in self.missing):
             raise ValueError('missing codes are texts or numbers, such as ["?", -9].')
         if bool(self.range) == bool(pairs):
             raise ValueError("a variable has a range = [lowest, highest] or categories.")
@@ -167,11 +168,6 @@ def places(values: NDArray[np.float64], categories: tuple[str, ...]) -> NDArray[
     [0.0, 1.0, nan, nan, nan]
     """
     return np.where(np.isin(values, np.arange(len(categories))), values, math.nan)
-
-
-def _is_number(code: Any) -> bool:
-    """Whether it is one that float64 has."""
-    return isinstance(code, int | float) and not isinstance(code, bool) and abs(code) < 2**1023
 
 
 def _key(cell: str) -> str | float:

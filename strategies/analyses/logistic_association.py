@@ -82,6 +82,7 @@ from strategies.analysis import (
     Span,
     Total,
     by_variants,
+    check_within,
 )
 from strategies.cohort import Cohort
 from strategies.covariates import Covariates
@@ -200,16 +201,15 @@ class LogisticAssociation:
             raise ValueError("trait and covariates must be different columns.")
         if self.dosages and self.sex is not None:
             raise ValueError("Dosages are of people with two copies: leave `sex` out, and variants that need it.")
-        for name, low, high in (
+        check_within(
+            self,
             ("second_stage", 0.0, 1.0),
             ("most_hits", 1, 4096),
             ("minimum_minor_alleles", 0, 10**9),
             ("iterations", 5, 100),
             ("taken", 0, self.rounds()),
             ("people", 0, 2**40),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be from {low:g} to {high:g}.")
+        )
         if self.stage is not Stage.MOMENTS:
             self._check_models()
 

@@ -41,6 +41,7 @@ from strategies.analysis import (
     Frame,
     Needs,
     Total,
+    check_within,
 )
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
@@ -90,13 +91,17 @@ class Feature:
 
     def bins(self, values: Floats) -> NDArray[np.uint8]:
         """(n,) the bin of each value."""
-        out = np.zeros(len(values), dtype=np.uint8)
         if self.category is not None:
             return np.asarray(values == self.category, dtype=np.uint8)
         from strategies.kernels import trees  # noqa: PLC0415  (numba loads where it is used)
 
+        out = np.zeros(len(values), dtype=np.uint8)
         trees.binned(values, np.array(self.edges), out)
         return out
+
+    def border(self, cut: int) -> float:
+        """The lowest value beyond a bin; of a category, a half between no and yes."""
+        return self.edges[cut + 1] if self.edges else 0.5
 
 
 def _none(*shape: int) -> Counts:
@@ -124,7 +129,7 @@ class BoostedTrees:
         base: b.
         parts: (T, 2^depth - 1) by which feature each node of each tree is parted, OPEN or LEAF; children of node k are
             2 k + 1 and 2 k + 2.
-        cuts: (T, 2^depth - 1) the last bin of the first child.
+        borders: (T, 2^depth - 1) the last bin of the first child.
         values: (T, 2^(depth + 1) - 1) each node's value, times the learning rate.
         gains, sizes: (T, 2^(depth + 1) - 1) what parting a node gained, and how many people are in it.
     """
@@ -160,7 +165,8 @@ class BoostedTrees:
     def __post_init__(self) -> None:
         if self.response in self.features or not 1 <= len(set(self.features)) == len(self.features) <= MOST_FEATURES:
             raise ValueError(f"response and 1 to {MOST_FEATURES} features must be different columns.")
-        for name, low, high in (
+        check_within(
+            self,
             ("trees", 1, MOST_TREES),
             ("depth", 1, MOST_DEPTH),
             ("leaf_people", 1, 10**6),
@@ -172,9 +178,7 @@ class BoostedTrees:
             ("level", 0, self.depth - 1),
             ("people", 0, MOST_PEOPLE),
             ("base", -1e12, 1e12),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be from {low:g} to {high:g}.")
+        )
 
     def _check_trees(self) -> None:
         """Assert that the trees so far are such.
@@ -232,7 +236,7 @@ class BoostedTrees:
         first = 2**self.level - 1
         return np.asarray(first + np.flatnonzero(self.parts[self.tree, first : 2 * first + 1] == OPEN))
 
-    def _reach(self, frame: Frame) -> tuple[float, float]:
+    def _reach(self) -> tuple[float, float]:
         """The lowest and the highest f of anybody before this tree."""
         done = self.values[: self.tree]
         ends = np.pad(self.parts[: self.tree], ((0, 0), (0, 2**self.depth)), constant_values=LEAF) < 0
@@ -241,7 +245,7 @@ class BoostedTrees:
 
     def _most(self, frame: Frame) -> float:
         """The largest |g|."""
-        low, high = self._reach(frame)
+        low, high = self._reach()
         if self._logistic:
             return float(max(special.expit(high), special.expit(-low)))
         span = frame.columns[self.response]
@@ -405,7 +409,7 @@ class BoostedTrees:
         inner = np.pad(self.parts, ((0, 0), (0, self.values.shape[1] - self.parts.shape[1])), constant_values=LEAF)
         part = inner[tree, node] if len(tree) else tree
         apart = part >= 0
-        border = np.array([self._border(features[k], self.borders[t, n]) for t, n, k in _some(tree, node, part)])
+        border = np.array([features[k].border(self.borders[t, n]) for t, n, k in _some(tree, node, part)])
         below = np.full(len(tree), np.nan)
         below[apart] = border
         gains = self.gains[tree, node] if len(tree) else np.zeros(0)
@@ -440,10 +444,6 @@ class BoostedTrees:
             },
         }
         return Answer(tables, facts)
-
-    def _border(self, feature: Feature, cut: int) -> float:
-        """The lowest value of a parting's second child; of a category, a half between no and yes."""
-        return feature.edges[cut + 1] if feature.edges else 0.5
 
 
 def draw_importance(answer: Answer, axes: Any) -> str:

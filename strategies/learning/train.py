@@ -51,6 +51,7 @@ from strategies.analysis import (
     Needs,
     Part,
     Total,
+    check_within,
 )
 from strategies.cohort import Cohort
 from strategies.errors import UsageError
@@ -310,7 +311,8 @@ class PrivateTraining:
     def __post_init__(self) -> None:
         if self.label in self.covariates or len(set(self.covariates)) != len(self.covariates):
             raise ValueError("label and covariates must be different columns.")
-        for name, low, high in (
+        check_within(
+            self,
             ("expected_people", 1, 10**9),
             ("training_share", 0.01, 0.99),
             ("hidden", 0, MOST_HIDDEN),
@@ -321,9 +323,7 @@ class PrivateTraining:
             ("averaged", 1, self.steps),
             ("bins", 2, 100),
             ("taken", 0, self.steps),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be from {low:g} to {high:g}.")
+        )
         if len(self.split) > 100:
             raise ValueError("split must be at most 100 characters.")
         if any(not abs(w) <= MOST_WEIGHT for w in self.weights):
